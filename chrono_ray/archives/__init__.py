@@ -1,0 +1,1 @@
+"""Where captures come from: one adapter per dialect behind one protocol."""

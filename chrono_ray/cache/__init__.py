@@ -1,0 +1,1 @@
+"""Answers that may be forgotten: JSON in Redis, bypassed when Redis is away."""

@@ -1,0 +1,1 @@
+"""Ray: thin loops around the pipeline. Only this package and jobs/ import ray."""

@@ -1,0 +1,1 @@
+"""A small Wayback-compatible archive over the invented history of an invented site."""

@@ -1,0 +1,1 @@
+"""Bytes become a document, in a child process that may be killed."""

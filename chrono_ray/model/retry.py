@@ -1,0 +1,91 @@
+"""The only retry policy: an error, an attempt number and some jitter decide what happens next.
+
+Figures: attempts 5 and a snooze cap of 24 h as in River and Oban (both
+distinguish a snooze, which burns no attempt, from a retry); 60 s after a 429
+without Retry-After is what the Internet Archive's staff ask of clients
+(edgi-govdata-archiving/wayback#137).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from chrono_ray.model.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    ConnectionRefused,
+    MementoGone,
+    RequestRefused,
+    Throttled,
+    TransferFailed,
+)
+from chrono_ray.model.outcome import Failed, Gone, Outcome, Refused
+
+ATTEMPTS: Final = 5
+FIRST_DELAY: Final = 2.0
+LONGEST_DELAY: Final = 300.0
+THROTTLE_PAUSE: Final = 60.0
+LONGEST_PAUSE: Final = 3600.0
+BAN_PAUSE: Final = 3600.0
+PASSING: Final = frozenset({"truncated", "protocol", "deadline"})
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after `delay` seconds; the attempt counts."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Wait `delay` seconds because the archive is silent; the attempt does not count."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """It is over: settle with this outcome."""
+
+    outcome: Outcome
+
+
+Verdict = Retry | Snooze | Fail
+
+
+def backoff(attempt: int, jitter: float) -> float:
+    """Seconds before the next try: doubling, capped, spread by `jitter` in [0, 1) to 50-100 %."""
+    return min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY) * (0.5 + jitter / 2)
+
+
+def pause_after(previous_pauses: int, retry_after: float | None) -> float:
+    """Seconds of silence after throttling: the archive's own word, or 60 s doubling to an hour."""
+    doubled = min(THROTTLE_PAUSE * 2.0**previous_pauses, LONGEST_PAUSE)
+    return doubled if retry_after is None else min(max(retry_after, 1.0), 24 * 3600.0)
+
+
+def decide(error: ArchiveError, attempt: int, jitter: float) -> Verdict:
+    """What becomes of a fetch whose `attempt`-th try (from 1) raised `error`."""
+    match error:
+        case Throttled():
+            return Snooze(pause_after(0, error.retry_after), error.reason)
+        case MementoGone():
+            return Fail(Gone(error.reason, str(error)))
+        case RequestRefused():
+            return Fail(Refused(error.reason, str(error)))
+        case TransferFailed() if error.reason not in PASSING:
+            return Fail(Failed(error.reason, str(error)))
+        case TransferFailed() | ArchiveUnavailable() | ConnectionRefused():
+            return _again(error, attempt, jitter)
+        case _:
+            return Fail(Failed(error.reason, str(error)))
+
+
+def _again(error: ArchiveError, attempt: int, jitter: float) -> Verdict:
+    if attempt >= ATTEMPTS:
+        return Fail(Failed(error.reason, str(error)))
+    return Retry(backoff(attempt, jitter), error.reason)

@@ -1,0 +1,1 @@
+"""The use cases: plan, discover, scrape, index, control, rescue, verify."""

@@ -1,0 +1,1 @@
+"""What makes pages findable: one protocol, two indexes."""

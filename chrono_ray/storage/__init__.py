@@ -1,0 +1,1 @@
+"""The record: PostgreSQL and the payload bytes it names."""
