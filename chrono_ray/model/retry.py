@@ -59,7 +59,7 @@ Verdict = Retry | Snooze | Fail
 
 def backoff(attempt: int, jitter: float) -> float:
     """Seconds before the next try: doubling, capped, spread by `jitter` in [0, 1) to 50-100 %."""
-    return min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY) * (0.5 + jitter / 2)
+    return min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY) * (0.5 + jitter / 2)
 
 
 def pause_after(previous_pauses: int, retry_after: float | None) -> float:
