@@ -22,10 +22,12 @@ from chrono_ray.model.memento import MatchType
 _BLANK: Final = " \t\n\r\x0b\x0c"
 _LINE_BREAKS: Final = re.compile(r"[\t\n\r]+")
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
-_HOST_AND_PORT: Final = re.compile(r"(?:localhost|[^:/?#]*\.[^:/?#]*):[0-9]+(?:[/?#]|$)", re.I)
+_HOST_AND_PORT: Final = re.compile(
+    r"(?:localhost|[^:/?#]*\.[^:/?#]*):[0-9]*(?:[/?#]|$)", re.IGNORECASE
+)
 _REPEATED_SCHEME: Final = re.compile(r"(?:https?://)+(?=https?://)")
 _SPLIT: Final = re.compile(
-    r"([a-zA-Z][a-zA-Z0-9+.\-]*):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.S
+    r"([a-zA-Z][a-zA-Z0-9+.\-]*):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.DOTALL
 )
 _HOST: Final = re.compile(r"[a-z0-9._~!$&'()*+,;=%-]+|[0-9a-f.]*:[0-9a-z.:%]*")
 _WWW: Final = re.compile(rb"www[0-9]*\.")
@@ -79,7 +81,8 @@ def surt(url: str) -> str:
     host = _host(parts.host)
     if not host:
         path = _path_key(_escape(_unescape(_bytes(parts.path))))
-        return parts.scheme + ":" + (path + tail).decode("ascii")
+        slash = b"/" if tail and not path else b""
+        return parts.scheme + ":" + (path + slash + tail).decode("ascii")
     labels = _www_stripped(host, parts.scheme).split(b".")
     labels.reverse()
     port = b":" + _escape(_bytes(parts.port)).lower() if parts.port else b""
@@ -274,9 +277,7 @@ def _query_key(query: bytes) -> bytes:
 def _without_sessions(query: bytes) -> bytes:
     """Drops the last session id of each kind, with the `&` after it but not the one before."""
     for pattern in _QUERY_SESSIONS:
-        last = None
-        for last in pattern.finditer(query):
-            pass
+        *_, last = (None, *pattern.finditer(query))
         if last is not None:
             query = query[: last.start()] + query[last.end() :]
     return _without_coldfusion(query) if b"&cftoken=" in query else query
