@@ -55,10 +55,11 @@ _QUERY_SESSIONS: Final = (
 )
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """A URL cut up, nothing decoded. `port` is text, empty when default or absent."""
 
     scheme: str
+    userinfo: str
     host: str
     port: str
     path: str
@@ -75,7 +76,7 @@ def surt(url: str) -> str:
     """
     if not url:
         return "-"
-    parts = _split(url)
+    parts = split(url)
     query = _query_key(_bytes(parts.query)) if parts.query else b""
     tail = b"?" + query if query else b""
     host = _host(parts.host)
@@ -95,7 +96,7 @@ def host_of(url: str) -> str:
 
     Numeric forms of an IPv4 address come out dotted; IPv6 without brackets.
     """
-    return _host(_split(url).host).decode("ascii") if url else ""
+    return _host(split(url).host).decode("ascii") if url else ""
 
 
 def canonical(url: str) -> str:
@@ -106,7 +107,7 @@ def canonical(url: str) -> str:
     `/`. Path and query stay exactly as written, broken escapes included. A URL
     without a usable host (`mailto:`, `http://a%2Fb/`) comes back as it was.
     """
-    parts = _split(url)
+    parts = split(url)
     host = _host(parts.host).decode("ascii")
     if not _HOST.fullmatch(host):
         return _cleaned(url)
@@ -148,19 +149,21 @@ def _scope_key(url: str, match: MatchType) -> str:
     return key.partition(")")[0]
 
 
-def _split(url: str) -> _Parts:
+def split(url: str) -> Parts:
+    """Cuts a URL up, adding the scheme that is missing; the fragment is dropped. Never raises."""
     url = _cleaned(url)
     found = _SPLIT.match(url)
     if found is None:  # cannot happen once there is a scheme; an empty answer is still an answer
-        return _Parts("http", "", "", url, None)
+        return Parts("http", "", "", "", url, None)
     scheme, authority, path, query = found.groups()
     if not authority and scheme[:4].lower() == "http":
         authority, _, rest = path.lstrip("/").partition("/")
         path = "/" + rest
-    host, port = _host_and_port(authority or "")
+    userinfo, _, place = (authority or "").rpartition("@")
+    host, port = _host_and_port(place)
     if port and port == _DEFAULT_PORTS.get(scheme.lower()):
         port = ""
-    return _Parts(scheme, host, port, path, query)
+    return Parts(scheme, userinfo, host, port, path, query)
 
 
 def _cleaned(url: str) -> str:
@@ -171,8 +174,7 @@ def _cleaned(url: str) -> str:
     return _REPEATED_SCHEME.sub("", url, count=1) if url.startswith("http") else url
 
 
-def _host_and_port(authority: str) -> tuple[str, str]:
-    place = authority.rpartition("@")[2] if "@" in authority else authority
+def _host_and_port(place: str) -> tuple[str, str]:
     if ":" not in place:
         return place, ""
     if "[" in place:
