@@ -25,7 +25,7 @@ SHOWN_CHARS: Final = 200
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LABEL: Final = re.compile(r"(?!-+$)[a-z0-9_-]{1,63}")
-_NUMBER_LABEL: Final = re.compile(r"(?!-+$)[a-z0-9_-]{1,63}")
+_NUMBER_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DIGITS: Final = re.compile(r"[0-9]{4}(?:[0-9]{2}){0,5}")
 _ISO: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z?)?)?"
