@@ -1,0 +1,284 @@
+"""The embedded index: a folder, one process that writes, any number on the host that read.
+
+A commit is durable (files and folder synced) before `upsert` returns, so its
+ticket is confirmed at once. Readers never take the lock: before a search they
+look at the folder's meta file, which every commit replaces, and reload when it
+changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import tantivy
+from tantivy import Occur, Order
+
+from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
+from chrono_ray.model.query import Field, Hit, PageEntry, Query, Results, Sort
+from chrono_ray.search.base import Confirmation, Confirmed, Forgotten
+from chrono_ray.search.highlight import SNIPPET_CHARS, marked, snippet
+from chrono_ray.search.tantivy_folder import IndexFolder, Stamp, speaking_of
+from chrono_ray.search.tantivy_query import (
+    Wanted,
+    best_places,
+    filter_query,
+    places,
+    text_query,
+    wanted,
+)
+from chrono_ray.search.tantivy_schema import analyzer, document, schema, stored
+from chrono_ray.search.words import read_query
+
+FACET_VALUES: Final = 100
+_HEAP: Final = 64_000_000
+_IDS_AT_ONCE: Final = 10_000
+_ID_MIN: Final = -(2**63)
+_NEVER: Final = float("-inf")
+_ORDERS: Final = {
+    Sort.NEWEST: ("last_seen", Order.Desc),
+    Sort.OLDEST: ("first_seen", Order.Asc),
+}
+
+
+Answer = TypeVar("Answer")
+Change = tuple[int, tantivy.Document | None]
+"""A page to put in place of what has its id, or to take out."""
+
+
+class Role(StrEnum):
+    """Who may write: one process on the host; it can search, too."""
+
+    WRITER = "writer"
+    READER = "reader"
+
+
+class TantivyIndex:
+    """`SearchIndex` over a folder on this host.
+
+    A reader of a folder without an index finds nothing until a writer makes
+    one. `fresh` bounds, in seconds, how often a reader looks for new commits,
+    and so how late it may be. At most `threads` searches run at a time.
+    """
+
+    def __init__(
+        self, folder: Path, role: Role, *, threads: int = 2, heap: int = _HEAP, fresh: float = 0.25
+    ) -> None:
+        self._folder = IndexFolder(folder)
+        self._role = role
+        self._heap = heap
+        self._fresh = fresh
+        self._words = analyzer()
+        self._schema = schema()
+        self._searches = ThreadPoolExecutor(threads, thread_name_prefix="tantivy-search")
+        self._writes = ThreadPoolExecutor(1, thread_name_prefix="tantivy-write")
+        self._lock = threading.Lock()
+        self._index: tantivy.Index | None = None
+        self._writer: tantivy.IndexWriter | None = None
+        self._seen: Stamp | None = None
+        self._looked = _NEVER
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return "tantivy"
+
+    async def configure(self) -> None:
+        """Create the folder (writer), or check that it can be read.
+
+        Raises `SearchError`: locked by another writer, made by another
+        version, or damaged.
+        """
+        if self._role is Role.WRITER:
+            await self._write(self._open_writer)
+        else:
+            await self._search(self._searcher)
+
+    async def upsert(self, entries: Sequence[PageEntry]) -> str:
+        """Write a batch in one commit; durable and visible when this returns.
+
+        Raises `DocumentRejected` before anything is written when an entry
+        cannot be stored.
+        """
+        return await self._write(lambda: self._commit([(e.id, _checked(e)) for e in entries]))
+
+    async def delete(self, ids: Sequence[int]) -> str:
+        """Remove pages by id in one commit."""
+        return await self._write(lambda: self._commit([(id_, None) for id_ in ids]))
+
+    async def confirm(self, ticket: str) -> Confirmation:
+        """`Confirmed`, unless the folder is another one or an older copy of it."""
+        known = await self._search(lambda: self._folder.remembers(ticket))
+        return Confirmed() if known else Forgotten()
+
+    async def search(self, query: Query) -> Results:
+        """Full text with filters, facets and highlights over the newest commit."""
+        return await self._search(lambda: self._find(query))
+
+    async def ids(self) -> AsyncIterator[int]:
+        """Every page id, ascending."""
+        after = _ID_MIN
+        while chunk := await self._search(partial(self._ids_after, after)):
+            for id_ in chunk:
+                yield id_
+            after = chunk[-1]
+
+    async def aclose(self) -> None:
+        """Give back the lock and the threads; what was confirmed stays."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._writes, self._forget)
+            await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._writes.shutdown()
+        self._searches.shutdown(cancel_futures=True)
+
+    async def _search(self, call: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._searches, call)
+
+    async def _write(self, call: Callable[[], Answer]) -> Answer:
+        if self._role is Role.READER:
+            raise SearchError("This process may only read the search index", code="search_role")
+        return await asyncio.get_running_loop().run_in_executor(self._writes, call)
+
+    def _open_writer(self) -> tantivy.IndexWriter:
+        if self._writer is None:
+            self._folder.create()
+            index = self._folder.open()
+            with speaking_of(self._folder.path):
+                self._writer = index.writer(self._heap, 1)
+        return self._writer
+
+    def _commit(self, changes: Sequence[Change]) -> str:
+        writer = self._open_writer()
+        try:
+            with speaking_of(self._folder.path):
+                for id_, fresh in changes:
+                    writer.delete_documents_by_term("id", id_)
+                    if fresh is not None:
+                        writer.add_document(fresh)
+                opstamp = writer.commit()
+        except (SearchError, Unavailable):
+            # A writer that failed may hold half a batch: a new one starts at the last commit.
+            self._forget()
+            raise
+        self._looked = _NEVER
+        return self._folder.ticket(opstamp)
+
+    def _forget(self) -> None:
+        self._writer = None
+
+    def _searcher(self) -> tantivy.Searcher | None:
+        """The newest commit as far as `fresh` allows; None while there is no index."""
+        with self._lock:
+            if self._index is None or time.monotonic() >= self._looked + self._fresh:
+                self._refresh()
+            return None if self._index is None else self._index.searcher()
+
+    def _refresh(self) -> None:
+        self._looked = time.monotonic()
+        stamp = self._folder.stamp()
+        if stamp == self._seen:
+            return
+        if stamp is None:
+            self._index = None
+        elif self._index is None:
+            self._index = self._folder.open()
+        with speaking_of(self._folder.path):
+            if self._index is not None:
+                self._index.reload()
+        self._seen = stamp
+
+    def _find(self, query: Query) -> Results:
+        started = time.perf_counter()
+        searcher = self._searcher()
+        if searcher is None:
+            return Results((), 0, {field: {} for field in query.facets}, 0.0)
+        wants = wanted(self._words, read_query(query.text))
+        asked = self._asked(query, wants)
+        with speaking_of(self._folder.path):
+            found, total = _ranked(searcher, asked, query)
+            hits = tuple(self._hit(stored(searcher.doc(at)), wants) for at in found)
+            facets = _facets(searcher, asked, query.facets)
+        return Results(hits, total, facets, (time.perf_counter() - started) * 1000)
+
+    def _asked(self, query: Query, wants: Sequence[Wanted]) -> tantivy.Query:
+        """Words rank, filters only choose."""
+        chosen = tantivy.Query.const_score_query(filter_query(self._schema, query.filter), 0.0)
+        if not wants:
+            return chosen
+        ranked = text_query(self._schema, wants)
+        return tantivy.Query.boolean_query([(Occur.Must, ranked), (Occur.Must, chosen)])
+
+    def _hit(self, entry: PageEntry, wants: Sequence[Wanted]) -> Hit:
+        near = best_places(self._words, entry.text, wants, size=SNIPPET_CHARS)
+        return Hit(
+            id=entry.id,
+            project=entry.project,
+            domain=entry.domain,
+            url=entry.url,
+            host=entry.host,
+            language=entry.language,
+            type=entry.type,
+            first_seen=entry.first_seen,
+            last_seen=entry.last_seen,
+            captures=entry.captures,
+            title=marked(entry.title, places(self._words, entry.title, wants)),
+            snippet=snippet(entry.text, near),
+        )
+
+    def _ids_after(self, last: int) -> list[int]:
+        searcher = self._searcher()
+        if searcher is None:
+            return []
+        with speaking_of(self._folder.path):
+            beyond = tantivy.Query.range_query(
+                self._schema, "id", tantivy.FieldType.Integer, last, include_lower=False
+            )
+            found = searcher.search(
+                beyond, _IDS_AT_ONCE, count=False, order_by_field="id", order=Order.Asc
+            )
+        return [int(value) for value, _ in found.hits]
+
+
+def _checked(entry: PageEntry) -> tantivy.Document:
+    try:
+        return document(entry)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise DocumentRejected(
+            "The page cannot be indexed", page_id=entry.id, why=str(error)
+        ) from error
+
+
+def _ranked(
+    searcher: tantivy.Searcher, asked: tantivy.Query, query: Query
+) -> tuple[list[tantivy.DocAddress], int]:
+    field, order = _ORDERS.get(query.sort, (None, Order.Desc))
+    found = searcher.search(
+        asked, query.limit, order_by_field=field, offset=query.offset, order=order
+    )
+    total: int = found.count  # type: ignore[attr-defined]  # missing in the stub only
+    return [address for _, address in found.hits], total
+
+
+def _facets(
+    searcher: tantivy.Searcher, asked: tantivy.Query, fields: Sequence[Field]
+) -> dict[Field, dict[str, int]]:
+    if not fields:
+        return {}
+    wish = {
+        field.value: {"terms": {"field": field.value, "size": FACET_VALUES}} for field in fields
+    }
+    counted = searcher.aggregate(asked, wish)
+    return {
+        field: {one["key"]: int(one["doc_count"]) for one in counted[field.value]["buckets"]}
+        for field in fields
+    }
