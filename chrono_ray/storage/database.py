@@ -1,0 +1,173 @@
+"""The one way to PostgreSQL: a pool, transactions, and SQL by name.
+
+Hot paths speak asyncpg's own protocol (arrays, COPY) over connections that
+SQLAlchemy's pool keeps, tests and recycles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from chrono_ray.model.errors import SettingsError, Unavailable
+
+Connection: TypeAlias = asyncpg.Connection
+T = TypeVar("T")
+
+DEADLOCK_TRIES: Final = 5
+COMMAND_SECONDS: Final = 60.0
+
+AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    InterfaceError,
+    OSError,
+    TimeoutError,
+)
+ROLLED_BACK: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class Database:
+    """A pool of connections to the record.
+
+    `pool_size` is the most connections this process will ever hold. Every
+    method raises `Unavailable` when PostgreSQL is away.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 4, name: str = "chrono") -> None:
+        self.url = url
+        self._engine = _engine(url, pool_size, name)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """For SQLAlchemy Core, where speed does not matter."""
+        return self._engine
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for single statements; each commits by itself."""
+        try:
+            async with self._engine.connect() as borrowed:
+                raw = await borrowed.get_raw_connection()
+                driver = cast("Connection", raw.driver_connection)
+                try:
+                    yield driver
+                except AWAY:
+                    await borrowed.invalidate()
+                    raise
+                except asyncio.CancelledError:
+                    # a statement may still be under way on it
+                    await borrowed.invalidate()
+                    raise
+        except AWAY as error:
+            raise _away(error) from error
+        except DBAPIError as error:
+            raise _away(error) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        A connection lost at COMMIT raises `Unavailable` with an unknown
+        outcome: read back by key, or run again only what a token fences.
+        """
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again when PostgreSQL rolled it back for a deadlock."""
+        for _ in range(DEADLOCK_TRIES - 1):
+            try:
+                async with self.transaction() as connection:
+                    return await work(connection)
+            except ROLLED_BACK:
+                continue
+        async with self.transaction() as connection:
+            return await work(connection)
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        async with self.connection() as connection:
+            return cast("list[asyncpg.Record]", await connection.fetch(statement, *arguments))
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+        """The first row of one statement, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement, *arguments)
+
+    async def fetchval(self, statement: str, *arguments: Any) -> Any:
+        """The first value of the first row, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchval(statement, *arguments)
+
+    async def ping(self) -> None:
+        """Ask for a sign of life within two seconds."""
+        async with asyncio.timeout(2):
+            await self.fetchval("SELECT 1")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+@cache
+def statements(name: str) -> dict[str, str]:
+    """The named statements of `storage/sql/<name>.sql`."""
+    text = (resources.files("chrono_ray.storage") / "sql" / f"{name}.sql").read_text("utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return {parts[i]: parts[i + 1].strip() for i in range(1, len(parts), 2)}
+
+
+def _engine(url: str, pool_size: int, name: str) -> AsyncEngine:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise SettingsError(
+            "The database URL cannot be used",
+            why="it does not start with postgresql://",
+            fix="Set CHRONO_DATABASE_URL to postgresql://user:password@host:port/name, or unset it",
+        )
+    try:
+        return create_async_engine(
+            re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            pool_timeout=30,
+            connect_args={
+                "timeout": 10,
+                "command_timeout": COMMAND_SECONDS,
+                "server_settings": {
+                    "application_name": name,
+                    "idle_in_transaction_session_timeout": "60s",
+                    "jit": "off",
+                },
+            },
+        )
+    except SQLAlchemyError as error:
+        raise SettingsError(
+            "The database URL cannot be used", why=type(error).__name__, fix="Check its form"
+        ) from error
+
+
+def _away(error: BaseException) -> Unavailable:
+    return Unavailable(
+        "PostgreSQL does not answer",
+        why=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(
+            ": "
+        ),
+        fix="Nothing is lost; the work goes on when it is back",
+        code="database_away",
+    )

@@ -1,0 +1,168 @@
+"""The frontier: fetches are claimed in batches, renewed, settled, released and rescued.
+
+A batch is fenced by one fresh token. Whatever is written says the token; what
+another worker took over meanwhile is left alone. PostgreSQL's clock only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from chrono_ray.model.capture import Capture, Timestamp14
+from chrono_ray.storage.database import Database, statements
+from chrono_ray.storage.governor import HORIZON, LONGEST_WAIT, Slot
+
+LEASE: Final = timedelta(seconds=60)
+CRASHES: Final = 3
+"""A fetch whose worker died this often while it was leased alone ends in failed(crashed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLease:
+    """One fetch, ours while the token holds, with leave for one request."""
+
+    fetch_id: int
+    run_id: int
+    capture_id: int
+    archive: str
+    capture: Capture
+    attempt: int
+    alone: bool
+    token: UUID
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    leases: tuple[FetchLease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No fetch may be leased now; ask again after `wait` seconds. `silent`: an archive waits."""
+
+    wait: float
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """A fetch that killed its workers: leased to the rescuer, to be settled as failed(crashed)."""
+
+    fetch_id: int
+    run_id: int
+    capture_id: int
+    token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep did."""
+
+    rescued: int
+    condemned: tuple[Condemned, ...]
+    cancelled: tuple[Condemned, ...]
+    finished_runs: tuple[int, ...]
+
+
+class Frontier:
+    """The queue of wanted payloads as one worker sees it."""
+
+    def __init__(
+        self, database: Database, *, worker: str, egress: str, lease: timedelta = LEASE
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._egress = egress
+        self._lease = lease
+        self._sql = statements("frontier")
+
+    async def claim(self, wanted: int, *, idle: float) -> Claimed | Nothing:
+        """Up to `wanted` fetches, classes mixed by ticket, each with its slot.
+
+        A batch with a fetch that was abandoned before holds only that one
+        (`alone`): do nothing else while it is in work. `idle` is the wait in
+        seconds when there is simply nothing to do.
+        """
+        asked = time.monotonic()
+        rows = await self._database.fetch(
+            self._sql["claim"], self._worker, self._egress, wanted, self._lease, HORIZON
+        )
+        if rows[0]["fetch_id"] is None:
+            wait = rows[0]["delay"]
+            if wait is None:
+                return Nothing(idle, silent=False)
+            return Nothing(min(max(wait, 0.01), LONGEST_WAIT), silent=wait > 0)
+        return Claimed(tuple(_lease(row, asked) for row in rows))
+
+    async def renew(self, tokens: Sequence[UUID]) -> set[int]:
+        """Another lease time for these batches; returns the fetches that are still ours."""
+        rows = await self._database.fetch(self._sql["renew"], list(tokens), self._lease)
+        return {row["fetch_id"] for row in rows}
+
+    async def halted(self, run_ids: Sequence[int]) -> set[int]:
+        """Which of these runs are paused, cancelled or done: send nothing more for them."""
+        rows = await self._database.fetch(self._sql["halted_runs"], list(run_ids))
+        return {row["id"] for row in rows}
+
+    async def release(self, leases: Sequence[FetchLease]) -> None:
+        """Give unused leases back as they were; no attempt is charged."""
+        if leases:
+            await self._database.fetch(
+                self._sql["release"],
+                [lease.fetch_id for lease in leases],
+                [lease.token for lease in leases],
+            )
+
+    async def sweep(self) -> Swept:
+        """What must happen without anybody asking: rescue, unpark, take over, finish.
+
+        Any number of workers may sweep at once. What it returns as condemned
+        or cancelled is leased to the caller, who settles it.
+        """
+        rescued = await self._database.fetch(self._sql["rescue"], CRASHES)
+        guilty = [row["fetch_id"] for row in rescued if row["condemned"]]
+        condemned = await self._lease_to_me("lease_condemned", guilty) if guilty else ()
+        await self._database.fetch(self._sql["unpark"])
+        await self._database.fetch(self._sql["take_over"])
+        token = uuid4()
+        cancelled = await self._database.fetch(
+            self._sql["lease_cancelled"], token, self._worker, 250
+        )
+        await self._database.fetch(self._sql["refresh_hints"])
+        finished = await self._database.fetch(self._sql["finish_runs"])
+        return Swept(
+            len(rescued),
+            condemned,
+            tuple(_condemned(row, token) for row in cancelled),
+            tuple(row["id"] for row in finished),
+        )
+
+    async def _lease_to_me(self, name: str, ids: list[int]) -> tuple[Condemned, ...]:
+        token = uuid4()
+        rows = await self._database.fetch(self._sql[name], ids, token, self._worker)
+        return tuple(_condemned(row, token) for row in rows)
+
+
+def _condemned(row: asyncpg.Record, token: UUID) -> Condemned:
+    return Condemned(row["fetch_id"], row["run_id"], row["capture_id"], token)
+
+
+def _lease(row: asyncpg.Record, asked: float) -> FetchLease:
+    capture = Capture(
+        urlkey=row["urlkey"], timestamp=Timestamp14(row["ts"]), original=row["original"],
+        mimetype=row["mimetype"], statuscode=row["statuscode"], digest=row["digest"],
+        locator=row["locator"],
+    )  # fmt: skip
+    return FetchLease(
+        fetch_id=row["fetch_id"], run_id=row["run_id"], capture_id=row["capture_id"],
+        archive=row["archive"], capture=capture, attempt=row["attempts"] + 1, alone=row["alone"],
+        token=row["token"], slot=Slot(asked + row["delay"], row["step"]),
+    )  # fmt: skip

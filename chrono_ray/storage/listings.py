@@ -1,0 +1,232 @@
+"""Listings become rows: slices are leased, and each page is kept whole in one transaction."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from chrono_ray.model.capture import Capture, Decision, Skipped
+from chrono_ray.model.errors import LeaseLost
+from chrono_ray.model.memento import ListingPage, MatchType, Scope
+from chrono_ray.model.urls import host_of
+from chrono_ray.storage.database import Connection, Database, statements
+
+SLICE_LEASE: Final = timedelta(seconds=60)
+STAGE_COLUMNS: Final = (
+    "n", "key", "url_id", "share_key", "host", "urlkey", "ts", "instant", "impossible", "original",
+    "mimetype", "statuscode", "digest", "length", "locator", "revisit", "reason", "rule",
+    "confidence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SliceLease:
+    """A resumable part of a listing, ours while the token holds."""
+
+    slice_id: int
+    token: UUID
+    run_id: int
+    project_id: int
+    domain_id: int
+    archive: str
+    scope: Scope
+    key: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A listed capture with what was decided about it."""
+
+    capture: Capture
+    decision: Decision
+
+
+class Listings:
+    """Slices and what they listed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = statements("listings")
+        self._settle = statements("settle")
+
+    async def claim(self, archives: Sequence[str]) -> SliceLease | None:
+        """The next slice of an active run of one of these archives, leased; None without one."""
+        row = await self._database.fetchrow(self._sql["claim_slice"], SLICE_LEASE, list(archives))
+        return None if row is None else _slice(row)
+
+    async def renew(self, lease: SliceLease) -> bool:
+        """Keep the slice for another minute; False when it is lost or its run no longer active."""
+        row = await self._database.fetchrow(
+            self._sql["renew_slice"], lease.slice_id, lease.token, SLICE_LEASE
+        )
+        return row is not None
+
+    async def release(
+        self, lease: SliceLease, *, delay: float, attempt: bool, reason: str, detail: str
+    ) -> None:
+        """Give the slice back, to be claimed again after `delay` seconds."""
+        await self._database.fetch(
+            self._sql["release_slice"],
+            lease.slice_id, lease.token, delay, int(attempt), reason, detail[:1000],
+        )  # fmt: skip
+
+    async def leave_hole(self, lease: SliceLease, *, reason: str, detail: str) -> None:
+        """End the slice as a named, retryable hole: what it had listed so far stays."""
+        await self._database.fetch(
+            self._sql["hole_slice"], lease.slice_id, lease.token, reason, detail[:1000]
+        )
+
+    async def count_requests(self, run_id: int, kind: str, count: int) -> None:
+        """Add requests that went out for a run: kind cdx, replay or throttled."""
+        await self._database.fetch(self._settle["count_requests"], [run_id], [kind], [count])
+
+    async def keep(
+        self, lease: SliceLease, page: ListingPage, *, decided: Sequence[Decided], raw: bytes
+    ) -> None:
+        """Write a listing page and the slice's next key in one transaction.
+
+        `raw` is the SHA-256 under which the page's answer was kept. Safe to run
+        again after a commit whose answer was lost. Raises `LeaseLost` when
+        the slice is no longer ours.
+        """
+        records = list(_records(lease, decided))
+
+        async def write(connection: Connection) -> None:
+            await connection.execute(self._sql["stage"])
+            seq = await connection.fetchval(
+                self._sql["advance_slice"], lease.slice_id, lease.token, page.next_key, lease.key
+            )
+            if seq is None:
+                raise LeaseLost("The slice belongs to somebody else now")
+            await self._keep_answer(connection, lease, page, seq=seq, raw=raw)
+            await connection.copy_records_to_table("stage", records=records, columns=STAGE_COLUMNS)
+            await connection.execute("ANALYZE stage")
+            await self._write_stage(connection, lease, bad=len(page.bad_rows))
+            await connection.fetch(
+                self._settle["count_requests"], [lease.run_id], ["cdx"], [page.requests]
+            )
+
+        await self._database.transact(write)
+
+    async def _keep_answer(
+        self, connection: Connection, lease: SliceLease, page: ListingPage, *, seq: int, raw: bytes
+    ) -> None:
+        bad = [
+            {"line": b.line, "reason": b.reason, "text": _clean(b.text[:500])}
+            for b in page.bad_rows
+        ]
+        await connection.execute(
+            self._sql["keep_page"],
+            lease.slice_id, seq, lease.key, page.next_key,
+            len(page.captures) + len(bad), orjson.dumps(bad).decode(), raw,
+        )  # fmt: skip
+
+    async def _write_stage(self, connection: Connection, lease: SliceLease, *, bad: int) -> None:
+        """The statements of sql/listings.sql in their order; each comment there says why."""
+        sql = self._sql
+        await connection.execute(
+            sql["fate_of_known_rows"], lease.domain_id, lease.archive, lease.run_id
+        )
+        await connection.execute(sql["fate_of_new_rows"])
+        await connection.execute(sql["number_new_rows"])
+        wanted = await connection.fetch(sql["want_payloads"], lease.project_id, lease.run_id)
+        await connection.execute(sql["lock_fetches"], lease.project_id)
+        await connection.execute(sql["lock_adopted"])
+        await connection.execute(sql["ended_meanwhile"])
+        reopened = await self._reopen(connection, lease)
+        await connection.execute(
+            sql["insert_captures"], lease.domain_id, lease.run_id, lease.archive
+        )
+        await connection.execute(sql["adopt"], lease.run_id)
+        due = [row["id"] for row in wanted] + reopened
+        await connection.execute(sql["rank_hosts"], lease.run_id, due, lease.archive)
+        await connection.execute(sql["count_page"], lease.domain_id, lease.run_id, bad)
+        await self._count_ended(connection)
+        await connection.execute(sql["mark_ready"], lease.run_id)
+
+    async def _reopen(self, connection: Connection, lease: SliceLease) -> list[int]:
+        rows = await connection.fetch(self._sql["fetches_to_reopen"])
+        if not rows:
+            return []
+        ids = [row["id"] for row in rows]
+        await connection.execute(self._settle["count_captures"], ids, -1, None)
+        await connection.execute(
+            self._sql["reopen"], ids, [row["capture_id"] for row in rows], lease.run_id
+        )
+        return ids
+
+    async def _count_ended(self, connection: Connection) -> None:
+        """New rows of payloads that ended before: they share their fate and join its page."""
+        rows = await connection.fetch(self._sql["ended_captures"])
+        if not rows:
+            return
+        ids = [row["id"] for row in rows]
+        fetches = sorted({row["fetch_id"] for row in rows})
+        await connection.execute(self._settle["count_captures"], fetches, 1, ids)
+        await connection.execute(self._settle["put_pages"], fetches, ids)
+
+
+def share_key(capture: Capture, *, domain_id: int, archive: str) -> bytes:
+    """20 bytes under which captures of a project share one fetch.
+
+    The digest's own bytes when it names a payload, else bytes of this one
+    capture: the empty payload's digest and `-` are never shared.
+    """
+    if capture.shareable:
+        try:
+            digest = base64.b32decode(capture.digest)
+        except (binascii.Error, ValueError):
+            digest = b""
+        if len(digest) == 20:
+            return digest
+        return hashlib.blake2b(b"digest\0" + capture.digest.encode(), digest_size=20).digest()
+    own = f"capture\0{domain_id}\0{archive}\0".encode() + capture.key
+    return hashlib.blake2b(own, digest_size=20).digest()
+
+
+def url_id(urlkey: str) -> bytes:
+    """16 bytes that stand for a URL key of any length."""
+    return hashlib.blake2b(urlkey.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _records(lease: SliceLease, decided: Sequence[Decided]) -> Iterator[tuple[Any, ...]]:
+    for n, row in enumerate(decided):
+        capture, decision = row.capture, row.decision
+        if isinstance(decision, Skipped):
+            share, why = None, (decision.reason, decision.rule, decision.confidence)
+        else:
+            share = share_key(capture, domain_id=lease.domain_id, archive=lease.archive)
+            why = ("", "", 1.0)
+        yield (
+            n, capture.key, url_id(capture.urlkey), share, _clean(host_of(capture.original)),
+            _clean(capture.urlkey), capture.timestamp.text, capture.timestamp.instant,
+            capture.timestamp.impossible, _clean(capture.original), _clean(capture.mimetype),
+            _clean(capture.statuscode), _clean(capture.digest), capture.length,
+            _clean(capture.locator), capture.is_revisit, *why,
+        )  # fmt: skip
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL takes neither NUL nor lone surrogates."""
+    if text.isascii():
+        return text.replace("\0", "%00")
+    return text.replace("\0", "%00").encode("utf-8", "replace").decode("utf-8")
+
+
+def _slice(row: asyncpg.Record) -> SliceLease:
+    scope = Scope(row["url"], MatchType(row["match"]), row["start_ts"], row["end_ts"])
+    return SliceLease(
+        slice_id=row["id"], token=row["token"], run_id=row["run_id"], project_id=row["project_id"],
+        domain_id=row["domain_id"], archive=row["archive"], scope=scope, key=row["next_key"],
+        attempts=row["attempts"],
+    )  # fmt: skip

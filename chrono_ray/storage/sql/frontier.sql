@@ -1,0 +1,113 @@
+-- Leases from claim to rescue.
+
+-- name: claim
+SELECT * FROM claim($1, $2, $3, $4::interval, $5::interval)
+
+-- name: renew
+UPDATE leases SET leased_until = clock_timestamp() + $2::interval WHERE token = ANY ($1::uuid[]) RETURNING fetch_id
+
+-- name: halted_runs
+SELECT id FROM runs WHERE id = ANY ($1::bigint[]) AND state <> 'active'
+
+-- name: release
+-- unused leases go back as they were
+WITH back AS (
+    DELETE FROM leases l USING unnest($1::bigint[], $2::uuid[]) AS w (fetch_id, token)
+     WHERE l.fetch_id = w.fetch_id AND l.token = w.token RETURNING l.*
+), ready AS (
+    UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM back) AND NOT ready
+)
+INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, archive, urlkey, ts, original,
+                   mimetype, statuscode, digest, locator)
+SELECT b.fetch_id, b.run_id, b.order_key, b.attempts, b.crashes, b.alone, c.id, c.archive, c.urlkey, c.ts, c.original,
+       c.mimetype, c.statuscode, c.digest, c.locator
+  FROM back b JOIN captures c ON c.id = b.capture_id ORDER BY b.order_key
+
+-- name: rescue
+-- expired leases go back and are leased alone next time; only one that was alone is charged a crash.
+-- Those charged too often are leased to the rescuer, who settles them.
+WITH dead AS (
+    DELETE FROM leases WHERE fetch_id IN (
+        SELECT fetch_id FROM leases WHERE leased_until < clock_timestamp() ORDER BY fetch_id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    RETURNING *
+), logged AS (
+    INSERT INTO attempts (fetch_id, capture_id, run_id, reason, detail, requests)
+    SELECT fetch_id, capture_id, run_id, 'lost', worker, 0 FROM dead
+), back AS (
+    SELECT d.*, (d.crashes + d.alone::int)::smallint AS charged FROM dead d
+), again AS (
+    INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, archive, urlkey, ts, original,
+                       mimetype, statuscode, digest, locator)
+    SELECT b.fetch_id, b.run_id, b.order_key, b.attempts, b.charged, true, c.id, c.archive, c.urlkey, c.ts, c.original,
+           c.mimetype, c.statuscode, c.digest, c.locator
+      FROM back b JOIN captures c ON c.id = b.capture_id WHERE b.charged < $1::smallint ORDER BY b.order_key
+), ready AS (
+    UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM back) AND NOT ready
+)
+SELECT fetch_id, run_id, charged >= $1::smallint AS condemned FROM back
+
+-- name: lease_condemned
+INSERT INTO leases (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, token, worker, leased_until)
+SELECT f.id, f.run_id, 0, 0, 0, false, f.capture_id, $2, $3, clock_timestamp() + interval '60 seconds'
+  FROM fetches f WHERE f.id = ANY ($1::bigint[]) AND f.state = 'pending' ON CONFLICT DO NOTHING
+RETURNING fetch_id, run_id, capture_id
+
+-- name: unpark
+WITH due AS (
+    DELETE FROM parked WHERE fetch_id IN (
+        SELECT fetch_id FROM parked WHERE until <= clock_timestamp() ORDER BY until LIMIT 10000 FOR UPDATE SKIP LOCKED)
+    RETURNING *
+), ready AS (
+    UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM due) AND NOT ready
+)
+INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, capture_id, archive, urlkey, ts, original,
+                   mimetype, statuscode, digest, locator)
+SELECT d.fetch_id, d.run_id, d.order_key, d.attempts, d.crashes, c.id, c.archive, c.urlkey, c.ts, c.original,
+       c.mimetype, c.statuscode, c.digest, c.locator
+  FROM due d JOIN captures c ON c.id = d.capture_id ORDER BY d.order_key
+
+-- name: refresh_hints
+UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.floor_key)
+  FROM (SELECT r.id, (SELECT min(q.order_key) FROM queue q WHERE q.run_id = r.id) AS floor
+          FROM runs r WHERE r.state = 'active') x
+ WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key))
+
+-- name: take_over
+-- a run that waits for payloads queued under a run that no longer runs: take them over
+WITH moved AS (
+    UPDATE queue q SET run_id = w.run_id
+      FROM (SELECT DISTINCT ON (q.fetch_id) q.fetch_id, c.run_id
+              FROM queue q JOIN runs o ON o.id = q.run_id AND o.state <> 'active'
+              JOIN captures cc ON cc.fetch_id = q.fetch_id
+             CROSS JOIN LATERAL (SELECT cc.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = cc.id) c
+              JOIN runs n ON n.id = c.run_id AND n.state = 'active'
+             ORDER BY q.fetch_id, c.run_id LIMIT 10000) w
+     WHERE q.fetch_id = w.fetch_id
+    RETURNING q.fetch_id, q.run_id
+), owned AS (UPDATE fetches f SET run_id = m.run_id FROM moved m WHERE f.id = m.fetch_id)
+UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM moved)
+
+-- name: lease_cancelled
+-- what a cancelled run still had queued or parked, as leases of ours, to be settled as cancelled
+WITH queued AS (
+    DELETE FROM queue WHERE ctid = ANY (ARRAY (
+        SELECT q.ctid FROM queue q JOIN runs r ON r.id = q.run_id AND r.state = 'cancelled' LIMIT $3 FOR UPDATE OF q SKIP LOCKED))
+    RETURNING fetch_id, run_id, order_key, attempts, crashes, capture_id
+), waiting AS (
+    DELETE FROM parked WHERE ctid = ANY (ARRAY (
+        SELECT p.ctid FROM parked p JOIN runs r ON r.id = p.run_id AND r.state = 'cancelled' LIMIT $3 FOR UPDATE OF p SKIP LOCKED))
+    RETURNING fetch_id, run_id, order_key, attempts, crashes, capture_id
+)
+INSERT INTO leases (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, token, worker, leased_until)
+SELECT fetch_id, run_id, order_key, attempts, crashes, false, capture_id, $1, $2, clock_timestamp() + interval '60 seconds'
+  FROM (SELECT * FROM queued UNION ALL SELECT * FROM waiting) w
+RETURNING fetch_id, run_id, capture_id
+
+-- name: finish_runs
+-- a run is done when every slice ended and every row it listed has ended: the counters balance
+UPDATE runs r SET state = 'done', finished_at = clock_timestamp(), ready = false
+ WHERE r.state = 'active'
+   AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
+   AND (SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n WHEN k.state = 'request' THEN 0 ELSE -k.n END), 0)
+          FROM domain_counters k WHERE k.run_id = r.id) = 0
+RETURNING r.id

@@ -1,0 +1,174 @@
+-- A listing page becomes rows, in one transaction, in this order. The stage holds the page.
+
+-- name: stage
+CREATE TEMP TABLE IF NOT EXISTS stage (
+    n          int NOT NULL,
+    id         bigint,
+    key        bytea NOT NULL,
+    url_id     bytea NOT NULL,
+    share_key  bytea,
+    host       text NOT NULL,
+    urlkey     text NOT NULL,
+    ts         text NOT NULL,
+    instant    timestamptz NOT NULL,
+    impossible boolean NOT NULL,
+    original   text NOT NULL,
+    mimetype   text NOT NULL,
+    statuscode text NOT NULL,
+    digest     text NOT NULL,
+    length     bigint,
+    locator    text NOT NULL,
+    revisit    boolean NOT NULL,
+    reason     text NOT NULL,
+    rule       text NOT NULL,
+    confidence real NOT NULL,
+    fate       text,
+    fetch_id   bigint
+) ON COMMIT DELETE ROWS
+
+-- name: advance_slice
+-- fenced by token and by the key we listed from: no row means that somebody else has the slice
+-- now, or that this page is kept already (a commit whose answer was lost)
+UPDATE slices SET next_key = $3, pages = pages + 1, attempts = 0, reason = '', detail = '',
+       state = CASE WHEN $3 = '' THEN 'listed' ELSE state END,
+       token = CASE WHEN $3 = '' THEN NULL ELSE token END
+ WHERE id = $1 AND token = $2 AND state = 'pending' AND next_key = $4
+RETURNING pages
+
+-- name: keep_page
+INSERT INTO listing_pages (slice_id, seq, key, next_key, rows, bad_rows, raw)
+VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7)
+
+-- name: fate_of_known_rows
+-- repeated: the same row again in this run; known: ended in an earlier one; adopted: not ended yet
+UPDATE stage s SET id = c.id, fetch_id = c.fetch_id,
+       fate = CASE WHEN c.run_id = $3 OR a.capture_id IS NOT NULL THEN 'repeated'
+                   WHEN f.state IN ('pending', 'cancelled') THEN 'adopted' ELSE 'known' END
+  FROM captures c
+  LEFT JOIN fetches f ON f.id = c.fetch_id
+  LEFT JOIN adoptions a ON a.run_id = $3 AND a.capture_id = c.id
+ WHERE c.domain_id = $1 AND c.archive = $2 AND c.key = s.key
+
+-- name: fate_of_new_rows
+UPDATE stage s SET fate = CASE WHEN s.n > d.n THEN 'repeated' ELSE coalesce(s.fate, 'new') END
+  FROM (SELECT key, min(n) AS n FROM stage GROUP BY key) d
+ WHERE d.key = s.key AND (s.fate IS NULL OR s.n > d.n)
+
+-- name: number_new_rows
+UPDATE stage SET id = nextval(pg_get_serial_sequence('captures', 'id')) WHERE fate = 'new'
+
+-- name: want_payloads
+-- sorted, so that two listers cannot deadlock; a response is asked for before a revisit of it
+INSERT INTO fetches (project_id, share_key, run_id, capture_id)
+SELECT $1, w.share_key, $2, w.id
+  FROM (SELECT DISTINCT ON (share_key) share_key, id FROM stage
+         WHERE fate = 'new' AND share_key IS NOT NULL
+         ORDER BY share_key, revisit, n) w
+ ORDER BY w.share_key
+ON CONFLICT (project_id, share_key) DO NOTHING
+RETURNING id
+
+-- name: lock_fetches
+-- a statement of its own: it must see what others committed while want_payloads waited for them
+UPDATE stage s SET fetch_id = f.id
+  FROM (SELECT id, share_key FROM fetches
+         WHERE project_id = $1 AND share_key = ANY (ARRAY (
+               SELECT DISTINCT share_key FROM stage WHERE fate = 'new' AND share_key IS NOT NULL))
+         ORDER BY share_key FOR NO KEY UPDATE) f
+ WHERE s.share_key = f.share_key AND s.fate = 'new'
+
+-- name: lock_adopted
+SELECT id FROM fetches WHERE id = ANY (ARRAY (SELECT fetch_id FROM stage WHERE fate = 'adopted'))
+ ORDER BY share_key FOR NO KEY UPDATE
+
+-- name: ended_meanwhile
+-- those that ended between our look and our lock: their settle has counted without us
+UPDATE stage s SET fate = 'known' FROM fetches f
+ WHERE s.fate = 'adopted' AND f.id = s.fetch_id AND f.state NOT IN ('pending', 'cancelled')
+
+-- name: insert_captures
+INSERT INTO captures (id, domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts, instant,
+                      original, mimetype, statuscode, digest, length, locator, impossible, reason, rule, confidence)
+SELECT id, $1, $2, fetch_id, $3, key, url_id, urlkey, ts, instant, original, mimetype, statuscode,
+       digest, length, locator, impossible, reason, rule, confidence
+  FROM stage WHERE fate = 'new'
+
+-- name: adopt
+INSERT INTO adoptions (run_id, capture_id)
+SELECT DISTINCT $1::bigint, id FROM stage WHERE fate = 'adopted' ON CONFLICT DO NOTHING
+
+-- name: fetches_to_reopen
+-- ended without the bytes, and now another capture promises the same ones; or wanted again after a cancel
+SELECT f.id, min(s.id) AS capture_id
+  FROM stage s JOIN fetches f ON f.id = s.fetch_id
+ WHERE (s.fate = 'new' AND (f.state IN ('gone', 'cancelled') OR (f.state = 'failed' AND f.payload_id IS NULL AND f.reason <> 'too_large')))
+    OR (s.fate = 'adopted' AND f.state = 'cancelled')
+ GROUP BY f.id ORDER BY f.id
+
+-- name: reopen
+UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, run_id = $3, capture_id = w.capture_id
+  FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
+
+-- name: rank_hosts
+-- each host's next fetches get the next ranks, never below the floor: hosts interleave
+WITH due AS (
+    SELECT s.id, s.host, row_number() OVER (PARTITION BY s.host ORDER BY s.n) AS rank
+      FROM stage s JOIN fetches f ON f.id = s.fetch_id
+     WHERE f.id = ANY ($2::bigint[]) AND f.capture_id = s.id AND s.fate IN ('new', 'adopted')
+), sized AS (SELECT host, count(*) AS n FROM due GROUP BY host),
+   floor AS (SELECT floor_key FROM runs WHERE id = $1),
+   taken AS (
+    INSERT INTO hosts (run_id, host, next_key)
+    SELECT $1, z.host, floor.floor_key + z.n FROM sized z, floor ORDER BY z.host
+    ON CONFLICT (run_id, host) DO UPDATE
+       SET next_key = greatest(hosts.next_key, (SELECT floor_key FROM floor)) + (SELECT z.n FROM sized z WHERE z.host = hosts.host)
+    RETURNING host, next_key
+)
+INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
+SELECT s.fetch_id, $1, t.next_key - z.n + d.rank, s.id, $3, s.urlkey, s.ts, s.original, s.mimetype, s.statuscode, s.digest, s.locator
+  FROM due d JOIN stage s ON s.id = d.id AND s.fate IN ('new', 'adopted')
+  JOIN taken t ON t.host = d.host JOIN sized z ON z.host = d.host
+ ORDER BY 3
+
+-- name: count_page
+INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
+SELECT $1, $2, c.state, c.reason, sum(c.n)
+  FROM (SELECT 'discovered' AS state, '' AS reason, count(*) + $3::int AS n FROM stage
+        UNION ALL SELECT 'skipped', 'bad_row', $3::int
+        UNION ALL SELECT fate, '', count(*) FROM stage WHERE fate IN ('repeated', 'known') GROUP BY fate
+        UNION ALL SELECT 'skipped', reason, count(*) FROM stage WHERE fate = 'new' AND reason <> '' GROUP BY reason) c
+ WHERE c.n <> 0
+ GROUP BY c.state, c.reason ORDER BY c.state, c.reason
+ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters.n + excluded.n
+
+-- name: ended_captures
+-- new rows whose payload has already ended (stored: unchanged; or what became of it)
+SELECT s.id, s.fetch_id FROM stage s JOIN fetches f ON f.id = s.fetch_id WHERE s.fate = 'new' AND f.state <> 'pending'
+
+-- name: mark_ready
+UPDATE runs SET ready = true WHERE id = $1
+
+-- name: claim_slice
+UPDATE slices s SET token = gen_random_uuid(), leased_until = clock_timestamp() + $1::interval
+  FROM runs r, domains d
+ WHERE s.id = (SELECT s2.id FROM slices s2 JOIN runs r2 ON r2.id = s2.run_id
+                WHERE s2.state = 'pending' AND r2.state = 'active' AND r2.archive = ANY ($2::text[])
+                  AND s2.not_before <= clock_timestamp()
+                  AND (s2.token IS NULL OR s2.leased_until < clock_timestamp())
+                ORDER BY r2.class, s2.id LIMIT 1 FOR UPDATE OF s2 SKIP LOCKED)
+   AND r.id = s.run_id AND d.id = r.domain_id
+RETURNING s.id, s.token, s.run_id, s.next_key, s.attempts, s.start_ts, s.end_ts,
+          r.project_id, r.domain_id, r.archive, d.url, d.match
+
+-- name: renew_slice
+UPDATE slices s SET leased_until = clock_timestamp() + $3::interval FROM runs r
+ WHERE s.id = $1 AND s.token = $2 AND r.id = s.run_id AND r.state = 'active' RETURNING s.id
+
+-- name: release_slice
+UPDATE slices SET token = NULL, leased_until = NULL, not_before = clock_timestamp() + make_interval(secs => $3),
+       attempts = attempts + $4, reason = $5, detail = $6
+ WHERE id = $1 AND token = $2 RETURNING id
+
+-- name: hole_slice
+UPDATE slices SET token = NULL, leased_until = NULL, state = 'hole', attempts = attempts + 1, reason = $3, detail = $4
+ WHERE id = $1 AND token = $2 RETURNING id

@@ -1,0 +1,25 @@
+-- The outbox: leased, delivered, acknowledged.
+
+-- name: claim
+-- the oldest rows first; several rows of one page go together, as one entry
+UPDATE outbox SET token = $1, leased_until = clock_timestamp() + $3::interval
+ WHERE seq = ANY (ARRAY (
+       SELECT seq FROM outbox WHERE token IS NULL OR leased_until < clock_timestamp()
+        ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING page_id, op
+
+-- name: entries
+SELECT p.id, r.name AS project, d.url AS domain, p.url, t.title, t.text, t.author, t.language, t.media_type,
+       p.first_seen, p.last_seen, p.captures
+  FROM pages p JOIN documents t ON t.id = p.document_id
+  JOIN domains d ON d.id = p.domain_id JOIN projects r ON r.id = p.project_id
+ WHERE p.id = ANY ($1::bigint[])
+
+-- name: mark
+UPDATE pages p SET index_error = coalesce(w.error, '')
+  FROM unnest($1::bigint[]) AS i (id) LEFT JOIN unnest($2::bigint[], $3::text[]) AS w (id, error) ON w.id = i.id
+ WHERE p.id = i.id AND p.index_error <> coalesce(w.error, '')
+
+-- name: backlog
+SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(queued_at)), 0)::float8 AS oldest
+  FROM (SELECT queued_at FROM outbox WHERE token IS NULL OR leased_until < clock_timestamp() LIMIT $1) o

@@ -1,0 +1,116 @@
+-- Settling: one transaction per batch, fenced by (fetch, token).
+
+-- name: take_leases
+-- what is still ours; the rest was rescued meanwhile and belongs to somebody else. Sorted locks.
+WITH mine AS (
+    SELECT l.fetch_id FROM leases l JOIN unnest($1::bigint[], $2::uuid[]) AS w (fetch_id, token)
+        ON w.fetch_id = l.fetch_id AND w.token = l.token
+     ORDER BY l.fetch_id FOR UPDATE OF l
+)
+DELETE FROM leases l USING mine WHERE l.fetch_id = mine.fetch_id
+RETURNING l.fetch_id, l.run_id, l.order_key, l.attempts, l.crashes, l.capture_id
+
+-- name: lock_fetches
+-- in the order listers lock them, so that settling and listing cannot deadlock
+SELECT id FROM fetches WHERE id = ANY ($1::bigint[]) ORDER BY share_key FOR NO KEY UPDATE
+
+-- name: put_payloads
+INSERT INTO payloads (sha256, sha1, size)
+SELECT w.sha256, w.sha1, w.size FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS w (sha256, sha1, size)
+ ORDER BY w.sha256 ON CONFLICT (sha256) DO NOTHING
+
+-- name: find_payloads
+SELECT id, sha256 FROM payloads WHERE sha256 = ANY ($1::bytea[])
+
+-- name: put_documents
+INSERT INTO documents (payload_id, extractor, charset, media_type, title, text, author, published, language, words,
+                       description, canonical, links, flags, replaced)
+SELECT w.payload_id, w.extractor, w.charset, w.media_type, w.title, w.text, w.author, w.published, w.language, w.words,
+       w.description, w.canonical, w.links::jsonb, string_to_array(nullif(w.flags, ''), ','), w.replaced
+  FROM (SELECT payload_id, extractor, charset, media_type, title, text, author, published, language, words, description,
+               canonical, links, coalesce(flags, '') AS flags, replaced
+          FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::date[],
+                      $9::text[], $10::int[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[])
+            AS u (payload_id, extractor, charset, media_type, title, text, author, published, language, words,
+                  description, canonical, links, flags, replaced)) w
+ ORDER BY w.payload_id, w.charset
+ON CONFLICT (payload_id, extractor, charset, media_type) DO NOTHING
+
+-- name: find_documents
+SELECT d.id, d.payload_id, d.extractor, d.charset, d.media_type
+  FROM documents d JOIN unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS w (payload_id, extractor, charset, media_type)
+    ON d.payload_id = w.payload_id AND d.extractor = w.extractor AND d.charset = w.charset AND d.media_type = w.media_type
+
+-- name: log_attempts
+INSERT INTO attempts (fetch_id, capture_id, run_id, reason, detail, requests, final)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::boolean[])
+
+-- name: other_captures
+-- for payloads that one capture could not give: the next capture of the same digest, not tried yet
+SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id
+  FROM captures c
+ WHERE c.fetch_id = ANY ($1::bigint[])
+   AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final)
+   AND (SELECT count(DISTINCT a.capture_id) FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.final) < $2
+ ORDER BY c.fetch_id, (c.mimetype = 'warc/revisit'), c.instant DESC
+
+-- name: end_fetches
+UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requests = f.requests + w.requests,
+       payload_id = w.payload_id, document_id = w.document_id, served_ts = w.served_ts, digest_check = w.digest_check,
+       capture_id = w.capture_id, settled_at = clock_timestamp()
+  FROM (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], $7::bigint[],
+                             $8::text[], $9::text[], $10::bigint[])
+          AS u (id, state, reason, detail, requests, payload_id, document_id, served_ts, digest_check, capture_id)
+         ORDER BY u.id) w
+ WHERE f.id = w.id AND f.state = 'pending'
+
+-- name: spend_requests
+UPDATE fetches f SET requests = f.requests + w.requests, capture_id = w.capture_id
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[]) AS w (id, requests, capture_id) WHERE f.id = w.id
+
+-- name: park
+INSERT INTO parked (fetch_id, run_id, order_key, attempts, crashes, capture_id, reason, until)
+SELECT w.fetch_id, w.run_id, w.order_key, w.attempts, w.crashes, w.capture_id, w.reason, clock_timestamp() + make_interval(secs => w.delay)
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::bigint[], $7::text[], $8::float8[])
+    AS w (fetch_id, run_id, order_key, attempts, crashes, capture_id, reason, delay)
+
+-- name: count_captures
+-- every capture of these fetches, for the run that listed it and each that adopted it; $2 is 1 or -1.
+-- $3 narrows to captures just listed (their fetch ended before), NULL takes all.
+INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
+SELECT c.domain_id, c.run_id, c.state, c.reason, count(*) * $2::int
+  FROM (SELECT c.domain_id, u.run_id, f.state AS ended, f.reason,
+               CASE WHEN f.state = 'stored' AND f.capture_id <> c.id THEN 'unchanged' ELSE f.state END AS state
+          FROM captures c JOIN fetches f ON f.id = c.fetch_id
+         CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+         WHERE c.fetch_id = ANY ($1::bigint[]) AND f.state <> 'pending' AND ($3::bigint[] IS NULL OR c.id = ANY ($3::bigint[]))) c
+ GROUP BY c.domain_id, c.run_id, c.state, c.reason
+ ORDER BY c.domain_id, c.run_id, c.state, c.reason
+ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters.n + excluded.n
+
+-- name: put_pages
+WITH seen AS (
+    SELECT d.project_id, min(c.domain_id) AS domain_id, c.url_id, min(c.urlkey) AS urlkey, min(c.original) AS url,
+           f.payload_id, min(f.document_id) AS document_id, min(c.instant) AS first_seen, max(c.instant) AS last_seen, count(*) AS n
+      FROM captures c JOIN fetches f ON f.id = c.fetch_id JOIN domains d ON d.id = c.domain_id
+     WHERE c.fetch_id = ANY ($1::bigint[]) AND f.state = 'stored' AND ($2::bigint[] IS NULL OR c.id = ANY ($2::bigint[]))
+     GROUP BY d.project_id, c.url_id, f.payload_id
+     ORDER BY d.project_id, c.url_id, f.payload_id
+), put AS (
+    INSERT INTO pages (project_id, domain_id, url_id, urlkey, url, payload_id, document_id, first_seen, last_seen, captures)
+    SELECT s.project_id, s.domain_id, s.url_id, s.urlkey, s.url, s.payload_id, s.document_id, s.first_seen, s.last_seen, s.n FROM seen s
+    ON CONFLICT (project_id, url_id, payload_id) DO UPDATE
+       SET first_seen = least(pages.first_seen, excluded.first_seen),
+           last_seen = greatest(pages.last_seen, excluded.last_seen),
+           captures = pages.captures + excluded.captures
+    RETURNING id
+)
+INSERT INTO outbox (page_id, op) SELECT id, 'upsert' FROM put
+
+-- name: count_requests
+INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
+SELECT r.domain_id, r.id, 'request', w.kind, sum(w.n)
+  FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS w (run_id, kind, n) JOIN runs r ON r.id = w.run_id
+ WHERE w.n <> 0
+ GROUP BY r.domain_id, r.id, w.kind ORDER BY r.domain_id, r.id, w.kind
+ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters.n + excluded.n

@@ -1,0 +1,114 @@
+"""How far a run is: one query over its counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import orjson
+
+from chrono_ray.model.errors import NotFound
+from chrono_ray.storage.database import Database, statements
+
+PLAIN: Final = ("discovered", "stored", "unchanged", "known", "repeated", "gone", "cancelled")
+REASONED: Final = ("skipped", "refused", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureCounts:
+    """A run's listed rows by the state they are in; `discovered` is the sum of the rest."""
+
+    discovered: int
+    stored: int
+    unchanged: int
+    known: int
+    repeated: int
+    gone: int
+    cancelled: int
+    skipped: dict[str, int]
+    refused: dict[str, int]
+    failed: dict[str, int]
+
+    @property
+    def pending(self) -> int:
+        """Listed and not ended yet."""
+        plain = self.stored + self.unchanged + self.known + self.repeated + self.gone
+        reasoned = (*self.skipped.values(), *self.refused.values(), *self.failed.values())
+        return self.discovered - plain - self.cancelled - sum(reasoned)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at a moment. `seconds` since it was created, until it ended."""
+
+    run_id: int
+    state: str
+    project: str
+    url: str
+    archive: str
+    captures: CaptureCounts
+    requests: dict[str, int]
+    holes: int
+    listing: int
+    seconds: float
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PageCounts:
+    """A run's pages: all, findable, and refused by the index."""
+
+    pages: int
+    indexed: int
+    rejected: int
+
+
+class Stats:
+    """Reads progress; never writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = statements("stats")
+
+    async def progress(self, run_id: int) -> Progress:
+        """One run's counters; `NotFound` when there is no such run."""
+        row = await self._database.fetchrow(self._sql["progress"], run_id)
+        if row is None:
+            raise NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
+        return _progress(row)
+
+    async def pages(self, run_id: int) -> PageCounts:
+        """Counted from the rows: costs a walk over the run's captures."""
+        row = await self._database.fetchrow(self._sql["pages"], run_id)
+        return PageCounts(0, 0, 0) if row is None else PageCounts(*row)
+
+
+def _progress(row: asyncpg.Record) -> Progress:
+    counters: list[tuple[str, str, int]] = orjson.loads(row["counters"])
+    return Progress(
+        run_id=row["id"], state=row["state"], project=row["project"], url=row["url"],
+        archive=row["archive"], captures=counts(counters),
+        requests={reason: n for state, reason, n in counters if state == "request"},
+        holes=row["holes"], listing=row["listing"], seconds=row["seconds"],
+        created_at=row["created_at"],
+    )  # fmt: skip
+
+
+def counts(counters: list[tuple[str, str, int]]) -> CaptureCounts:
+    """Rows of (state, reason, n) as one value; rows that cancelled out to 0 are left away."""
+    plain = dict.fromkeys(PLAIN, 0)
+    reasoned: dict[str, dict[str, int]] = {state: {} for state in REASONED}
+    for state, reason, n in counters:
+        if state in plain:
+            plain[state] += n
+        elif state in reasoned and n:
+            reasoned[state][reason] = n
+    return CaptureCounts(
+        discovered=plain["discovered"], stored=plain["stored"], unchanged=plain["unchanged"],
+        known=plain["known"], repeated=plain["repeated"], gone=plain["gone"],
+        cancelled=plain["cancelled"], skipped=dict(sorted(reasoned["skipped"].items())),
+        refused=dict(sorted(reasoned["refused"].items())),
+        failed=dict(sorted(reasoned["failed"].items())),
+    )  # fmt: skip
