@@ -1,0 +1,345 @@
+"""The one HTTP session that archives are spoken to through.
+
+Bodies come back whole or not at all. Every hop of a redirect is checked by
+the address policy and takes its own turn. There are no cookies, no proxy from
+the environment, no retry: what went out on the wire is what was counted.
+
+aiohttp 3.14 is relied on for refusing long or too many headers and bodies
+that end before their declared length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urljoin
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from chrono_ray.archives.addresses import AddressDenied, AddressPolicy, Endpoint, PolicyResolver
+from chrono_ray.archives.base import Turn
+from chrono_ray.archives.encoding import BODY_LIMIT, CODINGS, decode
+from chrono_ray.model.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    ConnectionRefused,
+    RequestRefused,
+    TransferFailed,
+)
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_READ_BUFFER: Final = 256 * 1024
+_URL_SAFE: Final = "".join(chr(code) for code in range(33, 127) if chr(code) not in '"<>\\^`{|}#')
+_ABSOLUTE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one answer may cost. Times in seconds, sizes in bytes."""
+
+    connect: float = 10.0
+    head: float = 30.0
+    header_line: int = 8190
+    headers: int = 128
+    hops: int = 5
+    connections: int = 0
+
+
+LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `body` is as transferred, content coding and all; see `entity`.
+
+    `url` is where it came from after `redirects`; `requests` went out for it.
+    """
+
+    url: str
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    redirects: tuple[tuple[int, str], ...]
+    requests: int
+
+    def entity(self, limit: int = BODY_LIMIT) -> bytes:
+        """The body without its content coding; raises `TransferFailed`, see `encoding.decode`."""
+        media_type = self.headers.get("Content-Type", "").lower()
+        coding = self.headers.get("Content-Encoding", "")
+        return decode(self.body, coding, media_type=media_type, limit=limit)
+
+
+Follow = Callable[[int, CIMultiDictProxy[str]], bool]
+"""Whether a redirect (status, headers) is the archive's own, to be followed."""
+
+
+def always(_status: int, _headers: CIMultiDictProxy[str]) -> bool:
+    """Follow every redirect."""
+    return True
+
+
+class HttpSession:
+    """Connections to one archive.
+
+    `allowed` are the endpoints beyond the public Internet's ports 80 and 443
+    that an operator listed for this archive. `user_agent` names the project
+    and a contact. `resolver` replaces the system's name resolution.
+    """
+
+    def __init__(
+        self,
+        user_agent: str,
+        *,
+        allowed: frozenset[Endpoint] = frozenset(),
+        limits: Limits = LIMITS,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._user_agent = user_agent
+        self._policy = AddressPolicy(allowed)
+        self._limits = limits
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(
+        self,
+        url: str,
+        *,
+        deadline: float,
+        turn: Turn,
+        limit: int = BODY_LIMIT,
+        follow: Follow = always,
+    ) -> Answer:
+        """A whole answer, its body at most `limit` bytes as transferred.
+
+        `deadline` is for all hops together and stands still while a turn is
+        awaited. Raises `RequestRefused`, `ConnectionRefused`,
+        `ArchiveUnavailable` or `TransferFailed`; the status is the caller's to judge.
+        """
+        clock = _Stopwatch(deadline)
+        redirects: list[tuple[int, str]] = []
+        sent = 0
+        try:
+            while True:
+                target = URL(url, encoded=True)
+                self._policy.check_url(target)
+                await turn()
+                sent += 1
+                with clock:
+                    status, headers, body = await self._exchange(target, clock, limit)
+                location = _location(url, status, headers)
+                if not location or not follow(status, headers):
+                    return Answer(url, status, headers, body, tuple(redirects), sent)
+                redirects.append((status, location))
+                self._check_hops(redirects)
+                url = location
+        except ArchiveError as error:
+            error.requests = sent
+            raise
+
+    async def aclose(self) -> None:
+        """Close every connection. The session may be used again and then opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _check_hops(self, redirects: list[tuple[int, str]]) -> None:
+        targets = [target for _, target in redirects]
+        if len(redirects) > self._limits.hops or targets[-1] in targets[:-1]:
+            raise TransferFailed(
+                "Redirected too often", reason="redirects", why=f"{len(redirects)} hops"
+            )
+
+    async def _exchange(
+        self, url: URL, clock: _Stopwatch, limit: int
+    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        try:
+            response = await self._head(url, clock)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _no_answer(error, url) from error
+        try:
+            async with asyncio.timeout(clock.left):
+                body = await _read(response, limit)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _no_body(error, url) from error
+        finally:
+            response.close()
+        return response.status, response.headers, body
+
+    async def _head(self, url: URL, clock: _Stopwatch) -> aiohttp.ClientResponse:
+        async with asyncio.timeout(min(clock.left, self._limits.head)):
+            return await self._opened().get(url, allow_redirects=False)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """The session, made on first use because it belongs to the running loop."""
+        if self._session is None:
+            self._session = self._new_session()
+        return self._session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        limits = self._limits
+        connector = aiohttp.TCPConnector(
+            limit=limits.connections,
+            socket_factory=self._policy.open_socket,
+            resolver=PolicyResolver(self._policy, self._resolver or aiohttp.ThreadedResolver()),
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=_READ_BUFFER,
+            max_line_size=limits.header_line,
+            max_field_size=limits.header_line,
+            max_headers=limits.headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
+            headers={"User-Agent": self._user_agent, "Accept-Encoding": CODINGS},
+        )
+        # aiohttp sends a GET again when a kept-alive connection turns out dead: a request
+        # that took no turn. The switch has no public name (aiohttp 3.14 client.py).
+        session._retry_connection = False
+        return session
+
+
+class _Stopwatch:
+    """Seconds left, counted only while running."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._left -= time.monotonic() - self._since
+
+    @property
+    def left(self) -> float:
+        return self._left - (time.monotonic() - self._since)
+
+
+def ascii_url(url: str) -> str:
+    """A URL fit for the wire: what a request line cannot hold is escaped, the rest untouched."""
+    return quote(url.encode("utf-8", "surrogateescape"), safe=_URL_SAFE)
+
+
+def _location(url: str, status: int, headers: CIMultiDictProxy[str]) -> str:
+    """The absolute target of a redirect, its path left as written; empty when there is none."""
+    location = headers.get("Location", "").strip() if status in _REDIRECTS else ""
+    if not location:
+        return ""
+    location = ascii_url(location.partition("#")[0])
+    if _ABSOLUTE.match(location):
+        return location
+    base = URL(url, encoded=True)
+    if location.startswith("//"):
+        return f"{base.scheme}:{location}"
+    # urljoin would fold the `//` and `..` of the archived URL inside the path.
+    return f"{base.origin()}{location}" if location.startswith("/") else urljoin(url, location)
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    declared = response.content_length
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    connection = response.connection
+    protocol = connection.protocol if connection is not None else None
+    if protocol is None:
+        return await _within(response, limit, declared)
+    # A parse error in the middle of a body closes the connection without waking the
+    # reader (aiohttp 3.14 ResponseHandler.data_received), so its end has to be told.
+    closed = protocol.closed
+    wake = _Wake(response.content)
+    if closed is not None:
+        closed.add_done_callback(wake)
+    try:
+        body = await _within(response, limit, declared)
+    finally:
+        if closed is not None:
+            closed.remove_done_callback(wake)
+    if isinstance(protocol.exception(), HttpProcessingError):
+        raise TransferFailed("More bytes came than declared", reason="truncated")
+    return body
+
+
+class _Wake:
+    """Ends a body that is not complete when its connection closes."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __call__(self, closed: asyncio.Future[None]) -> None:
+        if not closed.cancelled():
+            closed.exception()  # seen, so that the loop does not report it
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("The body broke off"))
+
+
+async def _within(response: aiohttp.ClientResponse, limit: int, declared: int | None) -> bytes:
+    if declared is not None:
+        return await response.read()
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _no_answer(error: aiohttp.ClientError | OSError, url: URL) -> ArchiveError:
+    """What it means that no head came."""
+    where = url.host or ""
+    match error:
+        case aiohttp.ClientConnectorError():
+            return _no_connection(error.os_error, where)
+        case aiohttp.ServerTimeoutError():
+            return ArchiveUnavailable(f"No connection to {where}", why="timed out")
+        case TimeoutError():
+            return TransferFailed(f"No answer from {where} in time", reason="deadline")
+        case aiohttp.ClientResponseError():
+            cause = str(error.__cause__ or error)
+            beyond = "Data after" in cause
+            return TransferFailed(
+                f"{where} does not speak HTTP",
+                reason="truncated" if beyond else "protocol",
+                why=cause[:200],
+            )
+        case aiohttp.InvalidURL():
+            return RequestRefused("Not a URL to be asked", reason="scheme", why=str(error)[:200])
+        case _:
+            return ArchiveUnavailable(f"{where} broke the connection", why=str(error)[:200])
+
+
+def _no_connection(error: OSError, where: str) -> ArchiveError:
+    if isinstance(error, AddressDenied):
+        return RequestRefused(f"Refused to ask {where}", reason="address", why=str(error))
+    if error.errno == errno.ECONNREFUSED:
+        return ConnectionRefused(f"{where} refused the connection")
+    return ArchiveUnavailable(f"No connection to {where}", why=str(error)[:200])
+
+
+def _no_body(error: aiohttp.ClientError | OSError, url: URL) -> ArchiveError:
+    """What it means that a head came, but not the whole body."""
+    what = f"The answer of {url.host} broke off"
+    if isinstance(error, TimeoutError):
+        return TransferFailed(what, reason="deadline", why="the deadline passed")
+    if isinstance(error, aiohttp.ClientPayloadError) and not isinstance(
+        error.__cause__, (ContentLengthError, OSError)
+    ):
+        return TransferFailed(what, reason="protocol", why=str(error)[:200])
+    return TransferFailed(what, reason="truncated", why=str(error)[:200])
+
+
+def _too_large(limit: int) -> TransferFailed:
+    return TransferFailed("The body is too large", reason="too_large", why=f"over {limit} bytes")

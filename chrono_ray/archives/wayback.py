@@ -1,0 +1,166 @@
+"""The Internet Archive's Wayback Machine, and whatever speaks its dialect.
+
+Listings are JSON arrays from `{base}/cdx/search/cdx`, walked by resume key;
+mementos come raw from `{base}/web/<14 digits>id_/<url>`.
+
+Facts from the Wayback CDX server's README and the edgi `wayback` client: an
+overloaded server answers 200 with an empty body or an HTML page, while "no
+captures" is `[]`; the resume key follows an empty row.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+from urllib.parse import urlencode
+
+import orjson
+from multidict import CIMultiDictProxy
+
+from chrono_ray.archives import rows
+from chrono_ray.archives.addresses import Endpoint
+from chrono_ray.archives.base import Turn
+from chrono_ray.archives.http import LIMITS, Answer, HttpSession, Limits, ascii_url
+from chrono_ray.archives.replay import is_memento, live_error, memento
+from chrono_ray.model.capture import Capture
+from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, MementoGone
+from chrono_ray.model.memento import ListingPage, Memento, Scope
+
+FIELDS: Final = ("urlkey", "timestamp", "original", "mimetype", "statuscode", "digest", "length")
+LISTING_LIMIT: Final = 32 * 1024 * 1024
+_NOT_A_LISTING: Final = "The listing is not one"
+
+
+class WaybackArchive:
+    """A Wayback-compatible archive at `base`, e.g. `https://web.archive.org`.
+
+    `rows_per_page` bounds a listing page, `listing_deadline` (seconds) one
+    listing request: busy archives take a minute. `allowed` as in `HttpSession`.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        user_agent: str,
+        *,
+        name: str = "wayback",
+        rows_per_page: int = 15_000,
+        listing_deadline: float = 120.0,
+        allowed: frozenset[Endpoint] = frozenset(),
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._base = base.rstrip("/")
+        self._name = name
+        self._rows = rows_per_page
+        self._deadline = listing_deadline
+        self._http = HttpSession(user_agent, allowed=allowed, limits=limits)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def list_page(self, scope: Scope, key: str, *, turn: Turn) -> ListingPage:
+        """One request; raises `ArchiveUnavailable` for an answer that is not a whole listing."""
+        url = f"{self._base}/cdx/search/cdx?{urlencode(self._query(scope, key))}"
+        answer = await self._http.get(url, deadline=self._deadline, turn=turn, limit=LISTING_LIMIT)
+        if answer.status != 200:
+            raise _listing_error(answer)
+        return _parsed(answer.entity(LISTING_LIMIT), answer.requests)
+
+    def parse(self, raw: bytes) -> ListingPage:
+        return _parsed(raw, 0)
+
+    async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
+        """Follows the archive's redirects to another timestamp, never those it archived."""
+        target = f"{self._base}/web/{capture.timestamp.text}id_/{ascii_url(capture.original)}"
+        answer = await self._http.get(target, deadline=deadline, turn=turn, follow=_is_technical)
+        if not is_memento(answer.headers):
+            raise live_error(answer, bare_503_is_throttling=True)
+        return memento(answer, capture, answer.entity())
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def _query(self, scope: Scope, key: str) -> list[tuple[str, str]]:
+        query = [
+            ("url", scope.url),
+            ("matchType", scope.match.value),
+            ("output", "json"),
+            ("fl", ",".join(FIELDS)),
+            ("gzip", "false"),
+            ("limit", str(self._rows)),
+            ("showResumeKey", "true"),
+        ]
+        optional = (("from", scope.start), ("to", scope.end), ("resumeKey", key))
+        return query + [(name, value) for name, value in optional if value]
+
+
+def _is_technical(_status: int, headers: CIMultiDictProxy[str]) -> bool:
+    return not is_memento(headers)
+
+
+def _listing_error(answer: Answer) -> ArchiveError:
+    text = answer.body[:2000].decode("utf-8", "replace")
+    what = f"The listing was answered {answer.status}"
+    if answer.status == 403 and ("AccessControl" in text or "Blocked" in text):
+        return MementoGone(what, reason="blocked", why=text[:200], requests=answer.requests)
+    error = live_error(answer, bare_503_is_throttling=True)
+    if isinstance(error, MementoGone):  # a listing's 404 is a wrong address, not a lost capture
+        return ArchiveUnavailable(what, why=text[:200], requests=answer.requests)
+    return error
+
+
+def _parsed(raw: bytes, requests: int) -> ListingPage:
+    """A whole answer as a page; raises `ArchiveUnavailable` when it is cut or no listing."""
+    try:
+        table = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        table = _line_by_line(raw, requests)
+    if not isinstance(table, list):
+        raise _nonsense(raw, requests)
+    if not table:
+        return ListingPage((), (), "", raw, requests)
+    pick = rows.picker(table[0], FIELDS)
+    if pick is None:
+        raise _nonsense(raw, requests)
+    next_key = _resume_key(table)
+    end = len(table) - 2 if next_key else len(table)
+    captures, bad = rows.captures(islice(table, 1, end), pick, first_line=1)
+    return ListingPage(captures, bad, next_key, raw, requests)
+
+
+def _resume_key(table: list[rows.Row]) -> str:
+    """The last row, where an empty one announces it."""
+    if len(table) < 3 or table[-2] != []:
+        return ""
+    last = table[-1]
+    return last[0] if isinstance(last, list) and len(last) == 1 and type(last[0]) is str else ""
+
+
+def _line_by_line(raw: bytes, requests: int) -> list[rows.Row]:
+    """The rows of a listing with bad ones in it: text where a line is no JSON.
+
+    A listing that was cut is no listing: its rest would be lost silently.
+    """
+    body = raw.strip()
+    if not (body.startswith(b"[[") and body.endswith(b"]]")):
+        raise _nonsense(raw, requests)
+    table = [_row(line) for line in body[1:-1].split(b"\n")]
+    last = table[-1]
+    if isinstance(last, str) and last.replace('\\"', "").count('"') % 2:
+        raise _nonsense(raw, requests)
+    return table
+
+
+def _row(line: bytes) -> rows.Row:
+    line = line.strip().removesuffix(b",")
+    try:
+        row: rows.Row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return line.decode("utf-8", "replace")
+    return row
+
+
+def _nonsense(raw: bytes, requests: int) -> ArchiveUnavailable:
+    why = raw[:120].decode("utf-8", "replace") if raw.strip() else "an empty body"
+    return ArchiveUnavailable(_NOT_A_LISTING, why=why, requests=requests)
