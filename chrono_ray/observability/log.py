@@ -1,0 +1,142 @@
+"""Structured events on stderr: one line each, as JSON or as text for people.
+
+Every part logs through the standard library, an event name and its fields::
+
+    log = logging.getLogger(__name__)
+    log.info("page.stored", extra={"page": page_id, "bytes": size})
+
+Nothing else is needed to take part, so no part depends on this module; only a
+process's entry point calls `configure`. Secrets never reach a line: fields
+named like one are masked, and so are user names and passwords in URLs,
+bearer tokens and `token=` arguments in any text. (`name`, `args`, `module` and
+the other attributes of a log record cannot be field names.)
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+MASK: Final = "***"
+TEXT_MAX: Final = 4096
+"""Characters of one field; the rest is cut, since an archived URL may be any length."""
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SECRET_NAME: Final = re.compile(
+    r"passw(?:or)?d|passwd|secret|token|authorization|cookie|credential|(?:api|master|access)_?key",
+    re.IGNORECASE,
+)
+_USERINFO: Final = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
+_BEARER: Final = re.compile(r"(?<=\bbearer )\S+", re.IGNORECASE)
+_ARGUMENT: Final = re.compile(
+    r"((?:\b|_)(?:token|password|passwd|secret|api_?key|master_?key)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+",
+    re.IGNORECASE,
+)
+_BARE: Final = re.compile(r"[!#-<>-~]+")
+_INT64: Final = 2**63
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, event, logger, then the fields, then `error`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "event": redacted(record.getMessage()),
+            "logger": record.name,
+        }
+        for name, value in _fields(record):
+            line.setdefault(name, value)
+        if error := _error(self, record):
+            line["error"] = error
+        return orjson.dumps(line).decode()
+
+
+class Text(logging.Formatter):
+    """For a terminal: `2026-01-31 12:00:00.000 info  page.stored page=7 url=http://a/`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{_moment(record)[:-1].replace('T', ' ')} {record.levelname.lower():<7}"
+        fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record))
+        event = redacted(record.getMessage()).replace("\n", "\\n")
+        error = _error(self, record)
+        return f"{head} {event}{fields}" + (f"\n{error}" if error else "")
+
+
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable at run time
+    """Ours, so that configuring twice replaces it and leaves others' handlers alone."""
+
+
+def configure(level: str, *, json: bool) -> None:
+    """Send this process's events from `level` upwards to stderr; calling it again replaces that."""
+    root = logging.getLogger()
+    for handler in [old for old in root.handlers if isinstance(old, _Stderr)]:
+        root.removeHandler(handler)
+    stderr = _Stderr(sys.stderr)
+    stderr.setFormatter(JsonLines() if json else Text())
+    root.addHandler(stderr)
+    root.setLevel(level.upper())
+
+
+def redacted(text: str) -> str:
+    """The text without what would let its reader in, cut to `TEXT_MAX`, valid as UTF-8."""
+    if len(text) > TEXT_MAX:
+        text = text[:TEXT_MAX] + "..."
+    text = text.encode("utf-8", "replace").decode()
+    text = _USERINFO.sub(f"{MASK}@", text)
+    return _ARGUMENT.sub(rf"\1{MASK}", _BEARER.sub(MASK, text))
+
+
+def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+    for name, value in vars(record).items():
+        if name not in _STANDARD:
+            yield name, _plain(name, value)
+
+
+def _plain(name: str, value: object) -> object:
+    """A value as JSON can hold it; what is nested keeps its shape, what is strange its text."""
+    if _SECRET_NAME.search(name) and not isinstance(value, bool | int | float):
+        return MASK
+    match value:
+        case None | bool() | float():
+            return value
+        case int():
+            return value if -_INT64 <= value < _INT64 else str(value)
+        case Mapping():
+            return {redacted(str(key)): _plain(str(key), part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain("", part) for part in value]
+        case _:
+            return redacted(str(value))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str) and _BARE.fullmatch(value):
+        return value
+    return orjson.dumps(value).decode()
+
+
+def _moment(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _error(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts: list[str] = []
+    if record.exc_info:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(redacted_lines(part) for part in parts)
+
+
+def redacted_lines(text: str) -> str:
+    """A traceback, each of its lines redacted."""
+    return "\n".join(redacted(line) for line in text.splitlines())
