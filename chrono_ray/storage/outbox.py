@@ -27,10 +27,11 @@ ACKNOWLEDGE: Final = "DELETE FROM outbox WHERE token = $1"
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Unleased rows (counted up to what was asked) and the age of the oldest, in seconds."""
+    """What waits, counted up to what was asked: rows, the oldest's age in seconds, text bytes."""
 
     rows: int
     oldest: float
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Outbox:
     async def backlog(self, enough: int) -> Backlog:
         """How much waits, counted no further than `enough`."""
         [row] = await self._database.fetch(self._sql["backlog"], enough)
-        return Backlog(row["rows"], row["oldest"])
+        return Backlog(row["rows"], row["oldest"], row["bytes"])
 
     async def claim(self, limit: int) -> OutboxLease | None:
         """The oldest rows with the pages they name, as they are now; None when there are none."""

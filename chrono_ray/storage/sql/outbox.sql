@@ -21,5 +21,9 @@ UPDATE pages p SET index_error = coalesce(w.error, '')
  WHERE p.id = i.id AND p.index_error <> coalesce(w.error, '')
 
 -- name: backlog
-SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(queued_at)), 0)::float8 AS oldest
-  FROM (SELECT queued_at FROM outbox WHERE token IS NULL OR leased_until < clock_timestamp() LIMIT $1) o
+-- octet_length of a stored text reads its header, not the text
+SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(o.queued_at)), 0)::float8 AS oldest,
+       coalesce(sum(octet_length(t.text)), 0)::bigint AS bytes
+  FROM (SELECT page_id, queued_at FROM outbox
+         WHERE token IS NULL OR leased_until < clock_timestamp() ORDER BY seq LIMIT $1) o
+  LEFT JOIN pages p ON p.id = o.page_id LEFT JOIN documents t ON t.id = p.document_id

@@ -205,14 +205,14 @@ CREATE TABLE documents (
     charset     text NOT NULL,
     media_type  text NOT NULL,
     title       text NOT NULL,
-    text        text COMPRESSION lz4 NOT NULL,
+    text        text NOT NULL,
     author      text NOT NULL,
     published   date,
     language    text NOT NULL,
     words       int NOT NULL,
     description text NOT NULL,
     canonical   text NOT NULL,
-    links       jsonb COMPRESSION lz4 NOT NULL,
+    links       jsonb NOT NULL,
     flags       text[] NOT NULL,
     replaced    int NOT NULL,
     UNIQUE (payload_id, extractor, charset, media_type)
@@ -291,3 +291,10 @@ CREATE SEQUENCE ticket;
 ALTER TABLE queue SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE leases SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+
+-- lz4 halves the time of writing and reading texts; not every server is built with it.
+DO $$ BEGIN
+    IF 'lz4' = ANY (SELECT unnest(enumvals) FROM pg_settings WHERE name = 'default_toast_compression') THEN
+        ALTER TABLE documents ALTER COLUMN text SET COMPRESSION lz4, ALTER COLUMN links SET COMPRESSION lz4;
+    END IF;
+END $$;

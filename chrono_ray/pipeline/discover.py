@@ -1,0 +1,144 @@
+"""Discover: a listing is walked page by page, each page kept before the next is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final, assert_never
+
+from chrono_ray.archives.base import Archive
+from chrono_ray.model.decision import decide as decide_capture
+from chrono_ray.model.errors import ArchiveError, ConnectionRefused, LeaseLost, Throttled
+from chrono_ray.model.memento import ListingPage
+from chrono_ray.model.retry import Fail, Retry, Snooze, decide
+from chrono_ray.storage.blobs import Blobs
+from chrono_ray.storage.governor import Governor, Kind
+from chrono_ray.storage.listings import Decided, Listings, SliceLease
+
+RENEW_SECONDS: Final = 15.0
+
+log = logging.getLogger(__name__)
+
+
+class Discoverer:
+    """Walks slices, one at a time. Any number of discoverers may work at once."""
+
+    def __init__(
+        self,
+        listings: Listings,
+        governor: Governor,
+        blobs: Blobs,
+        archives: Mapping[str, Archive],
+    ) -> None:
+        self._listings = listings
+        self._governor = governor
+        self._blobs = blobs
+        self._archives = archives
+
+    async def step(self) -> bool:
+        """Walk one slice as far as it goes now; False when there was none to walk.
+
+        It ends listed, given back to be tried again, or as a named hole.
+        Raises `Unavailable` when the record or the blob store is away: the
+        slice's lease then runs out and its last kept key is where it goes on.
+        """
+        lease = await self._listings.claim(list(self._archives))
+        if lease is None:
+            return False
+        try:
+            await self._walk(lease)
+        except LeaseLost:
+            log.warning("slice.lost", extra={"run": lease.run_id, "slice": lease.slice_id})
+        return True
+
+    async def _walk(self, lease: SliceLease) -> None:
+        while await self._listings.renew(lease):
+            try:
+                page = await self._list_page(lease)
+            except ArchiveError as error:
+                await self._settle_error(lease, error)
+                return
+            await self._keep(lease, page)
+            if not page.next_key:
+                log.info("slice.listed", extra={"run": lease.run_id, "slice": lease.slice_id})
+                return
+            lease = replace(lease, key=page.next_key, attempts=0)
+        await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
+
+    async def _list_page(self, lease: SliceLease) -> ListingPage:
+        archive = self._archives[lease.archive]
+
+        async def turn() -> None:
+            await self._governor.turn(lease.archive, Kind.LISTING)
+
+        async with self._renewing(lease):
+            return await archive.list_page(lease.scope, lease.key, turn=turn)
+
+    async def _keep(self, lease: SliceLease, page: ListingPage) -> None:
+        [digest] = await self._blobs.put([page.raw])
+        decided = [Decided(capture, decide_capture(capture)) for capture in page.captures]
+        await self._listings.keep(lease, page, decided=decided, raw=digest)
+        log.info(
+            "slice.page",
+            extra={
+                "run": lease.run_id,
+                "slice": lease.slice_id,
+                "rows": len(page.captures),
+                "bad": len(page.bad_rows),
+            },
+        )
+
+    async def _settle_error(self, lease: SliceLease, error: ArchiveError) -> None:
+        throttled = isinstance(error, Throttled)
+        await self._listings.count_requests(lease.run_id, "cdx", error.requests)
+        if throttled:
+            await self._listings.count_requests(lease.run_id, "throttled", 1)
+        seconds = 0.0
+        if isinstance(error, Throttled | ConnectionRefused):
+            seconds = await self._governor.heed(lease.archive, error)
+        log.warning(
+            "slice.error",
+            extra={
+                "run": lease.run_id,
+                "slice": lease.slice_id,
+                "reason": error.reason,
+                "error": str(error),
+                "attempt": lease.attempts + 1,
+            },
+        )
+        verdict = decide(error, lease.attempts + 1, random.random())  # noqa: S311
+        await self._give_back(lease, verdict, error, seconds)
+
+    async def _give_back(
+        self, lease: SliceLease, verdict: Retry | Snooze | Fail, error: ArchiveError, pause: float
+    ) -> None:
+        match verdict:
+            case Retry() | Snooze():
+                await self._listings.release(
+                    lease, delay=max(pause, 0.0 if pause else verdict.delay),
+                    attempt=isinstance(verdict, Retry), reason=verdict.reason, detail=str(error),
+                )  # fmt: skip
+            case Fail():
+                await self._listings.leave_hole(lease, reason=error.reason, detail=str(error))
+            case other:
+                assert_never(other)
+
+    @asynccontextmanager
+    async def _renewing(self, lease: SliceLease) -> AsyncIterator[None]:
+        """A listing may wait long for its turn and its answer: keep the slice meanwhile."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(RENEW_SECONDS)
+                await self._listings.renew(lease)
+
+        task = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,38 @@
+"""Rescue: what must happen though nobody asks, done by every worker that happens to be alive."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from chrono_ray.model.outcome import Failed
+from chrono_ray.model.retry import Fail
+from chrono_ray.storage.frontier import CRASHES, Condemned, Frontier
+from chrono_ray.storage.settling import Cancelled, Settlement, Settling
+
+log = logging.getLogger(__name__)
+
+
+async def sweep(frontier: Frontier, settling: Settling) -> None:
+    """Expired leases go back, parked fetches return, cancelled ones end, finished runs are done.
+
+    A fetch that killed its workers too often is settled as failed(crashed).
+    """
+    swept = await frontier.sweep()
+    crashed = Fail(Failed("crashed", f"its worker died {CRASHES} times while it had only this"))
+    await settling.settle(_settlements(swept.condemned, crashed))
+    await settling.settle(_settlements(swept.cancelled, Cancelled()))
+    if swept.rescued:
+        log.warning("lease.rescued", extra={"count": swept.rescued})
+    for run_id in swept.finished_runs:
+        log.info("run.done", extra={"run": run_id})
+
+
+def _settlements(condemned: Sequence[Condemned], verdict: Fail | Cancelled) -> list[Settlement]:
+    return [
+        Settlement(
+            fetch_id=each.fetch_id, run_id=each.run_id, capture_id=each.capture_id,
+            token=each.token, verdict=verdict, kept=None, requests=0, throttled=0,
+        )
+        for each in condemned
+    ]  # fmt: skip

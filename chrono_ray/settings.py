@@ -1,0 +1,228 @@
+"""Every setting, in one frozen tree: environment prefix CHRONO_, nested by two underscores.
+
+An unset URL means "start it for me". Secrets have no defaults that work. What
+is unknown, empty or weak refuses to start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chrono_ray import __version__
+from chrono_ray.model.errors import SettingsError
+
+PREFIX: Final = "CHRONO_"
+TESTS: Final = "CHRONO_TEST_"
+WEAK: Final = frozenset(
+    {"changeme", "password", "secret", "masterkey", "admin", "postgres", "test"}
+)
+SECRET_BYTES_MIN: Final = 16
+
+PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Wayback(_Frozen):
+    """The Wayback Machine. Its hard limits are 30 listings and 600 replays a minute per address;
+
+    its staff ask clients for 80 % of that (edgi-govdata-archiving/wayback#206 and v0.5.1, 2026-06).
+    """
+
+    url: str = "https://web.archive.org"
+    cdx_per_minute: PerMinute = 24
+    replay_per_minute: PerMinute = 480
+    page_rows: Annotated[int, Field(ge=1, le=150_000)] = 10_000
+
+
+class Pywb(_Frozen):
+    """A pywb collection, such as http://127.0.0.1:8080/mine; unset: not used."""
+
+    url: str = ""
+    cdx_per_minute: PerMinute = 60
+    replay_per_minute: PerMinute = 600
+    page_rows: Annotated[int, Field(ge=1, le=150_000)] = 10_000
+
+
+class Warc(_Frozen):
+    """A local WARC, ARC or WACZ file, or a folder of them; unset: not used."""
+
+    url: str = ""
+    page_rows: Annotated[int, Field(ge=1, le=150_000)] = 10_000
+
+
+class Archives(_Frozen):
+    wayback: Wayback = Wayback()
+    pywb: Pywb = Pywb()
+    warc: Warc = Warc()
+
+
+class Scraping(_Frozen):
+    """How each scraper works; times in seconds, memory in MiB."""
+
+    scrapers: Annotated[int, Field(ge=0, le=256)] = 0
+    in_flight: Annotated[int, Field(ge=1, le=512)] = 48
+    replay_deadline: Annotated[float, Field(gt=0)] = 60.0
+    lease: Annotated[float, Field(ge=1)] = 60.0
+    sweep: Annotated[float, Field(gt=0)] = 5.0
+    page_seconds: Annotated[float, Field(gt=0)] = 20.0
+    page_memory: Annotated[int, Field(ge=256)] = 1024
+
+
+class Indexing(_Frozen):
+    """A batch goes to the index at so many documents, bytes, or seconds, whichever comes first."""
+
+    documents: Annotated[int, Field(ge=1, le=10_000)] = 100
+    bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
+    seconds: Annotated[float, Field(gt=0)] = 2.0
+
+
+class Serving(_Frozen):
+    """The HTTP API."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+
+
+class Settings(BaseSettings):
+    """The whole tree. Read it once, at the edge, with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    data_dir: Path = Path("~/.local/share/chrono_ray")
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    meilisearch_url: str | None = None
+    meilisearch_key: SecretStr | None = None
+    blobs_url: str | None = None
+    ray_address: str | None = None
+    egress: str = "default"
+    contact: str = ""
+    log_level: str = "info"
+    archives: Archives = Archives()
+    scraping: Scraping = Scraping()
+    indexing: Indexing = Indexing()
+    serving: Serving = Serving()
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url", "redis_url", "meilisearch_url", "blobs_url", "ray_address")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None and not text.strip():
+            raise ValueError("is empty: unset it to have the part started for you")
+        return value
+
+    @field_validator("meilisearch_key")
+    @classmethod
+    def _strong(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        text = value.get_secret_value()
+        if len(text.encode()) < SECRET_BYTES_MIN or text.lower() in WEAK:
+            raise ValueError(f"is too weak: at least {SECRET_BYTES_MIN} bytes, nothing guessable")
+        return value
+
+    @property
+    def user_agent(self) -> str:
+        """Names the project and whom to write to, as archives ask."""
+        return f"chrono_ray/{__version__} ({self.contact or 'no contact given'})"
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process; `SettingsError` names each one that cannot be used."""
+    env = os.environ if environment is None else environment
+    known = set(names())
+    unknown = sorted(
+        name for name in env
+        if name.upper().startswith(PREFIX) and not name.upper().startswith(TESTS)
+        and name.upper() not in known
+    )  # fmt: skip
+    if unknown:
+        raise SettingsError(
+            f"Unknown setting {', '.join(unknown)}",
+            why="nothing reads it",
+            fix="`chrono config show` lists every setting",
+        )
+    try:
+        settings = Settings() if environment is None else _from(environment)
+    except ValidationError as error:
+        raise SettingsError("The settings cannot be used", why=_reasons(error)) from None
+    if settings.meilisearch_url and settings.meilisearch_key is None:
+        raise SettingsError(
+            "Meilisearch has no key",
+            why="CHRONO_MEILISEARCH_URL is set and CHRONO_MEILISEARCH_KEY is not",
+            fix="Set CHRONO_MEILISEARCH_KEY",
+        )
+    return settings
+
+
+def names() -> list[str]:
+    """The environment name of every setting, in the tree's order."""
+    return [name for name, _ in _leaves(Settings, PREFIX)]
+
+
+def shown(settings: Settings, environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Every setting as (name, value, source); secrets are not shown."""
+    set_names = {name.upper() for name in environment}
+    for name, path in _leaves(Settings, PREFIX):
+        value: Any = settings
+        for part in path:
+            value = getattr(value, part)
+        source = "environment" if name in set_names else "default"
+        yield name, _show(value), source
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "(set)"
+    return "(unset)" if value is None or value == "" else str(value)
+
+
+def _leaves(
+    model: type[BaseModel], prefix: str, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, f"{prefix}{name.upper()}__", here)
+        else:
+            yield f"{prefix}{name.upper()}", here
+
+
+def _from(environment: Mapping[str, str]) -> Settings:
+    """Settings from a given environment: the same rules, for tests and child processes."""
+    before = {k: v for k, v in os.environ.items() if k.upper().startswith(PREFIX)}
+    for name in before:
+        del os.environ[name]
+    ours = {k: v for k, v in environment.items() if k.upper().startswith(PREFIX)}
+    os.environ.update(ours)
+    try:
+        return Settings()
+    finally:
+        for name in ours:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _reasons(error: ValidationError) -> str:
+    parts = []
+    for each in error.errors(include_input=False, include_url=False):
+        name = PREFIX + "__".join(str(part) for part in each["loc"]).upper()
+        parts.append(f"{name} {re.sub('^Value error, ', '', each['msg'])}")
+    return "; ".join(parts)

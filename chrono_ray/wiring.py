@@ -1,0 +1,192 @@
+"""The composition root: settings become parts. Nothing is connected before it is used."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from chrono_ray.archives.base import Archive
+from chrono_ray.model.errors import SettingsError
+from chrono_ray.pipeline.discover import Discoverer
+from chrono_ray.pipeline.index import Indexing
+from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
+from chrono_ray.pipeline.settle import Batching
+from chrono_ray.search.base import SearchIndex
+from chrono_ray.search.batch import BatchLimits
+from chrono_ray.settings import Settings, Wayback
+from chrono_ray.storage.blobs import Blobs
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.frontier import Frontier
+from chrono_ray.storage.governor import Governor, Kind, Limit
+from chrono_ray.storage.listings import Listings
+from chrono_ray.storage.outbox import Outbox
+from chrono_ray.storage.settling import Settling
+
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Scraper:
+    """A scraper process: what fetches, and what lists."""
+
+    scrape: Scrape
+    discoverer: Discoverer
+    governor: Governor
+
+
+def database(settings: Settings, *, pool_size: int, name: str) -> Database:
+    """The record. Its URL must be known by now: set by the operator, or the embedded part's."""
+    if settings.database_url is None:
+        raise SettingsError(
+            "There is no database",
+            why="CHRONO_DATABASE_URL is not set and no embedded PostgreSQL runs",
+            fix="`chrono up` starts one, or set CHRONO_DATABASE_URL",
+        )
+    return Database(settings.database_url.get_secret_value(), pool_size=pool_size, name=name)
+
+
+def blobs(settings: Settings) -> Blobs:
+    return Blobs(settings.blobs_url or str(settings.data_dir / "payloads"))
+
+
+def index(settings: Settings, role: Literal["writer", "reader"]) -> SearchIndex:
+    """Meilisearch when its URL is set, else tantivy in the data folder."""
+    if settings.meilisearch_url and settings.meilisearch_key:
+        from chrono_ray.search.meilisearch import MeilisearchIndex
+
+        return MeilisearchIndex(
+            settings.meilisearch_url, settings.meilisearch_key.get_secret_value()
+        )
+    from chrono_ray.search.tantivy import Role, TantivyIndex
+
+    return TantivyIndex(index_folder(settings), Role(role))
+
+
+def index_folder(settings: Settings) -> Path:
+    return settings.data_dir / "index"
+
+
+def limits(settings: Settings) -> list[Limit]:
+    """What each archive allows. Local WARC files have no wire, so no limit."""
+    archives = settings.archives
+    return [
+        Limit("wayback", Kind.LISTING, archives.wayback.cdx_per_minute),
+        Limit("wayback", Kind.REPLAY, archives.wayback.replay_per_minute),
+        Limit("pywb", Kind.LISTING, archives.pywb.cdx_per_minute),
+        Limit("pywb", Kind.REPLAY, archives.pywb.replay_per_minute),
+        Limit("warc", Kind.LISTING, 0),
+        Limit("warc", Kind.REPLAY, 0),
+    ]
+
+
+def archives(settings: Settings) -> dict[str, Archive]:
+    """The archives that are set up, by name."""
+    from chrono_ray.archives.pywb import PywbArchive
+    from chrono_ray.archives.warc import WarcArchive
+    from chrono_ray.archives.wayback import WaybackArchive
+
+    chosen, agent = settings.archives, settings.user_agent
+    found: dict[str, Archive] = {
+        "wayback": WaybackArchive(
+            chosen.wayback.url, agent, rows_per_page=chosen.wayback.page_rows,
+            allowed=_listed(chosen.wayback.url) if chosen.wayback != Wayback() else frozenset(),
+        )
+    }  # fmt: skip
+    if chosen.pywb.url:
+        found["pywb"] = PywbArchive(
+            chosen.pywb.url, agent, rows_per_page=chosen.pywb.page_rows,
+            allowed=_listed(chosen.pywb.url),
+        )  # fmt: skip
+    if chosen.warc.url:
+        found["warc"] = WarcArchive(
+            Path(chosen.warc.url.removeprefix("file://")), rows_per_page=chosen.warc.page_rows
+        )
+    return found
+
+
+def archive_names(settings: Settings) -> list[str]:
+    """The archives a run may name now."""
+    chosen = settings.archives
+    optional = (("pywb", chosen.pywb.url), ("warc", chosen.warc.url))
+    return ["wayback", *(name for name, url in optional if url)]
+
+
+async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> Scraper:
+    """All of one scraper process; `stack` gives everything back."""
+    from chrono_ray.extraction.process import ExtractionProcess
+
+    record = database(settings, pool_size=6, name=f"chrono scraper {worker}")
+    stack.push_async_callback(record.aclose)
+    extraction = ExtractionProcess(
+        memory=settings.scraping.page_memory * MIB, seconds=settings.scraping.page_seconds
+    )
+    await extraction.start()
+    stack.push_async_callback(extraction.aclose)
+    found = archives(settings)
+    for each in found.values():
+        stack.push_async_callback(each.aclose)
+    governor = Governor(record, egress=settings.egress)
+    payloads = blobs(settings)
+    parts = Parts(
+        frontier=Frontier(
+            record, worker=worker, egress=settings.egress,
+            lease=timedelta(seconds=settings.scraping.lease),
+        ),
+        settling=Settling(record), governor=governor, blobs=payloads, archives=found,
+        extraction=extraction,
+    )  # fmt: skip
+    return Scraper(
+        Scrape(parts, pace=_pace(settings), batching=Batching()),
+        Discoverer(Listings(record), governor, payloads, found),
+        governor,
+    )
+
+
+def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:
+    chosen = settings.indexing
+    return Indexing(
+        Outbox(record), target,
+        limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds),
+    )  # fmt: skip
+
+
+def worker_name() -> str:
+    """Says where a lease is held: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def child_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """`base` with every chosen setting spelled out, for processes that must see the same tree."""
+    environment = dict(base)
+    urls = {
+        "CHRONO_DATABASE_URL": settings.database_url and settings.database_url.get_secret_value(),
+        "CHRONO_REDIS_URL": settings.redis_url and settings.redis_url.get_secret_value(),
+        "CHRONO_DATA_DIR": str(settings.data_dir),
+    }
+    environment.update({name: value for name, value in urls.items() if value})
+    return environment
+
+
+def _pace(settings: Settings) -> Pace:
+    chosen = settings.scraping
+    return Pace(
+        in_flight=chosen.in_flight, renew_every=chosen.lease / 4, sweep_every=chosen.sweep,
+        replay_deadline=chosen.replay_deadline,
+    )  # fmt: skip
+
+
+def _listed(url: str) -> frozenset[tuple[str, int]]:
+    """The archive's own address, which the operator configured: exactly this host and port."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(
+            "An archive's URL cannot be used", why=url, fix="Write http://host:port/ or https://..."
+        )
+    return frozenset({(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))})
