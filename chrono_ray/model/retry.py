@@ -59,13 +59,14 @@ Verdict = Retry | Snooze | Fail
 
 def backoff(attempt: int, jitter: float) -> float:
     """Seconds before the next try: doubling, capped, spread by `jitter` in [0, 1) to 50-100 %."""
-    return min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY) * (0.5 + jitter / 2)
+    return min(FIRST_DELAY * 2.0 ** min(attempt - 1, 16), LONGEST_DELAY) * (0.5 + jitter / 2)
 
 
 def pause_after(previous_pauses: int, retry_after: float | None) -> float:
     """Seconds of silence after throttling: the archive's own word, or 60 s doubling to an hour."""
-    doubled = min(THROTTLE_PAUSE * 2.0**previous_pauses, LONGEST_PAUSE)
-    return doubled if retry_after is None else min(max(retry_after, 1.0), 24 * 3600.0)
+    if retry_after is not None:
+        return min(max(1.0, retry_after), 24 * 3600.0)  # in this order, "nan" is 1.0
+    return min(THROTTLE_PAUSE * 2.0 ** min(previous_pauses, 16), LONGEST_PAUSE)
 
 
 def decide(error: ArchiveError, attempt: int, jitter: float) -> Verdict:
