@@ -29,7 +29,8 @@ _REPEATED_SCHEME: Final = re.compile(r"(?:https?://)+(?=https?://)")
 _SPLIT: Final = re.compile(
     r"([a-zA-Z][a-zA-Z0-9+.\-]*):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?", re.DOTALL
 )
-_HOST: Final = re.compile(r"[a-z0-9._~!$&'()*+,;=%-]+|[0-9a-f.]*:[0-9a-z.:%]*")
+_HOST: Final = re.compile(r"(?!.*\.\.)[a-z0-9._~!$&'()*+,;=-]+|[0-9a-f.]*:[0-9a-f.:]*")
+"""Hosts with one spelling; others (blanks, failed punycode) are no host names at all."""
 _WWW: Final = re.compile(rb"www[0-9]*\.")
 _PLAIN: Final = re.compile(rb'[!"$&-~]*')
 """Bytes that stand for themselves in a key: printable ASCII except `#` and `%`."""
