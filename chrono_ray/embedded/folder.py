@@ -1,0 +1,208 @@
+"""The folder of the embedded parts: one owner, and what the owner wrote down.
+
+::
+
+    DATA_DIR/embedded/
+      owner.lock       held (flock) by the owner, says its pid
+      running.json     0600: where the running parts are; gone after a stop
+      postgres.json    0600: password and port     valkey.json    the same
+      postgres.log     what the server said        valkey.log
+      postgres/        PostgreSQL's data folder    valkey/        Valkey's
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from chrono_ray.model.errors import EmbeddedError
+
+FOLDER: Final = "embedded"
+LOCK: Final = "owner.lock"
+RUNNING: Final = "running.json"
+# A reader of `running_parts` holds the lock for an instant; an owner just killed lets it go.
+PATIENCE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningParts:
+    """Where a running owner's parts are reached; the URLs hold passwords."""
+
+    owner: int
+    """The owner's pid."""
+    database_url: str | None
+    redis_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a server must be started with again for its clients to find it."""
+
+    password: str
+    port: int
+    """0 while none was chosen."""
+
+
+class OwnedFolder:
+    """The parts' folder while this process owns it; the lock dies with the process."""
+
+    __slots__ = ("_descriptor", "path")
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    async def claim(cls, data_dir: Path, *, mode: int) -> OwnedFolder:
+        """Own the folder below `data_dir`, making both if need be.
+
+        Raises `EmbeddedError` naming the other owner's pid.
+        """
+        try:
+            path = _made(data_dir, mode)
+            return cls(path, await _lock(path / LOCK))
+        except OSError as error:
+            raise EmbeddedError(
+                f"the data folder {data_dir} cannot be used",
+                why=str(error),
+                fix="Choose a folder that you may write to (CHRONO_DATA_DIR)",
+            ) from error
+
+    def publish(self, database_url: str | None, redis_url: str | None) -> None:
+        """Tell other processes of this user where the parts are."""
+        running = RunningParts(os.getpid(), database_url, redis_url)
+        _write_private(self.path / RUNNING, json.dumps(asdict(running)))
+
+    def release(self) -> None:
+        """Withdraw what was published and give up the lock."""
+        (self.path / RUNNING).unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def running_parts(data_dir: Path) -> RunningParts | None:
+    """Where the parts of this data folder are now, or None when nobody supervises them.
+
+    For processes that attach without owning. Raises `EmbeddedError` when they
+    run but belong to another user.
+    """
+    path = data_dir.resolve() / FOLDER
+    try:
+        if not _is_owned(path / LOCK):
+            return None
+        fields = json.loads((path / RUNNING).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise EmbeddedError(
+            f"the parts in {path} belong to another user",
+            why=str(error),
+            fix="Start as that user, or choose another data folder (CHRONO_DATA_DIR)",
+        ) from error
+    return RunningParts(fields["owner"], fields["database_url"], fields["redis_url"])
+
+
+def load_credentials(path: Path) -> Credentials | None:
+    """What `store_credentials` wrote, or None when it never did."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Credentials(str(fields["password"]), int(fields["port"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EmbeddedError(
+            f"the server's password cannot be read from {path}",
+            why=str(error) or type(error).__name__,
+            fix="Restore that file from a backup, or start with another data folder",
+        ) from error
+
+
+def store_credentials(path: Path, credentials: Credentials) -> None:
+    """Write them down, 0600, whole or not at all."""
+    _write_private(path, json.dumps(asdict(credentials)))
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _made(data_dir: Path, mode: int) -> Path:
+    path = data_dir.resolve() / FOLDER
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    return path
+
+
+def _write_private(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+async def _lock(path: Path) -> int:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while (descriptor := _try_lock(path)) is None:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise EmbeddedError(
+            f"the data folder {path.parent.parent} is in use",
+            why=f"process {_pid_in(path)} owns its PostgreSQL and Valkey",
+            fix="Stop that process first, or choose another data folder (CHRONO_DATA_DIR)",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _try_lock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if _flock(descriptor, fcntl.LOCK_EX) and _still_there(descriptor, path):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_owned(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return not _flock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+            return False
+        raise
+    return True
+
+
+def _still_there(descriptor: int, path: Path) -> bool:
+    """Whether the locked file is the one by that name: the folder may just have been deleted."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _pid_in(path: Path) -> str:
+    return path.read_text(encoding="ascii", errors="replace").strip() or "(unknown)"

@@ -1,0 +1,300 @@
+"""The life of one embedded server: attached to or launched, brought back, stopped.
+
+What differs between PostgreSQL and Valkey is a `Recipe`; the order of steps,
+ports, logs and pids are here once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from chrono_ray.embedded.account import Account, private_folder
+from chrono_ray.embedded.folder import Credentials, load_credentials, store_credentials
+from chrono_ray.embedded.ports import free_port
+from chrono_ray.embedded.process import Command, ServerProcess, clear_folder, runs, serves
+from chrono_ray.model.errors import EmbeddedError
+
+START_DEADLINE: Final = 300.0
+"""Seconds. Generous, for recovery after a crash: a server that died is noticed at once."""
+UNSURE_DEADLINE: Final = 5.0
+CLEAR_DEADLINE: Final = 10.0
+PORT_ATTEMPTS: Final = 5
+LOG_LIMIT: Final = 16 * 1024 * 1024
+TAIL: Final = 2000
+
+Came = Literal["attached", "launched"]
+"""How a server was come by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server is asked, and with which password."""
+
+    port: int
+    password: str
+
+
+class Recipe(Protocol):
+    """What is particular to one kind of server. Its working folder is its data folder."""
+
+    @property
+    def name(self) -> str:
+        """Also the name of its files in the parts' folder."""
+        ...
+
+    @property
+    def programs(self) -> frozenset[str]:
+        """Its programs' names, as the system shows them."""
+        ...
+
+    @property
+    def steps(self) -> Sequence[tuple[signal.Signals, float]]:
+        """Signals that stop it, gentlest first, each with seconds to obey."""
+        ...
+
+    @property
+    def pid_file(self) -> str:
+        """Its pid file inside the data folder; the pid is the first line."""
+        ...
+
+    async def prepare(self, data: Path, password: str) -> None:
+        """Find the programs and make the data folder unless it is there.
+
+        Raises `EmbeddedError` when the folder cannot be served by them.
+        """
+        ...
+
+    def is_prepared(self, data: Path) -> bool:
+        """Whether the data folder has been made."""
+        ...
+
+    def command(self, data: Path, endpoint: Endpoint) -> Command:
+        """What starts it in the foreground on that port; no secret among the arguments."""
+        ...
+
+    async def answers(self, data: Path, endpoint: Endpoint) -> bool:
+        """Whether a server that serves this very folder answers there, ready for work."""
+        ...
+
+    async def provision(self, endpoint: Endpoint) -> None:
+        """Make what clients expect to find, unless it is there."""
+        ...
+
+    def url(self, endpoint: Endpoint) -> str:
+        """How clients reach it."""
+        ...
+
+
+class Server:
+    """One server in the parts' folder, owned by this process."""
+
+    def __init__(self, recipe: Recipe, *, folder: Path, account: Account) -> None:
+        self._recipe = recipe
+        self._account = account
+        self._data = folder / recipe.name
+        self._log = folder / f"{recipe.name}.log"
+        self._notes = folder / f"{recipe.name}.json"
+        self._credentials = Credentials("", 0)
+        self._process: ServerProcess | None = None
+
+    @property
+    def name(self) -> str:
+        return self._recipe.name
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.alive
+
+    @property
+    def pid(self) -> int:
+        """The server's pid, 0 before it was started."""
+        return 0 if self._process is None else self._process.pid
+
+    @property
+    def port(self) -> int:
+        return self._credentials.port
+
+    @property
+    def url(self) -> str:
+        return self._recipe.url(self._endpoint)
+
+    async def start(self) -> Came:
+        """Attach to the server that serves this folder already, else launch one."""
+        self._credentials = self._known_or_new_password()
+        await self._recipe.prepare(self._data, self._credentials.password)
+        came: Came = "attached"
+        if not await self._attach():
+            came = "launched"
+            _rotate(self._log)
+            await self._launch_on_any_port()
+        await self._recipe.provision(self._endpoint)
+        return came
+
+    async def restart(self) -> None:
+        """Bring a dead server back on the port that its clients know.
+
+        Raises `EmbeddedError` when it dies again or its data folder is gone:
+        a new one would be empty.
+        """
+        if not self._recipe.is_prepared(self._data):
+            raise EmbeddedError(
+                f"the data folder of {self.name} has vanished",
+                why=f"{self._data} is not there any more",
+                fix="Bring it back from a backup, or start again for a new, empty one",
+            )
+        await self._launch(self._credentials.port)
+
+    async def stop(self) -> None:
+        """Stop it gently, then less so; returns when it is gone."""
+        if self._process is None:
+            return
+        gone = await self._process.end((*self._recipe.steps, (signal.SIGKILL, 5.0)))
+        await self._clear()
+        if not gone:
+            raise EmbeddedError(
+                f"{self.name} (pid {self.pid}) does not stop",
+                why="it outlived every signal, SIGKILL included",
+                fix="Its disk may hang: look at the system's log",
+            )
+        self._process = None
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(self._credentials.port, self._credentials.password)
+
+    def _known_or_new_password(self) -> Credentials:
+        known = load_credentials(self._notes)
+        if known is not None:
+            return known
+        if self._recipe.is_prepared(self._data):
+            raise EmbeddedError(
+                f"the password of {self.name} is lost",
+                why=f"{self._data} is there, {self._notes} is not",
+                fix="Restore that file from a backup, or move the data folder away",
+            )
+        fresh = Credentials(secrets.token_urlsafe(24), 0)
+        store_credentials(self._notes, fresh)
+        return fresh
+
+    async def _attach(self) -> bool:
+        """Find the server an earlier owner left behind, by its pid file, and make sure it is it."""
+        path = self._data / self._recipe.pid_file
+        pid = _pid_in(path)
+        if not pid or not runs(pid):
+            return False
+        ours = serves(pid, self._data, self._recipe.programs)
+        process = ServerProcess(pid)
+        answered = ours is not False and await self._answered(
+            process, seconds=START_DEADLINE if ours else UNSURE_DEADLINE
+        )
+        if answered:
+            self._process = process
+        elif ours and process.alive:
+            raise EmbeddedError(
+                f"{self.name} (pid {pid}) holds {self._data} but does not answer",
+                why=tail(self._log, 0),
+                fix=f"Look at {self._log}; end process {pid} and start again",
+            )
+        else:
+            # The pid is another process by now (a reboot, a copied folder): PostgreSQL would
+            # take it for a living postmaster and refuse to start.
+            path.unlink(missing_ok=True)
+        return answered
+
+    async def _launch_on_any_port(self) -> None:
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            port = free_port(self._credentials.port)
+            try:
+                await self._launch(port)
+            except PortTaken:
+                if attempt == PORT_ATTEMPTS:
+                    raise
+            else:
+                return
+
+    async def _launch(self, port: int) -> None:
+        if port != self._credentials.port:
+            # Before the start: whoever finds this server later must know where to ask it.
+            self._credentials = replace(self._credentials, port=port)
+            store_credentials(self._notes, self._credentials)
+        private_folder(self._account, self._data)
+        end = time.monotonic() + START_DEADLINE
+        while True:
+            await self._clear()
+            offset = size_of(self._log)
+            command = self._recipe.command(self._data, self._endpoint)
+            process = ServerProcess.spawn(command, account=self._account, log=self._log)
+            self._process = process
+            if await self._answered(process, seconds=end - time.monotonic()):
+                return
+            said = tail(self._log, offset)
+            if not _predecessor_lingers(said) or time.monotonic() > end:
+                await process.end(((signal.SIGKILL, 5.0),))
+                raise self._failure(process, said)
+            await asyncio.sleep(0.2)
+
+    async def _answered(self, process: ServerProcess, *, seconds: float) -> bool:
+        async def asked() -> bool:
+            return await self._recipe.answers(self._data, self._endpoint)
+
+        return await process.wait_ready(asked, seconds=seconds)
+
+    async def _clear(self) -> None:
+        await clear_folder(self._data, self._recipe.programs, seconds=CLEAR_DEADLINE)
+
+    def _failure(self, process: ServerProcess, said: str) -> EmbeddedError:
+        if "already in use" in said:
+            return PortTaken(
+                f"{self.name} cannot have port {self.port}", why="another server listens on it"
+            )
+        ended = f"ended with code {process.exit_code}"
+        return EmbeddedError(
+            f"{self.name} did not start ({ended})",
+            why=said or "it said nothing",
+            fix=f"Its log is {self._log}",
+        )
+
+
+class PortTaken(EmbeddedError):
+    """Somebody else listens on the port."""
+
+
+def _predecessor_lingers(said: str) -> bool:
+    """PostgreSQL's word for backends that outlive their postmaster, where we cannot find them."""
+    return "shared memory block" in said and "still in use" in said
+
+
+def _pid_in(path: Path) -> int:
+    try:
+        line = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+    except OSError:
+        return 0
+    return int(line) if line.isdecimal() else 0
+
+
+def size_of(log: Path) -> int:
+    """In bytes; 0 for one that is not there yet."""
+    return log.stat().st_size if log.is_file() else 0
+
+
+def tail(log: Path, offset: int) -> str:
+    """The last of what was logged after `offset`, on one line."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        end = file.seek(0, 2)
+        file.seek(max(offset, end - TAIL))
+        text = file.read().decode("utf-8", "replace")
+    return " | ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_name(f"{log.name}.1"))
