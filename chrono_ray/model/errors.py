@@ -27,7 +27,8 @@ the CLI and the API can show all three. `code` is stable; clients match on it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copyreg
+from typing import Any, ClassVar
 
 
 class ChronoError(Exception):
@@ -47,6 +48,11 @@ class ChronoError(Exception):
         why = f": {self.why}" if self.why else ""
         fix = f". {self.fix}" if self.fix else ""
         return f"{self.what}{why}{fix}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled by calling the class with `args`, which keyword arguments
+        # forbid; and errors do cross processes (Ray, the extraction child).
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class InvalidInput(ChronoError):
