@@ -1,0 +1,91 @@
+"""Shares fit the machine, whatever it is, and more machine never means less for anyone."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chrono_ray.model.budget import (
+    GIB,
+    MIB,
+    OBJECT_STORE_MEMORY,
+    PLACED,
+    REFERENCE_CPUS,
+    REFERENCE_MEMORY,
+    fit,
+)
+from chrono_ray.model.errors import SettingsError
+
+CPUS = st.floats(0.25, 256).map(lambda cpus: round(cpus, 2))
+MEMORY = st.integers(int(3.75 * GIB), 1024 * GIB)
+
+
+def total_cpus(budget):
+    return sum(
+        Fraction(round(share.num_cpus * 10_000), 10_000) * share.count
+        for _, share in budget.parts()
+    )
+
+
+def total_memory(budget):
+    return sum(share.memory * share.count for _, share in budget.parts())
+
+
+@given(CPUS, MEMORY)
+def test_the_sums_stay_within_the_machine(cpus, memory):
+    budget = fit(cpus, memory)
+    assert total_cpus(budget) <= Fraction(str(cpus))
+    assert total_memory(budget) <= memory
+    assert budget.ray.memory > OBJECT_STORE_MEMORY
+
+
+@given(CPUS, MEMORY)
+def test_every_part_can_be_placed(cpus, memory):
+    budget = fit(cpus, memory)
+    placed = {name: share for name, share in budget.parts() if name in PLACED}
+    assert set(placed) == set(PLACED)
+    assert all(share.count >= 1 for _, share in budget.parts())
+    assert all(0 < share.num_cpus <= 1 for share in placed.values())  # Ray wants whole CPUs above 1
+    assert sum(share.num_cpus * share.count for share in placed.values()) <= budget.ray_cpus + 1e-6
+    assert sum(share.memory * share.count for share in placed.values()) == budget.ray_memory
+
+
+@given(CPUS, MEMORY, st.floats(0, 64), st.integers(0, 64 * GIB))
+def test_a_larger_machine_gives_no_part_less(cpus, memory, more_cpus, more_memory):
+    small = dict(fit(cpus, memory).parts())
+    large = dict(fit(cpus + more_cpus, memory + more_memory).parts())
+    for name, share in small.items():
+        assert large[name].num_cpus >= share.num_cpus, name
+        assert large[name].memory >= share.memory, name
+        assert large[name].count >= share.count, name
+
+
+def test_the_reference_machine():
+    budget = fit(REFERENCE_CPUS, REFERENCE_MEMORY)
+    assert budget.scraper.count == 7
+    assert budget.indexer.count == 2
+    assert budget.api.count == 2
+    assert total_cpus(budget) > 7
+    assert total_memory(budget) > 15 * GIB - 64 * MIB
+
+
+def test_two_cores_and_four_gibibytes_suffice():
+    budget = fit(2, 4 * GIB)
+    assert budget.scraper.count == budget.indexer.count == 1
+    assert budget.ray_cpus <= 2
+
+
+@pytest.mark.parametrize("memory", [4 * GIB, 16 * GIB, 256 * GIB])
+def test_a_scraper_has_room_for_itself_and_its_extraction_child(memory):
+    assert fit(8, memory).scraper.memory >= (250 + 400) * MIB
+
+
+@pytest.mark.parametrize(("cpus", "memory"), [(8, 3 * GIB), (0, 16 * GIB), (2, 0)])
+def test_a_machine_too_small_is_refused_with_a_way_out(cpus, memory):
+    with pytest.raises(SettingsError) as caught:
+        fit(cpus, memory)
+    assert "MiB" in caught.value.why
+    assert caught.value.fix

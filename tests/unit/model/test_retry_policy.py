@@ -1,0 +1,83 @@
+"""One policy says what becomes of a failed fetch."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chrono_ray.model import retry
+from chrono_ray.model.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    ConnectionRefused,
+    MementoGone,
+    RequestRefused,
+    Throttled,
+    TransferFailed,
+)
+from chrono_ray.model.outcome import Failed, Gone, Refused
+from chrono_ray.model.retry import Fail, Retry, Snooze, backoff, decide, pause_after
+
+ATTEMPTS = st.integers(1, 10_000)
+JITTER = st.floats(0, 1, exclude_max=True)
+PASSING = [
+    ArchiveUnavailable("502"),
+    ConnectionRefused("refused"),
+    *(TransferFailed("cut", reason=reason) for reason in ("truncated", "protocol", "deadline")),
+]
+
+
+@given(ATTEMPTS, JITTER)
+def test_throttling_never_costs_an_attempt(attempt, jitter):
+    verdict = decide(Throttled("429", retry_after=None), attempt, jitter)
+    assert verdict == Snooze(60.0, "throttled")
+
+
+@pytest.mark.parametrize(
+    ("said", "waited"),
+    [(120.0, 120.0), (0.0, 1.0), (-5.0, 1.0), (1e9, 86_400.0), (float("nan"), 1.0)],
+)
+def test_the_archives_own_word_is_heeded_within_reason(said, waited):
+    assert decide(Throttled("429", retry_after=said), 1, 0.0) == Snooze(waited, "throttled")
+
+
+def test_pauses_without_a_word_double_to_an_hour():
+    assert [pause_after(n, None) for n in range(8)] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert pause_after(10_000, None) == 3600
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.reason)
+def test_what_may_pass_is_tried_five_times(error):
+    assert all(
+        isinstance(decide(error, attempt, 0.5), Retry) for attempt in range(1, retry.ATTEMPTS)
+    )
+    last = decide(error, retry.ATTEMPTS, 0.5)
+    assert last == Fail(Failed(error.reason, str(error)))
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (MementoGone("gone", reason="removed"), Gone("removed", "gone")),
+        (RequestRefused("private", reason="address"), Refused("address", "private")),
+        (TransferFailed("bomb", reason="too_large"), Failed("too_large", "bomb")),
+        (TransferFailed("odd", reason="encoding"), Failed("encoding", "odd")),
+        (ArchiveError("odd"), Failed("archive", "odd")),
+    ],
+    ids=lambda value: getattr(value, "reason", ""),
+)
+def test_what_cannot_change_is_over_at_once(error, outcome):
+    assert decide(error, 1, 0.0) == Fail(outcome)
+
+
+@given(st.integers(1, 20), JITTER)
+def test_backoff_doubles_up_to_its_cap_and_is_spread_over_its_upper_half(attempt, jitter):
+    whole = min(retry.FIRST_DELAY * 2 ** (attempt - 1), retry.LONGEST_DELAY)
+    assert whole / 2 <= backoff(attempt, jitter) <= whole
+    assert backoff(attempt, jitter) <= backoff(attempt + 1, jitter)
+
+
+@given(ATTEMPTS, JITTER)
+def test_waiting_is_always_bounded(attempt, jitter):
+    assert 0 < backoff(attempt, jitter) <= retry.LONGEST_DELAY
