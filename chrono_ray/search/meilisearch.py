@@ -88,9 +88,7 @@ class MeilisearchIndex:
         Waits as long as the server says that it works on it, so a caller that
         cannot wait for a large index to be rebuilt sets its own timeout.
         """
-        async with self._asking():
-            known = await self._client.get_raw_index(self._uid)
-        if known is None:
+        if not await self._exists():
             await self._settled(await self._create(), {"index_already_exists"})
         async with self._asking():
             task = await self._index.update_settings(settings())
@@ -166,6 +164,16 @@ class MeilisearchIndex:
     async def aclose(self) -> None:
         """Give back the connections."""
         await self._client.aclose()
+
+    async def _exists(self) -> bool:
+        try:
+            async with self._asking():
+                await self._index.fetch_info()
+        except SearchError as error:
+            if error.code == "index_not_found":
+                return False
+            raise
+        return True
 
     async def _create(self) -> TaskInfo:
         async with self._asking():

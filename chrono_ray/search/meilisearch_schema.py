@@ -1,9 +1,9 @@
 """What a Meilisearch index holds of a page, and how values survive its normalisation.
 
-Meilisearch compares filter values without regard to case, accents and outer
-spaces, and cannot be told a backslash exactly. A page is *exactly* of its
-project, so exact fields are written in an alphabet that normalisation leaves
-alone: lower-case ASCII as it is, everything else percent-encoded.
+Meilisearch compares filter values trimmed, decomposed (NFKD) and in lower case
+(milli's `normalize_facet`), and cannot be told a backslash exactly. A page is
+*exactly* of its project, so exact fields are written in an alphabet that this
+leaves alone: lower-case ASCII as it is, everything else percent-encoded.
 
 One attribute takes 65,535 word positions and drops the rest in silence, so a
 long text goes on in `text_2`, `text_3`, ... of the same document: one document

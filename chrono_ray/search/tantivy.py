@@ -186,16 +186,15 @@ class TantivyIndex:
     def _refresh(self) -> None:
         self._looked = time.monotonic()
         stamp = self._folder.stamp()
-        if stamp == self._seen:
-            return
         if stamp is None:
+            self._folder.check_empty()
             self._index = None
-        elif self._index is None:
-            self._index = self._folder.open()
-        with speaking_of(self._folder.path):
-            if self._index is not None:
-                self._index.reload()
-        self._seen = stamp
+        elif stamp != self._seen or self._index is None:
+            # Held only once it has loaded: after a failure the next search opens afresh.
+            index, self._index = self._index or self._folder.open(), None
+            with speaking_of(self._folder.path):
+                index.reload()
+            self._index, self._seen = index, stamp
 
     def _find(self, query: Query) -> Results:
         started = time.perf_counter()

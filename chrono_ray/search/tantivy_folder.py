@@ -39,8 +39,10 @@ class IndexFolder:
         """Make the folder and its mark unless an index of this version is there already."""
         with speaking_of(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if self.stamp() is None and not (self.path / _MARK).exists():
-                self._write_mark()
+            if self.stamp() is None:
+                self.check_empty()
+                if not (self.path / _MARK).exists():
+                    self._write_mark()
             self.identity()
 
     def open(self) -> tantivy.Index:
@@ -59,6 +61,11 @@ class IndexFolder:
         except FileNotFoundError:
             return None
         return Stamp(status.st_ino, status.st_mtime_ns)
+
+    def check_empty(self) -> None:
+        """Raise `SearchError` when index files stand here whose meta file is lost."""
+        if next(self.path.glob("*.store"), None) is not None:
+            raise _damaged(self.path, f"{_META} is gone")
 
     def identity(self) -> str:
         """A name no other folder has; raises `SearchError` when the schema is not ours."""
@@ -114,9 +121,13 @@ def _explained(path: Path, error: ValueError | OSError) -> SearchError | Unavail
         )
     if any(sign in said for sign in _AWAY):
         return Unavailable("The search index cannot be used now", why=said[:300])
+    return _damaged(path, said)
+
+
+def _damaged(path: Path, why: str) -> SearchError:
     return SearchError(
         "The search index is damaged",
-        why=f"{path}: {said[:300]}",
+        why=f"{path}: {why[:300]}",
         fix=_rebuild(path),
         code="search_damaged",
     )

@@ -1,6 +1,6 @@
 """The part of Meilisearch's filter language that is sent: parsed strictly, evaluated naively.
 
-Strings compare as in milli: trimmed, lower case, without accents.
+Strings compare as milli's `normalize_facet` says: trimmed, NFKD, lower case.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ class FilterError(ValueError):
 
 def normal(value: object) -> str:
     """A value as facets compare it."""
-    plain = unicodedata.normalize("NFKD", str(value).strip().lower())
-    return "".join(char for char in plain if not unicodedata.combining(char))
+    return unicodedata.normalize("NFKD", str(value).strip()).lower()
 
 
 def parse(text: str, filterable: set[str]) -> Test:

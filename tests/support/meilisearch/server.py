@@ -20,7 +20,8 @@ class FakeMeilisearch:
     Switches: `hold` (tasks stay enqueued while set), `slow` (seconds a task
     takes), `reject` (document id -> error code that fails its whole task),
     `status` (answer everything with it), `mute` (take requests, never answer),
-    `payload_limit` (bytes; larger bodies get 413).
+    `payload_limit` (bytes; larger bodies get 413), `forget` (how many of the
+    tasks finished next are pruned at once).
     """
 
     def __init__(self, key: str | None = None) -> None:
@@ -34,6 +35,7 @@ class FakeMeilisearch:
         self.slow = 0.0
         self.status: int | None = None
         self.mute = False
+        self.forget = 0
         self.payload_limit = 100_000_000
         self.port = 0
         self._next = 0
@@ -99,6 +101,9 @@ class FakeMeilisearch:
         except ApiError as error:
             task.status, task.error = "failed", error.body
         task.finished = now()
+        if self.forget:
+            self.forget -= 1
+            self.prune()
 
     def _apply(self, task: Task) -> None:
         match task.kind:

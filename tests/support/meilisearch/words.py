@@ -8,11 +8,10 @@ something follows it, ten words count, and an attribute keeps 65,535 positions.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-
-from tests.support.meilisearch.filters import normal
 
 WORDS_MAX = 10
 POSITIONS_MAX = 65_535
@@ -46,6 +45,12 @@ class Found:
     start: int
     end: int
     typos: int
+
+
+def normal(word: str) -> str:
+    """A word as it is indexed and asked for: lower case, without accents."""
+    plain = unicodedata.normalize("NFKD", word.lower())
+    return "".join(char for char in plain if not unicodedata.combining(char))
 
 
 def words(text: str) -> list[Word]:
