@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import signal
-import sys
 from pathlib import Path
-from typing import Final
 
+from chrono_ray.demo.process import serve_until_stopped
 from chrono_ray.demo.server import DemoArchive
 from chrono_ray.demo.site import DEFAULT_CAPTURES, DEFAULT_SEED, demo_site
-
-_PARENT_CHECK_SECONDS: Final = 0.5
 
 
 def main() -> None:
@@ -24,7 +19,7 @@ def main() -> None:
     options = _options().parse_args()
     site = demo_site(options.captures, seed=options.seed)
     archive = DemoArchive(site, host=options.host, port=options.port)
-    asyncio.run(_serve(archive, options.ready_file))
+    asyncio.run(serve_until_stopped(archive, options.ready_file))
 
 
 def _options() -> argparse.ArgumentParser:
@@ -37,38 +32,6 @@ def _options() -> argparse.ArgumentParser:
         "--ready-file", type=Path, default=None, help="gets the URL once the archive listens"
     )
     return parser
-
-
-async def _serve(archive: DemoArchive, ready_file: Path | None) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with archive:
-        announce(archive.url, ready_file)
-        await until_stopped(stop)
-
-
-def announce(url: str, ready_file: Path | None) -> None:
-    """Says where the archive listens; the file appears whole or not at all."""
-    sys.stdout.write(url + "\n")
-    sys.stdout.flush()
-    if ready_file is not None:
-        draft = ready_file.with_name(ready_file.name + ".part")
-        draft.write_text(url)
-        draft.replace(ready_file)
-
-
-async def until_stopped(stop: asyncio.Event) -> None:
-    """Returns when `stop` is set or the parent process is gone."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        try:
-            async with asyncio.timeout(_PARENT_CHECK_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            continue
-        return
 
 
 if __name__ == "__main__":
