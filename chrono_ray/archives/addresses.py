@@ -8,6 +8,7 @@ IPv4-compatible and multicast addresses global (measured on CPython 3.11).
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from typing import Final
 
@@ -18,6 +19,7 @@ from yarl import URL
 from chrono_ray.model.errors import RequestRefused
 
 PORTS: Final = frozenset({80, 443})
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SCHEMES: Final = frozenset({"http", "https"})
 
 _DENIED_V4: Final = tuple(
@@ -72,11 +74,7 @@ class AddressPolicy:
         host, port = _plain(url.host), url.port or 0
         if (host, port) in self._allowed:
             return
-        if (
-            url.user is not None
-            or _is_local_name(host)
-            or (_is_literal(host) and not is_public(host))
-        ):
+        if url.user is not None or not _may_be_public(host):
             raise _refused(_short(url))
         if port not in PORTS:
             raise RequestRefused(
@@ -132,16 +130,19 @@ def _plain(host: str) -> str:
         return host.lower().rstrip(".")
 
 
-def _is_literal(host: str) -> bool:
+def _may_be_public(host: str) -> bool:
+    """Whether a literal is public; a name may be, until it is resolved."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return not _is_local_name(host)
+    return is_public(host)
 
 
 def _is_local_name(host: str) -> bool:
-    return host == "localhost" or host.endswith(".localhost")  # RFC 6761: always loopback
+    """Loopback by RFC 6761, or a number that the C library would read as an address."""
+    last = host.rpartition(".")[2]
+    return last == "localhost" or _NUMBER.fullmatch(last) is not None
 
 
 def _short(url: URL) -> str:

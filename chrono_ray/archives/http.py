@@ -14,9 +14,11 @@ import asyncio
 import errno
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import BinaryIO, Final
 from urllib.parse import quote, urljoin
 
 import aiohttp
@@ -124,7 +126,28 @@ class HttpSession:
         awaited. Raises `RequestRefused`, `ConnectionRefused`,
         `ArchiveUnavailable` or `TransferFailed`; the status is the caller's to judge.
         """
-        clock = _Stopwatch(deadline)
+        exchange = partial(self._exchange, read=partial(_read, limit=limit), accept=CODINGS)
+        return await self._walk(url, _Stopwatch(deadline), turn, follow, exchange)
+
+    async def save(
+        self, url: str, file: BinaryIO, *, deadline: float, turn: Turn, limit: int
+    ) -> Answer:
+        """As `get`, with the body written to `file` piece by piece; the answer's own is empty."""
+        exchange = partial(
+            self._exchange, read=partial(_write, file=file, limit=limit), accept="identity"
+        )
+        return await self._walk(url, _Stopwatch(deadline), turn, always, exchange)
+
+    async def aclose(self) -> None:
+        """Close every connection. The session may be used again and then opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _walk(
+        self, url: str, clock: _Stopwatch, turn: Turn, follow: Follow, exchange: _Exchange
+    ) -> Answer:
+        """From hop to hop, each checked and each in its turn."""
         redirects: list[tuple[int, str]] = []
         sent = 0
         try:
@@ -134,7 +157,7 @@ class HttpSession:
                 await turn()
                 sent += 1
                 with clock:
-                    status, headers, body = await self._exchange(target, clock, limit)
+                    status, headers, body = await exchange(target, clock)
                 location = _location(url, status, headers)
                 if not location or not follow(status, headers):
                     return Answer(url, status, headers, body, tuple(redirects), sent)
@@ -145,12 +168,6 @@ class HttpSession:
             error.requests = sent
             raise
 
-    async def aclose(self) -> None:
-        """Close every connection. The session may be used again and then opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
     def _check_hops(self, redirects: list[tuple[int, str]]) -> None:
         targets = [target for _, target in redirects]
         if len(redirects) > self._limits.hops or targets[-1] in targets[:-1]:
@@ -158,25 +175,24 @@ class HttpSession:
                 "Redirected too often", reason="redirects", why=f"{len(redirects)} hops"
             )
 
-    async def _exchange(
-        self, url: URL, clock: _Stopwatch, limit: int
-    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    async def _exchange(self, url: URL, clock: _Stopwatch, *, read: _Read, accept: str) -> _Raw:
         try:
-            response = await self._head(url, clock)
+            response = await self._head(url, clock, accept)
         except (aiohttp.ClientError, OSError) as error:
             raise _no_answer(error, url) from error
         try:
             async with asyncio.timeout(clock.left):
-                body = await _read(response, limit)
+                body = await read(response)
         except (aiohttp.ClientError, OSError) as error:
             raise _no_body(error, url) from error
         finally:
             response.close()
         return response.status, response.headers, body
 
-    async def _head(self, url: URL, clock: _Stopwatch) -> aiohttp.ClientResponse:
+    async def _head(self, url: URL, clock: _Stopwatch, accept: str) -> aiohttp.ClientResponse:
+        headers = {"Accept-Encoding": accept}
         async with asyncio.timeout(min(clock.left, self._limits.head)):
-            return await self._opened().get(url, allow_redirects=False)
+            return await self._opened().get(url, headers=headers, allow_redirects=False)
 
     def _opened(self) -> aiohttp.ClientSession:
         """The session, made on first use because it belongs to the running loop."""
@@ -201,12 +217,16 @@ class HttpSession:
             max_field_size=limits.header_line,
             max_headers=limits.headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
-            headers={"User-Agent": self._user_agent, "Accept-Encoding": CODINGS},
+            headers={"User-Agent": self._user_agent},
         )
         # aiohttp sends a GET again when a kept-alive connection turns out dead: a request
         # that took no turn. The switch has no public name (aiohttp 3.14 client.py).
         session._retry_connection = False
         return session
+
+
+_Raw = tuple[int, CIMultiDictProxy[str], bytes]
+_Read = Callable[[aiohttp.ClientResponse], Awaitable[bytes]]
 
 
 class _Stopwatch:
@@ -225,6 +245,9 @@ class _Stopwatch:
     @property
     def left(self) -> float:
         return self._left - (time.monotonic() - self._since)
+
+
+_Exchange = Callable[[URL, _Stopwatch], Awaitable[_Raw]]
 
 
 def ascii_url(url: str) -> str:
@@ -247,28 +270,53 @@ def _location(url: str, status: int, headers: CIMultiDictProxy[str]) -> str:
     return f"{base.origin()}{location}" if location.startswith("/") else urljoin(url, location)
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, *, limit: int) -> bytes:
+    declared = _declared(response, limit)
+    async with _watched(response):
+        if declared is not None:
+            return await response.read()
+        return b"".join([piece async for piece in _pieces(response, limit)])
+
+
+async def _write(response: aiohttp.ClientResponse, *, file: BinaryIO, limit: int) -> bytes:
+    _declared(response, limit)
+    if coding := response.headers.get("Content-Encoding"):
+        raise TransferFailed("A coding was not asked for", reason="encoding", why=coding[:100])
+    async with _watched(response):
+        async for piece in _pieces(response, limit):
+            file.write(piece)
+    return b""
+
+
+def _declared(response: aiohttp.ClientResponse, limit: int) -> int | None:
     declared = response.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
+    return declared
+
+
+@asynccontextmanager
+async def _watched(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
+    """While a body is read: an end for the reader whenever the connection ends.
+
+    A parse error in the middle of a body closes the connection without waking
+    its reader, and bytes beyond the declared length go unmentioned (aiohttp
+    3.14, `ResponseHandler.data_received`).
+    """
     connection = response.connection
     protocol = connection.protocol if connection is not None else None
-    if protocol is None:
-        return await _within(response, limit, declared)
-    # A parse error in the middle of a body closes the connection without waking the
-    # reader (aiohttp 3.14 ResponseHandler.data_received), so its end has to be told.
-    closed = protocol.closed
+    closed = protocol.closed if protocol is not None else None
+    if protocol is None or closed is None:  # the body came with the head, or nothing will
+        yield
+        return
     wake = _Wake(response.content)
-    if closed is not None:
-        closed.add_done_callback(wake)
+    closed.add_done_callback(wake)
     try:
-        body = await _within(response, limit, declared)
+        yield
     finally:
-        if closed is not None:
-            closed.remove_done_callback(wake)
+        closed.remove_done_callback(wake)
     if isinstance(protocol.exception(), HttpProcessingError):
         raise TransferFailed("More bytes came than declared", reason="truncated")
-    return body
 
 
 class _Wake:
@@ -284,17 +332,13 @@ class _Wake:
             self._content.set_exception(aiohttp.ClientPayloadError("The body broke off"))
 
 
-async def _within(response: aiohttp.ClientResponse, limit: int, declared: int | None) -> bytes:
-    if declared is not None:
-        return await response.read()
-    pieces: list[bytes] = []
+async def _pieces(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
     size = 0
     while piece := await response.content.readany():
         size += len(piece)
         if size > limit:
             raise _too_large(limit)
-        pieces.append(piece)
-    return b"".join(pieces)
+        yield piece
 
 
 def _no_answer(error: aiohttp.ClientError | OSError, url: URL) -> ArchiveError:

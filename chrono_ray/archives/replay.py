@@ -89,7 +89,7 @@ def compare(listed: str, forms: tuple[bytes, ...]) -> tuple[str, DigestCheck]:
     The SHA-1 is that of the form which agrees, else of the last one. Archives
     write digests as base32, and WARC tools also as hex or base64.
     """
-    wanted = _sha1_of(listed)
+    wanted = sha1_bytes(listed)
     found = b""
     for form in dict.fromkeys(forms):
         found = hashlib.sha1(form, usedforsecurity=False).digest()
@@ -161,7 +161,7 @@ def _http_date(text: str) -> datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _sha1_of(listed: str) -> bytes:
+def sha1_bytes(listed: str) -> bytes:
     """The 20 bytes a listed digest stands for; empty when it is no SHA-1."""
     text = listed.removeprefix("sha1:").removeprefix("SHA1:")
     try:

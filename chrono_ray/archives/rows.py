@@ -63,7 +63,7 @@ def bad_row(line: int, row: Row, error: Exception) -> BadRow:
     if isinstance(row, str):
         return BadRow(line, "not JSON", row[:SHOWN])
     text = orjson.dumps(row).decode("utf-8")[:SHOWN]
-    if isinstance(row, list) and len(row) < _FIELDS:
+    if isinstance(error, LookupError) or (isinstance(row, list) and len(row) < _FIELDS):
         return BadRow(line, "missing fields", text)
     reason = "not text" if isinstance(error, TypeError) else str(error)
     return BadRow(line, reason[:SHOWN], text)

@@ -1,0 +1,272 @@
+"""A pywb collection, e.g. `http://127.0.0.1:8080/coll`.
+
+What differs from Wayback (pywb 2.10, measured): listings are JSON lines in the
+order of (urlkey, timestamp), all in one answer, with no resume key and no
+`collapse`; a revisit has no status; an unknown URL is an empty 200. A page of
+ours is a piece of that answer: the archive's own lines and, where the listing
+goes on, one line of ours that says where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO, Final
+from urllib.parse import urlencode
+
+import orjson
+
+from chrono_ray.archives import rows
+from chrono_ray.archives.addresses import Endpoint
+from chrono_ray.archives.base import Turn
+from chrono_ray.archives.http import LIMITS, Answer, HttpSession, Limits, ascii_url
+from chrono_ray.archives.replay import is_memento, live_error, memento
+from chrono_ray.model.capture import Capture
+from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, InvalidInput, MementoGone
+from chrono_ray.model.memento import BadRow, ListingPage, Memento, Scope
+
+LISTING_LIMIT: Final = 8 * 1024**3
+_LINE_LIMIT: Final = 1024 * 1024
+_OPEN_LISTINGS: Final = 8
+_RESUME: Final = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A place in a listing: so many lines after the first row of (urlkey, timestamp).
+
+    Unlike a line number it still holds when the archive has grown in between.
+    """
+
+    urlkey: str = ""
+    timestamp: str = ""
+    lines: int = 0
+
+    @classmethod
+    def read(cls, key: str) -> _Mark:
+        if not key:
+            return cls()
+        try:
+            urlkey, timestamp, lines = orjson.loads(key)
+            return cls(str(urlkey), str(timestamp), int(lines))
+        except (ValueError, TypeError) as error:
+            raise InvalidInput("Not a key of this listing", why=key[:200], code="key") from error
+
+    @property
+    def key(self) -> str:
+        return orjson.dumps([self.urlkey, self.timestamp, self.lines]).decode("utf-8")
+
+    def after(self, line: bytes) -> _Mark:
+        """The place behind one more line."""
+        place = _place(line)
+        if place is None or place == (self.urlkey, self.timestamp):
+            return _Mark(self.urlkey, self.timestamp, self.lines + 1)
+        return _Mark(*place, 1)
+
+
+@dataclass(slots=True)
+class _Listing:
+    """A whole answer on disk, and how far it was read."""
+
+    file: BinaryIO
+    mark: _Mark
+
+
+class PywbArchive:
+    """One collection of a pywb server at `base`.
+
+    A listing is downloaded once to a temporary file and cut into pages of
+    `rows_per_page`; resumed elsewhere, it is downloaded again. Parameters are
+    those of `WaybackArchive`.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        user_agent: str,
+        *,
+        name: str = "pywb",
+        rows_per_page: int = 15_000,
+        listing_deadline: float = 600.0,
+        allowed: frozenset[Endpoint] = frozenset(),
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._base = base.rstrip("/")
+        self._name = name
+        self._rows = rows_per_page
+        self._deadline = listing_deadline
+        self._http = HttpSession(user_agent, allowed=allowed, limits=limits)
+        self._listings: OrderedDict[Scope, _Listing] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def list_page(self, scope: Scope, key: str, *, turn: Turn) -> ListingPage:
+        """At most one request, none while the downloaded listing lasts."""
+        mark = _Mark.read(key)
+        listing = self._listings.pop(scope, None)
+        requests = 0
+        if listing is None or listing.mark != mark:
+            if listing is not None:
+                listing.file.close()
+            listing, requests = await self._download(scope, turn)
+            await asyncio.to_thread(_skip, listing, mark)
+        raw = await asyncio.to_thread(_cut, listing, self._rows)
+        page = _parsed(raw, requests)
+        if page.next_key:
+            self._keep(scope, listing)
+        else:
+            listing.file.close()
+        return page
+
+    def parse(self, raw: bytes) -> ListingPage:
+        return _parsed(raw, 0)
+
+    async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
+        """pywb answers with the nearest capture it can replay: see `Memento.served`."""
+        target = f"{self._base}/{capture.timestamp.text}id_/{ascii_url(capture.original)}"
+        answer = await self._http.get(
+            target, deadline=deadline, turn=turn, follow=lambda _, headers: not is_memento(headers)
+        )
+        if not is_memento(answer.headers):
+            raise live_error(answer, bare_503_is_throttling=False)
+        return memento(answer, capture, answer.entity())
+
+    async def aclose(self) -> None:
+        for listing in self._listings.values():
+            listing.file.close()
+        self._listings.clear()
+        await self._http.aclose()
+
+    async def _download(self, scope: Scope, turn: Turn) -> tuple[_Listing, int]:
+        query = [("url", scope.url), ("matchType", scope.match.value), ("output", "json")]
+        dates = (("from", scope.start), ("to", scope.end))
+        query += [(name, value) for name, value in dates if value]
+        url = f"{self._base}/cdx?{urlencode(query)}"
+        with ExitStack() as stack:
+            file = stack.enter_context(tempfile.TemporaryFile())
+            answer = await self._http.save(
+                url, file, deadline=self._deadline, turn=turn, limit=LISTING_LIMIT
+            )
+            if answer.status != 200:
+                raise _listing_error(answer, file)
+            file.seek(0)
+            stack.pop_all()
+        return _Listing(file, _Mark()), answer.requests
+
+    def _keep(self, scope: Scope, listing: _Listing) -> None:
+        self._listings[scope] = listing
+        while len(self._listings) > _OPEN_LISTINGS:
+            _, oldest = self._listings.popitem(last=False)
+            oldest.file.close()
+
+
+def _skip(listing: _Listing, mark: _Mark) -> None:
+    """Reads on to the mark; where its row is gone, to the first row behind it."""
+    anchor = (mark.urlkey, mark.timestamp)
+    position = listing.file.tell()
+    found = anchor == ("", "")
+    while not found and (line := listing.file.readline(_LINE_LIMIT)):
+        place = _place(line)
+        if place is not None and place >= anchor:
+            listing.file.seek(position)
+            found = place == anchor
+            break
+        position = listing.file.tell()
+    if found:
+        for _ in islice(_lines(listing.file), mark.lines):
+            pass
+    listing.mark = mark
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LINE_LIMIT):
+        yield line
+
+
+def _cut(listing: _Listing, count: int) -> bytes:
+    """The next lines, and a last line that says where it goes on, if it does."""
+    lines = list(islice(_lines(listing.file), count))
+    mark = listing.mark
+    for line in lines:
+        last, mark = mark, mark.after(line)
+        if (mark.urlkey, mark.timestamp) < (last.urlkey, last.timestamp):
+            raise ArchiveUnavailable("The listing is not in order", why=line[:200].decode("utf-8"))
+    listing.mark = mark
+    position = listing.file.tell()
+    goes_on = bool(listing.file.readline(_LINE_LIMIT))
+    listing.file.seek(position)
+    if goes_on:
+        lines.append(orjson.dumps({_RESUME: mark.key}) + b"\n")
+    return b"".join(lines)
+
+
+def _parsed(raw: bytes, requests: int) -> ListingPage:
+    """Raises `ArchiveUnavailable` when this is no listing or ends inside a line."""
+    if raw and not (raw.lstrip().startswith(b"{") and raw.endswith(b"\n")):
+        why = raw[:120].decode("utf-8", "replace")
+        raise ArchiveUnavailable("The listing is not one", why=why, requests=requests)
+    captures: list[Capture] = []
+    bad: list[BadRow] = []
+    next_key = ""
+    for number, line in enumerate(raw.splitlines(), 1):
+        match _row(number, line):
+            case Capture() as capture:
+                captures.append(capture)
+            case BadRow() as row:
+                bad.append(row)
+            case key:
+                next_key = key
+    return ListingPage(tuple(captures), tuple(bad), next_key, raw, requests)
+
+
+def _row(number: int, line: bytes) -> Capture | BadRow | str:
+    """A line: a capture, a bad row, or our own word on where the listing goes on."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return BadRow(number, "not JSON", line[: rows.SHOWN].decode("utf-8", "replace"))
+    if isinstance(entry, dict) and set(entry) == {_RESUME}:
+        return str(entry[_RESUME])
+    try:
+        return rows.capture(_fields(entry))
+    except (ValueError, TypeError, LookupError) as error:
+        return rows.bad_row(number, entry, error)
+
+
+def _fields(entry: dict[str, str]) -> rows.Row:
+    """pywb leaves out what it does not know, such as the status of a revisit."""
+    return (
+        entry["urlkey"],
+        entry["timestamp"],
+        entry["url"],
+        entry.get("mime", "-"),
+        entry.get("status", "-"),
+        entry.get("digest", "-"),
+        entry.get("length", ""),
+    )
+
+
+def _place(line: bytes) -> tuple[str, str] | None:
+    try:
+        entry = orjson.loads(line)
+        urlkey, timestamp = entry["urlkey"], entry["timestamp"]
+    except (orjson.JSONDecodeError, TypeError, LookupError):
+        return None
+    return (urlkey, timestamp) if type(urlkey) is str and type(timestamp) is str else None
+
+
+def _listing_error(answer: Answer, file: BinaryIO) -> ArchiveError:
+    file.seek(0)
+    why = file.read(200).decode("utf-8", "replace")
+    error = live_error(answer, bare_503_is_throttling=False)
+    if isinstance(error, MementoGone):
+        what = f"The listing was answered {answer.status}"
+        return ArchiveUnavailable(what, why=why, requests=answer.requests)
+    return error
