@@ -38,7 +38,7 @@ _ARGUMENT: Final = re.compile(
     r"((?:\b|_)(?:token|password|passwd|secret|api_?key|master_?key)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+",
     re.IGNORECASE,
 )
-_BARE: Final = re.compile(r"[!#-<>-~]+")
+_BARE: Final = re.compile(r"[!#-~]+")
 _INT64: Final = 2**63
 
 
@@ -65,9 +65,11 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_moment(record)[:-1].replace('T', ' ')} {record.levelname.lower():<7}"
         fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record))
-        event = redacted(record.getMessage()).replace("\n", "\\n")
+        event = _printable(redacted(record.getMessage()))
         error = _error(self, record)
-        return f"{head} {event}{fields}" + (f"\n{error}" if error else "")
+        return f"{head} {event}{fields}" + "".join(
+            f"\n    {_printable(line)}" for line in error.splitlines()
+        )
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -87,11 +89,11 @@ def configure(level: str, *, json: bool) -> None:
 
 def redacted(text: str) -> str:
     """The text without what would let its reader in, cut to `TEXT_MAX`, valid as UTF-8."""
-    if len(text) > TEXT_MAX:
-        text = text[:TEXT_MAX] + "..."
-    text = text.encode("utf-8", "replace").decode()
+    text = text[: 2 * TEXT_MAX].encode("utf-8", "replace").decode()
     text = _USERINFO.sub(f"{MASK}@", text)
-    return _ARGUMENT.sub(rf"\1{MASK}", _BEARER.sub(MASK, text))
+    text = _ARGUMENT.sub(rf"\1{MASK}", _BEARER.sub(MASK, text))
+    # Cut last: half a secret would not be known for one.
+    return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "..."
 
 
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
@@ -120,7 +122,14 @@ def _plain(name: str, value: object) -> object:
 def _shown(value: object) -> str:
     if isinstance(value, str) and _BARE.fullmatch(value):
         return value
-    return orjson.dumps(value).decode()
+    return _printable(orjson.dumps(value).decode())
+
+
+def _printable(text: str) -> str:
+    """Line ends and bidirectional overrides escaped: archived text could forge a line with them."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def _moment(record: logging.LogRecord) -> str:
@@ -134,9 +143,4 @@ def _error(formatter: logging.Formatter, record: logging.LogRecord) -> str:
         parts.append(formatter.formatException(record.exc_info))
     if record.stack_info:
         parts.append(formatter.formatStack(record.stack_info))
-    return "\n".join(redacted_lines(part) for part in parts)
-
-
-def redacted_lines(text: str) -> str:
-    """A traceback, each of its lines redacted."""
-    return "\n".join(redacted(line) for line in text.splitlines())
+    return "\n".join(redacted(line) for part in parts for line in part.splitlines())
