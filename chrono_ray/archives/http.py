@@ -14,7 +14,7 @@ import asyncio
 import errno
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,8 @@ from chrono_ray.model.errors import (
 )
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_COOKIE_LINES: Final = 10_240
+"""Set-Cookie lines are dropped, not counted: a site that sets thousands is still a page."""
 _READ_BUFFER: Final = 256 * 1024
 _URL_SAFE: Final = "".join(chr(code) for code in range(33, 127) if chr(code) not in '"<>\\^`{|}#')
 _ABSOLUTE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
@@ -77,7 +79,11 @@ class Answer:
         """The body without its content coding; raises `TransferFailed`, see `encoding.decode`."""
         media_type = self.headers.get("Content-Type", "").lower()
         coding = self.headers.get("Content-Encoding", "")
-        return decode(self.body, coding, media_type=media_type, limit=limit)
+        try:
+            return decode(self.body, coding, media_type=media_type, limit=limit)
+        except ArchiveError as error:
+            error.requests = self.requests
+            raise
 
 
 Follow = Callable[[int, CIMultiDictProxy[str]], bool]
@@ -181,6 +187,7 @@ class HttpSession:
         except (aiohttp.ClientError, OSError) as error:
             raise _no_answer(error, url) from error
         try:
+            self._check_headers(response.headers)
             async with asyncio.timeout(clock.left):
                 body = await read(response)
         except (aiohttp.ClientError, OSError) as error:
@@ -188,6 +195,13 @@ class HttpSession:
         finally:
             response.close()
         return response.status, response.headers, body
+
+    def _check_headers(self, headers: CIMultiDictProxy[str]) -> None:
+        count = len(headers)
+        if count > self._limits.headers:
+            count -= len(headers.getall("Set-Cookie", []))
+        if count > self._limits.headers:
+            raise TransferFailed("Too many headers", reason="protocol", why=f"{count}")
 
     async def _head(self, url: URL, clock: _Stopwatch, accept: str) -> aiohttp.ClientResponse:
         headers = {"Accept-Encoding": accept}
@@ -209,13 +223,13 @@ class HttpSession:
         )
         session = aiohttp.ClientSession(
             connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_NoCookies(),
             auto_decompress=False,
             trust_env=False,
             read_bufsize=_READ_BUFFER,
             max_line_size=limits.header_line,
             max_field_size=limits.header_line,
-            max_headers=limits.headers,
+            max_headers=_COOKIE_LINES + limits.headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
             headers={"User-Agent": self._user_agent},
         )
@@ -227,6 +241,13 @@ class HttpSession:
 
 _Raw = tuple[int, CIMultiDictProxy[str], bytes]
 _Read = Callable[[aiohttp.ClientResponse], Awaitable[bytes]]
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Takes no cookie, and does not even read it."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        pass
 
 
 class _Stopwatch:
@@ -352,17 +373,18 @@ def _no_answer(error: aiohttp.ClientError | OSError, url: URL) -> ArchiveError:
         case TimeoutError():
             return TransferFailed(f"No answer from {where} in time", reason="deadline")
         case aiohttp.ClientResponseError():
-            cause = str(error.__cause__ or error)
-            beyond = "Data after" in cause
-            return TransferFailed(
-                f"{where} does not speak HTTP",
-                reason="truncated" if beyond else "protocol",
-                why=cause[:200],
-            )
+            return _not_http(str(error.__cause__ or error), where)
         case aiohttp.InvalidURL():
             return RequestRefused("Not a URL to be asked", reason="scheme", why=str(error)[:200])
         case _:
             return ArchiveUnavailable(f"{where} broke the connection", why=str(error)[:200])
+
+
+def _not_http(cause: str, where: str) -> TransferFailed:
+    """Bytes beyond the declared length look like the beginning of a nonsensical next answer."""
+    beyond = "Data after" in cause or "Bad status line" in cause
+    reason = "truncated" if beyond else "protocol"
+    return TransferFailed(f"{where} does not speak HTTP", reason=reason, why=cause[:200])
 
 
 def _no_connection(error: OSError, where: str) -> ArchiveError:

@@ -25,7 +25,7 @@ from chrono_ray.archives import rows
 from chrono_ray.archives.addresses import Endpoint
 from chrono_ray.archives.base import Turn
 from chrono_ray.archives.http import LIMITS, Answer, HttpSession, Limits, ascii_url
-from chrono_ray.archives.replay import is_memento, live_error, memento
+from chrono_ray.archives.replay import follows, is_memento, live_error, memento
 from chrono_ray.model.capture import Capture
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, InvalidInput, MementoGone
 from chrono_ray.model.memento import BadRow, ListingPage, Memento, Scope
@@ -131,9 +131,7 @@ class PywbArchive:
     async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
         """pywb answers with the nearest capture it can replay: see `Memento.served`."""
         target = f"{self._base}/{capture.timestamp.text}id_/{ascii_url(capture.original)}"
-        answer = await self._http.get(
-            target, deadline=deadline, turn=turn, follow=lambda _, headers: not is_memento(headers)
-        )
+        answer = await self._http.get(target, deadline=deadline, turn=turn, follow=follows(capture))
         if not is_memento(answer.headers):
             raise live_error(answer, bare_503_is_throttling=False)
         return memento(answer, capture, answer.entity())

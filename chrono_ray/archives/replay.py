@@ -16,8 +16,8 @@ from typing import Final
 
 from multidict import CIMultiDictProxy
 
-from chrono_ray.archives.http import Answer
-from chrono_ray.model.capture import Capture, Timestamp14
+from chrono_ray.archives.http import Answer, Follow, always
+from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Timestamp14
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, MementoGone, Throttled
 from chrono_ray.model.memento import DigestCheck, Memento
 
@@ -31,6 +31,18 @@ _SHA1_BYTES: Final = 20
 
 def is_memento(headers: CIMultiDictProxy[str]) -> bool:
     return "Memento-Datetime" in headers
+
+
+def follows(capture: Capture) -> Follow:
+    """Which redirects lead to this capture.
+
+    The archive's own always do (to another timestamp; they are no mementos).
+    An archived one is followed too, as it stands for content it was listed
+    as, except where the capture is itself listed as a redirect.
+    """
+    if capture.statuscode.startswith("3") or capture.digest == EMPTY_DIGEST:
+        return lambda _status, headers: not is_memento(headers)
+    return always
 
 
 def memento(answer: Answer, capture: Capture, body: bytes) -> Memento:

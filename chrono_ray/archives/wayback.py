@@ -12,21 +12,22 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, unquote_plus, urlencode
 
 import orjson
-from multidict import CIMultiDictProxy
 
 from chrono_ray.archives import rows
 from chrono_ray.archives.addresses import Endpoint
 from chrono_ray.archives.base import Turn
 from chrono_ray.archives.http import LIMITS, Answer, HttpSession, Limits, ascii_url
-from chrono_ray.archives.replay import is_memento, live_error, memento
+from chrono_ray.archives.replay import follows, is_memento, live_error, memento
 from chrono_ray.model.capture import Capture
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, MementoGone
 from chrono_ray.model.memento import ListingPage, Memento, Scope
 
 FIELDS: Final = ("urlkey", "timestamp", "original", "mimetype", "statuscode", "digest", "length")
+ROWS_MAX: Final = 150_000
+"""What the Wayback CDX server gives at most in one answer."""
 LISTING_LIMIT: Final = 32 * 1024 * 1024
 _NOT_A_LISTING: Final = "The listing is not one"
 
@@ -60,20 +61,33 @@ class WaybackArchive:
         return self._name
 
     async def list_page(self, scope: Scope, key: str, *, turn: Turn) -> ListingPage:
-        """One request; raises `ArchiveUnavailable` for an answer that is not a whole listing."""
-        url = f"{self._base}/cdx/search/cdx?{urlencode(self._query(scope, key))}"
-        answer = await self._http.get(url, deadline=self._deadline, turn=turn, limit=LISTING_LIMIT)
-        if answer.status != 200:
-            raise _listing_error(answer)
-        return _parsed(answer.entity(LISTING_LIMIT), answer.requests)
+        """Raises `ArchiveUnavailable` for an answer that is not a whole listing."""
+        limit, requests = self._rows, 0
+        while True:
+            query = urlencode(self._query(scope, key, limit))
+            answer = await self._http.get(
+                f"{self._base}/cdx/search/cdx?{query}",
+                deadline=self._deadline,
+                turn=turn,
+                limit=LISTING_LIMIT,
+            )
+            if answer.status != 200:
+                raise _listing_error(answer)
+            requests += answer.requests
+            page = _parsed(answer.entity(LISTING_LIMIT), requests)
+            if page.captures or page.bad_rows or not page.next_key:
+                return page
+            if limit > ROWS_MAX:
+                raise _nonsense(answer.body, requests)
+            limit *= 8  # one second holds more rows than the page: see `_whole_seconds`
 
     def parse(self, raw: bytes) -> ListingPage:
         return _parsed(raw, 0)
 
     async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
-        """Follows the archive's redirects to another timestamp, never those it archived."""
+        """The raw payload; which redirects are followed says `replay.follows`."""
         target = f"{self._base}/web/{capture.timestamp.text}id_/{ascii_url(capture.original)}"
-        answer = await self._http.get(target, deadline=deadline, turn=turn, follow=_is_technical)
+        answer = await self._http.get(target, deadline=deadline, turn=turn, follow=follows(capture))
         if not is_memento(answer.headers):
             raise live_error(answer, bare_503_is_throttling=True)
         return memento(answer, capture, answer.entity())
@@ -81,22 +95,18 @@ class WaybackArchive:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    def _query(self, scope: Scope, key: str) -> list[tuple[str, str]]:
+    def _query(self, scope: Scope, key: str, limit: int) -> list[tuple[str, str]]:
         query = [
             ("url", scope.url),
             ("matchType", scope.match.value),
             ("output", "json"),
             ("fl", ",".join(FIELDS)),
             ("gzip", "false"),
-            ("limit", str(self._rows)),
+            ("limit", str(limit)),
             ("showResumeKey", "true"),
         ]
         optional = (("from", scope.start), ("to", scope.end), ("resumeKey", key))
         return query + [(name, value) for name, value in optional if value]
-
-
-def _is_technical(_status: int, headers: CIMultiDictProxy[str]) -> bool:
-    return not is_memento(headers)
 
 
 def _listing_error(answer: Answer) -> ArchiveError:
@@ -124,7 +134,9 @@ def _parsed(raw: bytes, requests: int) -> ListingPage:
     if pick is None:
         raise _nonsense(raw, requests)
     next_key = _resume_key(table)
-    end = len(table) - 2 if next_key else len(table)
+    end = len(table)
+    if next_key:
+        next_key, end = _whole_seconds(table, next_key, end - 2)
     captures, bad = rows.captures(islice(table, 1, end), pick, first_line=1)
     return ListingPage(captures, bad, next_key, raw, requests)
 
@@ -135,6 +147,32 @@ def _resume_key(table: list[rows.Row]) -> str:
         return ""
     last = table[-1]
     return last[0] if isinstance(last, list) and len(last) == 1 and type(last[0]) is str else ""
+
+
+def _whole_seconds(table: list[rows.Row], key: str, end: int) -> tuple[str, int]:
+    """The key to go on with, and where this page ends, so that no row is lost between pages.
+
+    Wayback's key is the last row's urlkey and its timestamp plus one (`CDXServer`), so the
+    rows of that second which did not fit are never listed. Such a second is left to the
+    next page, which is asked to begin with it. Keys of another shape are left alone.
+    """
+    place = _place(table[end - 1])
+    if place is None:
+        return key, end
+    urlkey, stamp = place
+    if unquote_plus(key) != f"{urlkey} {stamp[:-1]}{chr(ord(stamp[-1]) + 1)}":
+        return key, end
+    while end > 1 and _place(table[end - 1]) == place:
+        end -= 1
+    return quote_plus(f"{urlkey} {stamp}"), end
+
+
+def _place(row: rows.Row) -> tuple[str, str] | None:
+    """urlkey and timestamp, which lead every row that was asked for with `FIELDS`."""
+    if not isinstance(row, list) or len(row) < len(FIELDS):
+        return None
+    urlkey, stamp = row[:2]
+    return (urlkey, stamp) if type(urlkey) is str and type(stamp) is str and stamp else None
 
 
 def _line_by_line(raw: bytes, requests: int) -> list[rows.Row]:
