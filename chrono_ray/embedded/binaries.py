@@ -50,16 +50,21 @@ class _Unusable:
 
 
 def find_postgres(
-    account: Account, *, bin_dir: Path | None = None, major: int | None = None
+    account: Account,
+    *,
+    bin_dir: Path | None = None,
+    major: int | None = None,
+    places: tuple[Path, ...] = staging.PLACES,
 ) -> PostgresPrograms:
     """The first PostgreSQL that runs here; with `major`, the first of that major version.
 
-    `bin_dir` is the only folder looked into when given. Raises `EmbeddedError`
+    `bin_dir` is the only folder looked into when given; `places` are where a
+    copy may be made for `nobody`. Raises `EmbeddedError`
     that lists what was found and why it would not do.
     """
     seen: list[str] = []
     for folder in [bin_dir] if bin_dir else _postgres_folders():
-        found = _try_postgres(account, folder)
+        found = _try_postgres(account, folder, places)
         if isinstance(found, _Unusable):
             seen.append(f"{found.program}: {found.why}")
         elif found.major < OLDEST_MAJOR or (major is not None and found.major != major):
@@ -74,11 +79,13 @@ def find_postgres(
     )
 
 
-def find_valkey(account: Account, *, bin_dir: Path | None = None) -> Path:
-    """The `valkey-server` that runs here; `bin_dir` as in `find_postgres`."""
+def find_valkey(
+    account: Account, *, bin_dir: Path | None = None, places: tuple[Path, ...] = staging.PLACES
+) -> Path:
+    """The `valkey-server` that runs here; `bin_dir` and `places` as in `find_postgres`."""
     seen: list[str] = []
     for folder in [bin_dir] if bin_dir else _valkey_folders():
-        found = _try(account, folder / "valkey-server")
+        found = _try(account, folder / "valkey-server", places)
         if isinstance(found, tuple):
             return found[0]
         seen.append(f"{found.program}: {found.why}")
@@ -115,9 +122,11 @@ def _numbers(path: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", str(path))]
 
 
-def _try_postgres(account: Account, folder: Path) -> PostgresPrograms | _Unusable:
+def _try_postgres(
+    account: Account, folder: Path, places: tuple[Path, ...]
+) -> PostgresPrograms | _Unusable:
     # initdb as well: unlike postgres it needs the libpq beside the package.
-    initdb = _try(account, folder / "initdb")
+    initdb = _try(account, folder / "initdb", places)
     if isinstance(initdb, _Unusable):
         return initdb
     bin_dir = initdb[0].parent
@@ -130,13 +139,13 @@ def _try_postgres(account: Account, folder: Path) -> PostgresPrograms | _Unusabl
     return PostgresPrograms(bin_dir, version[0], int(version[0].partition(".")[0]))
 
 
-def _try(account: Account, program: Path) -> tuple[Path, str] | _Unusable:
+def _try(account: Account, program: Path, places: tuple[Path, ...]) -> tuple[Path, str] | _Unusable:
     """The program itself, or a copy the account can reach; and its version line."""
     answer = _version(account, program)
     if isinstance(answer, str):
         return program, answer
     if account.switch and "denied" in answer.why:
-        for copy in staging.staged(program):
+        for copy in staging.staged(program, places=places):
             line = _version(account, copy)
             if isinstance(line, str):
                 return copy, line

@@ -115,7 +115,7 @@ def load_credentials(path: Path) -> Credentials | None:
         return Credentials(str(fields["password"]), int(fields["port"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise EmbeddedError(
             f"the server's password cannot be read from {path}",
             why=str(error) or type(error).__name__,

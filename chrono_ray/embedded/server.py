@@ -185,8 +185,7 @@ class Server:
 
     async def _attach(self) -> bool:
         """Find the server an earlier owner left behind, by its pid file, and make sure it is it."""
-        path = self._data / self._recipe.pid_file
-        pid = _pid_in(path)
+        pid = _pid_in(self._data / self._recipe.pid_file)
         if not pid or not runs(pid):
             return False
         ours = serves(pid, self._data, self._recipe.programs)
@@ -202,10 +201,6 @@ class Server:
                 why=tail(self._log, 0),
                 fix=f"Look at {self._log}; end process {pid} and start again",
             )
-        else:
-            # The pid is another process by now (a reboot, a copied folder): PostgreSQL would
-            # take it for a living postmaster and refuse to start.
-            path.unlink(missing_ok=True)
         return answered
 
     async def _launch_on_any_port(self) -> None:
@@ -228,6 +223,9 @@ class Server:
         end = time.monotonic() + START_DEADLINE
         while True:
             await self._clear()
+            # Its pid is a zombie's or another process's by now (a reboot, a copied folder), which
+            # PostgreSQL would take for a living postmaster. Its shared memory still guards it.
+            (self._data / self._recipe.pid_file).unlink(missing_ok=True)
             offset = size_of(self._log)
             command = self._recipe.command(self._data, self._endpoint)
             process = ServerProcess.spawn(command, account=self._account, log=self._log)

@@ -23,7 +23,7 @@ DEADLINE: Final = 60.0
 PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
 
 
-def staged(program: Path, *, places: tuple[Path, ...] = PLACES) -> Iterator[Path]:
+def staged(program: Path, *, places: tuple[Path, ...]) -> Iterator[Path]:
     """The program inside a copy of its package, one place after the other; nothing if not ours.
 
     Copied are the package's folder and its `.libs` sibling, which the programs
