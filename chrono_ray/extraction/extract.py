@@ -12,12 +12,13 @@ from selectolax.lexbor import LexborHTMLParser
 from chrono_ray.extraction.charset import Decoded, decode
 from chrono_ray.extraction.guess import guess_date
 from chrono_ray.extraction.language import language
+from chrono_ray.extraction.links import HREF_LIMIT, LINK_TEXT_LIMIT, outgoing_links
 from chrono_ray.extraction.main_text import ALGORITHM, DEPTH_LIMIT, main_text
 from chrono_ray.extraction.metadata import AUTHOR_LIMIT, Metadata, read_metadata
 from chrono_ray.extraction.pdf import PdfText, read_pdf
 from chrono_ray.extraction.sniff import Kind, sniff
+from chrono_ray.extraction.survey import Survey, survey
 from chrono_ray.extraction.text import TEXT_LIMIT, clean, count_words, one_line
-from chrono_ray.extraction.tree import HREF_LIMIT, LINK_TEXT_LIMIT, outgoing_links, visible_text
 from chrono_ray.model.errors import ExtractionFailed
 from chrono_ray.model.page import THIN_WORDS, TITLE_LIMIT, Document, Link
 
@@ -85,10 +86,10 @@ def _from_markup(markup: str, url: str, latest: date) -> _Understood:
     tree = LexborHTMLParser(markup)
     metadata = read_metadata(tree, url=url, latest=latest)
     links, cut = outgoing_links(tree)
-    visible, depth = visible_text(tree.body) if tree.body is not None else ("", 0)
-    text = main_text(markup, visible=visible, depth=depth)
+    found = _survey(tree)
+    text = main_text(markup, found)
     flags = {"cut"} if cut else set()
-    if depth > DEPTH_LIMIT:
+    if found.depth > DEPTH_LIMIT:
         flags.add("depth")
     if metadata.published is None and text and "depth" not in flags:
         metadata = guess_date(metadata, markup, latest=latest)
@@ -98,8 +99,12 @@ def _from_markup(markup: str, url: str, latest: date) -> _Understood:
 def _from_xml(markup: str) -> _Understood:
     """Feeds and other XML: all their text. Entities are not expanded, so a bomb stays small."""
     tree = LexborHTMLParser(markup.replace("\0", "").replace("<![CDATA[", "").replace("]]>", ""))
-    text = visible_text(tree.body)[0] if tree.body is not None else ""
-    return _Understood(text, _NOTHING)
+    return _Understood(_survey(tree).visible, _NOTHING)
+
+
+def _survey(tree: LexborHTMLParser) -> Survey:
+    """A page of frames has no body, so nothing is seen of it."""
+    return survey(tree.body) if tree.body is not None else Survey()
 
 
 def _from_pdf(pdf: PdfText) -> _Understood:

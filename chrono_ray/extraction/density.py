@@ -1,0 +1,121 @@
+"""The main text by density: where long lines with few links stand together.
+
+In terms of HTML alone: what an element means (`article`, `nav`), how much of
+a line is links, how long lines are. No site is known by name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chrono_ray.extraction.survey import Aside, Line, Survey
+
+PROSE: Final = 80
+"""Characters from which a line is a sentence rather than a label."""
+LINKED_SHARE: Final = 0.4
+"""A line with more of it inside links leads elsewhere."""
+DOMINANT: Final = 0.75
+"""The main element is the innermost one that holds this share of the page's prose."""
+SEMANTIC: Final = 0.5
+"""An `article`, `main` or article body is believed when it holds this share."""
+SURE_UP_TO: Final = {
+    Aside.NO: 0.0,
+    Aside.NAMED: 0.4,
+    Aside.MEANT: 0.6,
+    Aside.UNSEEN: 0.6,
+    Aside.TALK: 1.0,
+}
+"""The share of a page's prose that each reason may set aside."""
+TEXT_TAGS: Final = frozenset(
+    {"p", "blockquote", "pre", "li", "td", "dd", "dt", "h1", "h2", "h3", "h4", "h5", "h6"}
+)
+HEADINGS: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+
+
+def dense_text(found: Survey) -> str:
+    """The main text, empty where the page has no prose."""
+    prose = [_is_prose(line) for line in found.lines]
+    beside = _beside(found, _held(found, prose))
+    prose = [
+        is_prose and not beside[line.owner]
+        for line, is_prose in zip(found.lines, prose, strict=True)
+    ]
+    held = _held(found, prose)
+    if not held[0]:
+        return ""
+    inside = _inside(found, _main_element(found, held))
+    kept = [
+        line
+        for line in found.lines
+        if inside[line.owner] and not beside[line.owner] and _keep(found, line)
+    ]
+    return "\n".join(line.text for line in _without_loose_headings(found, kept))
+
+
+def _beside(found: Survey, held: list[int]) -> list[bool]:
+    """Which elements stand beside the main text, or inside one that does.
+
+    A reason counts only while what it would take away is a small enough share of the page.
+    """
+    beside = [False] * len(found.elements)
+    for index, element in enumerate(found.elements):
+        small = held[index] <= SURE_UP_TO[element.aside] * held[0]
+        beside[index] = beside[element.parent] or (element.aside is not Aside.NO and small)
+    return beside
+
+
+def _is_prose(line: Line) -> bool:
+    return len(line.text) >= PROSE and line.linked <= LINKED_SHARE * len(line.text)
+
+
+def _held(found: Survey, prose: list[bool]) -> list[int]:
+    """Characters of prose anywhere inside each element."""
+    held = [0] * len(found.elements)
+    for line, counts in zip(found.lines, prose, strict=True):
+        if counts:
+            held[line.owner] += len(line.text)
+    elements = found.elements
+    for index in range(len(elements) - 1, 0, -1):
+        held[elements[index].parent] += held[index]
+    return held
+
+
+def _main_element(found: Survey, held: list[int]) -> int:
+    best, total = 0, held[0]
+    for index, element in enumerate(found.elements):
+        if held[index] >= DOMINANT * total and element.tag not in ("p", "li", "pre"):
+            best = index
+    for index, element in enumerate(found.elements):
+        semantic = element.body or element.tag in ("article", "main")
+        if semantic and index >= best and held[index] >= SEMANTIC * total:
+            best = index
+    return best
+
+
+def _inside(found: Survey, main: int) -> list[bool]:
+    inside = [False] * len(found.elements)
+    inside[main] = True
+    for index in range(main + 1, len(found.elements)):
+        inside[index] = inside[found.elements[index].parent]
+    return inside
+
+
+def _keep(found: Survey, line: Line) -> bool:
+    """Inside the main element: sentences, even where much of one is links, and short paragraphs."""
+    length, own = len(line.text), len(line.text) - line.linked
+    if line.linked > LINKED_SHARE * length and own < PROSE // 2:
+        return False
+    return length >= PROSE // 2 or found.elements[line.owner].tag in TEXT_TAGS
+
+
+def _without_loose_headings(found: Survey, lines: list[Line]) -> list[Line]:
+    """A heading with nothing under it headed something that was left out."""
+    kept: list[Line] = []
+    under = False
+    for line in reversed(lines):
+        heading = found.elements[line.owner].tag in HEADINGS
+        if not heading or under:
+            kept.append(line)
+        under = not heading
+    kept.reverse()
+    return kept
