@@ -43,7 +43,7 @@ _INT64: Final = 2**63
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (UTC), level, event, logger, then the fields, then `error`."""
+    """One JSON object a line: time (UTC), level, event, logger, the fields, then `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -55,7 +55,7 @@ class JsonLines(logging.Formatter):
         for name, value in _fields(record):
             line.setdefault(name, value)
         if error := _error(self, record):
-            line["error"] = error
+            line["traceback"] = error
         return orjson.dumps(line).decode()
 
 

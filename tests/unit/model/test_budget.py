@@ -53,6 +53,12 @@ def test_every_part_can_be_placed(cpus, memory):
     assert sum(share.memory * share.count for share in placed.values()) == budget.ray_memory
 
 
+@given(CPUS, MEMORY)
+def test_only_pools_are_several(cpus, memory):
+    several = {name for name, share in fit(cpus, memory).parts() if share.count > 1}
+    assert several <= {"api", "indexer", "job", "scraper"}
+
+
 @given(CPUS, MEMORY, st.floats(0, 64), st.integers(0, 64 * GIB))
 def test_a_larger_machine_gives_no_part_less(cpus, memory, more_cpus, more_memory):
     small = dict(fit(cpus, memory).parts())

@@ -15,7 +15,8 @@ BACKLOGS = st.sets(st.sampled_from(list(QueueClass)), min_size=1).map(frozenset)
 
 
 def test_weights_are_the_promised_ones():
-    assert [WEIGHTS[name] for name in QueueClass] == [10, 5, 3, 1]
+    assert WEIGHTS == {"critical": 10, "scraping": 5, "indexing": 3, "default": 1}
+    assert mask(frozenset({QueueClass.CRITICAL})) == 1
 
 
 @pytest.mark.parametrize("bits", MASKS)

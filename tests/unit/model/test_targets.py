@@ -87,7 +87,8 @@ def test_url_that_cannot_be_served_is_refused_by_a_stable_code(url, code):
         ("http://a.com/%zz/%2525", "http://a.com/%zz/%2525"),
         ("http://a.com/a b", "http://a.com/a b"),
         ("http://192.0.2.1/", "http://192.0.2.1/"),
-        ("http://[2001:db8::1]:8080/", "http://[2001:db8::1]:8080/"),
+        ("http://192.0.2.1./", "http://192.0.2.1/"),
+        ("http://[2001:DB8::1]:8080/", "http://[2001:db8::1]:8080/"),
         ("localhost:8080", "http://localhost:8080/"),
         ("http://a.com/" + "x" * 8179, "http://a.com/" + "x" * 8179),
     ],
@@ -104,6 +105,10 @@ def test_host_and_domain_forget_the_path(match):
 
 def test_prefix_keeps_the_path():
     assert ask("a.com/x/", "prefix") == Scope("http://a.com/x/", MatchType.PREFIX)
+
+
+def test_now_is_not_the_future():
+    assert ask(start=TODAY.text, end=TODAY.text).end == TODAY.text
 
 
 def test_unknown_match_type_names_the_known_ones():
@@ -184,7 +189,7 @@ def listed(*chunks):
 
 def test_list_keeps_good_lines_and_reports_bad_ones_by_number():
     lines = listed(
-        b"\xef\xbb\xbfa.com\r\n# comment\r\n\r\n127.1\r\nb.com domain 2002 2003 # note\n",
+        b"\xef\xbb\xbfhttp://a.com/\r\n# comment\r\n\r\n127.1\r\nb.com domain 2002 2003 # note\n",
         b"c.com exact -\nhttp://u:p@d.com/\n\xff\xfe\ne.com host 1 2 3\n",
         b"f.com nonsense\ng.com#top\nlast.com",
     )
@@ -203,6 +208,11 @@ def test_list_keeps_good_lines_and_reports_bad_ones_by_number():
         (10, "match"),
     ]
     assert all(line.message for line in lines if isinstance(line, BadLine))
+
+
+def test_list_of_one_unended_line():
+    (line,) = listed(b"\xef\xbb\xbfhttp://a.com/")
+    assert isinstance(line, Line)
 
 
 @given(st.data())

@@ -47,6 +47,8 @@ def test_key_equals_the_recorded_one(url, key):
         ("https://archive.org:80/", "org,archive:80)/"),
         ("http://WWW34.archive.ORG./A/../b//c/", "org,archive)/b/c"),
         ("http://146.148.124.0/index.php", "0,124,148,146)/index.php"),  # as in Common Crawl
+        ("http://1.66051/", "3,2,1,1)/"),
+        ("http://08.1.1.1/", "1,1,1,08)/"),  # no octal number, so no address
         ("http://user:pw@example.com/", "com,example)/"),
         ("http://bücher.ch/", "ch,xn--bcher-kva)/"),
         ("http://a.com/%257Eu", "com,a)/~u"),

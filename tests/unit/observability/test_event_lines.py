@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -68,6 +69,7 @@ def test_fields_cannot_forge_what_the_event_is():
 
 def test_text_is_for_people():
     shown = as_text(page=7, url="http://a.com/?q=1", title="a b")
+    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}", shown[:23])
     assert shown[23:] == ' info    page.stored page=7 url=http://a.com/?q=1 title="a b"'
 
 
@@ -134,6 +136,15 @@ def test_what_is_no_secret_is_shown(text):
     assert redacted(text) == text
 
 
+def test_a_mask_stands_in_the_secrets_place_only():
+    assert redacted("GET /live?token=hunter2&x=1") == "GET /live?token=***&x=1"
+    assert redacted("redis://:hunter2@cache:6379/0") == "redis://***@cache:6379/0"
+
+
+def test_text_shows_what_could_forge_a_line_as_its_code():
+    assert as_text(url="a\u202eb\nc").endswith(' url="a\\u202eb\\nc"')
+
+
 def test_counts_stay_numbers():
     assert as_json(tokens=5)["tokens"] == 5
 
@@ -148,7 +159,7 @@ def test_a_traceback_is_part_of_its_event_and_masked():
         fail()
     made.exc_info = (caught.type, caught.value, caught.tb)
     line = json.loads(JsonLines().format(made))
-    assert "OSError: cannot reach redis://***@cache" in line["error"]
+    assert "OSError: cannot reach redis://***@cache" in line["traceback"]
     first, *rest = Text().format(made).splitlines()
     assert "page.stored" in first
     assert all(part.startswith("    ") for part in rest)
