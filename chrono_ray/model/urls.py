@@ -157,7 +157,7 @@ def split(url: str) -> Parts:
     if found is None:  # cannot happen once there is a scheme; an empty answer is still an answer
         return Parts("http", "", "", "", url, None)
     scheme, authority, path, query = found.groups()
-    if not authority and scheme[:4].lower() == "http":
+    if not authority and path and scheme[:4].lower() == "http":
         authority, _, rest = path.lstrip("/").partition("/")
         path = "/" + rest
     userinfo, _, place = (authority or "").rpartition("@")
@@ -176,7 +176,7 @@ def _cleaned(url: str) -> str:
 
 
 def _host_and_port(place: str) -> tuple[str, str]:
-    if ":" not in place:
+    if ":" not in place and "[" not in place:
         return place, ""
     if "[" in place:
         host, _, rest = place.partition("[")[2].partition("]")
