@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
 from chrono_ray.model.query import Query
@@ -46,6 +47,29 @@ async def index(server: FakeMeilisearch) -> AsyncIterator[MeilisearchIndex]:
     async with opened(server) as made:
         await made.configure()
         yield made
+
+
+@asynccontextmanager
+async def serving(answer: Handler) -> AsyncIterator[str]:
+    """A server that answers everything in one way."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def asking(url: str, *, deadline: float = 10) -> AsyncIterator[MeilisearchIndex]:
+    index = MeilisearchIndex(url, None, deadline=deadline)
+    try:
+        yield index
+    finally:
+        await index.aclose()
 
 
 def test_requests_are_held_against_the_published_openapi_file() -> None:
@@ -202,19 +226,27 @@ async def test_nonsense_is_told_from_absence(answer: bytes) -> None:
     async def nonsense(_: web.Request) -> web.Response:
         return web.Response(body=answer, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", nonsense)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    index = MeilisearchIndex(f"http://127.0.0.1:{runner.addresses[0][1]}", None)
-    try:
+    async with serving(nonsense) as url, asking(url) as index:
         with pytest.raises(SearchError) as refused:
             await index.search(Query("x"))
-        assert "nonsense" in refused.value.what
-    finally:
-        await index.aclose()
-        await runner.cleanup()
+    assert "nonsense" in refused.value.what
+
+
+async def test_an_answer_that_drips_is_given_up_at_the_deadline() -> None:
+    """Each byte comes in time, all of them never."""
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        async with asyncio.timeout(20):
+            while True:
+                await answer.write(b" ")
+                await asyncio.sleep(0.02)
+
+    async with serving(drip) as url, asking(url, deadline=0.3) as index:
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(10):
+                await index.search(Query("x"))
 
 
 async def test_a_batch_goes_out_in_bounded_payloads(server: FakeMeilisearch) -> None:

@@ -149,6 +149,7 @@ async def test_the_word_being_typed_is_a_beginning(index: SearchIndex) -> None:
         ("ＡＢＣ", {1}),
         ("cafe", {3}),
         ("CAFÉ", {3}),
+        ("münchen", {3}),
     ],
 )
 async def test_every_script_is_found(index: SearchIndex, typed: str, ids: set[int]) -> None:
@@ -156,7 +157,7 @@ async def test_every_script_is_found(index: SearchIndex, typed: str, ids: set[in
         index,
         page(1, "東京タワーの歴史", "昔々、東京に塔がありました。abc"),
         page(2, "中文网页", "历史"),
-        page(3, "Le Café"),
+        page(3, "Le Café", "Mu\u0308nchen"),
     )
     assert await found(index, typed) == ids
 

@@ -26,8 +26,8 @@ ENDLESS = 10_000
 
 
 @asynccontextmanager
-async def opened(folder: Path, role: Role) -> AsyncIterator[TantivyIndex]:
-    index = TantivyIndex(folder, role, fresh=0.0)
+async def opened(folder: Path, role: Role, *, fresh: float = 0.0) -> AsyncIterator[TantivyIndex]:
+    index = TantivyIndex(folder, role, fresh=fresh)
     try:
         yield index
     finally:
@@ -100,14 +100,15 @@ async def test_two_readers_see_what_another_process_commits(tmp_path: Path) -> N
 
 
 async def test_a_reader_looks_for_commits_no_oftener_than_told(tmp_path: Path) -> None:
-    reader = TantivyIndex(tmp_path / "index", Role.READER, fresh=3600)
-    async with opened(tmp_path / "index", Role.WRITER) as writer:
+    async with (
+        opened(tmp_path / "index", Role.WRITER, fresh=3600) as writer,
+        opened(tmp_path / "index", Role.READER, fresh=3600) as reader,
+    ):
         await writer.upsert([page(1, "written")])
         assert (await reader.search(Query("written"))).total == 1
         await writer.upsert([page(2, "written")])
         assert (await reader.search(Query("written"))).total == 1
         assert (await writer.search(Query("written"))).total == 2, "a writer sees its own at once"
-    await reader.aclose()
 
 
 async def test_only_one_process_may_write(tmp_path: Path) -> None:
@@ -271,6 +272,18 @@ async def test_many_searches_at_once_leave_the_loop_free(tmp_path: Path) -> None
             counting.cancel()
     assert all(total >= 1 for total in totals)
     assert turns > 100
+
+
+async def test_a_writer_that_failed_starts_again_at_the_next_batch(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    async with opened(folder, Role.WRITER) as index:
+        ticket = await index.upsert([page(1, "written")])
+        shutil.rmtree(folder)
+        with pytest.raises((SearchError, Unavailable)):
+            await index.upsert([page(2, "written")])
+        await index.upsert([page(3, "written")])
+        assert [id_ async for id_ in index.ids()] == [3]
+        assert await index.confirm(ticket) == Forgotten()
 
 
 async def test_a_folder_that_cannot_be_written_is_away_not_damaged(tmp_path: Path) -> None:

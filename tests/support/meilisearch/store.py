@@ -152,21 +152,33 @@ def _check(index: Index, body: dict[str, Any]) -> None:
             raise ApiError(400, "invalid_search_sort", f"`{rule}` is not sortable")
 
 
-def _hits(index: Index, key: str, body: dict[str, Any]) -> tuple[int, int] | None:
-    """How well a document matches, less is better: typos, then the rank of the attribute."""
-    typos = rank = 0
-    searched = index.searched()
-    for term in lexicon.terms(body.get("q") or ""):
-        found = [
-            (hit.typos, place)
-            for place, name in enumerate(searched)
-            for hit in lexicon.find(index.tokens[key].get(name, []), term)
-        ]
-        if bool(found) == term.excluded:
+def _hits(index: Index, key: str, body: dict[str, Any]) -> tuple[int, int, int] | None:
+    """How well a document matches, less is better: words left out, typos, rank of the attribute.
+
+    Under the strategy "last" words may be left out from the end, but not the first.
+    """
+    missing = typos = rank = 0
+    lenient = body.get("matchingStrategy", "last") == "last"
+    for number, term in enumerate(lexicon.terms(body.get("q") or "")):
+        best = _best(index, key, term)
+        if term.excluded and best is not None:
             return None
-        if found:
-            typos, rank = typos + min(found)[0], rank + min(found)[1]
-    return typos, rank
+        if term.excluded or (best is None and lenient and number):
+            missing += not term.excluded
+        elif best is None or missing:
+            return None
+        else:
+            typos, rank = typos + best[0], rank + best[1]
+    return missing, typos, rank
+
+
+def _best(index: Index, key: str, term: lexicon.Term) -> tuple[int, int] | None:
+    found = (
+        (hit.typos, place)
+        for place, name in enumerate(index.searched())
+        for hit in lexicon.find(index.tokens[key].get(name, []), term)
+    )
+    return min(found, default=None)
 
 
 def _ordered(index: Index, body: dict[str, Any], chosen: list[Any]) -> list[Any]:
