@@ -6,6 +6,7 @@ a line is links, how long lines are. No site is known by name.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from chrono_ray.extraction.survey import Aside, Line, Survey
@@ -18,6 +19,9 @@ DOMINANT: Final = 0.75
 """The main element is the innermost one that holds this share of the page's prose."""
 SEMANTIC: Final = 0.5
 """An `article`, `main` or article body is believed when it holds this share."""
+SURE_SHARE: Final = 0.9
+SURE_LENGTH: Final = 1_000
+"""An article of this many characters, with this share of the prose, needs no second opinion."""
 SURE_UP_TO: Final = {
     Aside.NO: 0.0,
     Aside.NAMED: 0.4,
@@ -32,7 +36,15 @@ TEXT_TAGS: Final = frozenset(
 HEADINGS: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 
 
-def dense_text(found: Survey) -> str:
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """`sure` when the markup itself says that this is the article, and little else is there."""
+
+    text: str
+    sure: bool
+
+
+def dense_text(found: Survey) -> Dense:
     """The main text, empty where the page has no prose."""
     prose = [_is_prose(line) for line in found.lines]
     beside = _beside(found, _held(found, prose))
@@ -42,14 +54,26 @@ def dense_text(found: Survey) -> str:
     ]
     held = _held(found, prose)
     if not held[0]:
-        return ""
-    inside = _inside(found, _main_element(found, held))
+        return Dense("", sure=False)
+    main = _main_element(found, held)
+    inside = _inside(found, main)
     kept = [
         line
         for line in found.lines
         if inside[line.owner] and not beside[line.owner] and _keep(found, line)
     ]
-    return "\n".join(line.text for line in _without_loose_headings(found, kept))
+    text = "\n".join(line.text for line in _without_loose_headings(found, kept))
+    sure = held[main] >= SURE_SHARE * held[0] and len(text) >= SURE_LENGTH
+    return Dense(text, sure=sure and _in_article(found, main))
+
+
+def _in_article(found: Survey, index: int) -> bool:
+    while index:
+        element = found.elements[index]
+        if element.body or element.tag == "article":
+            return True
+        index = element.parent
+    return False
 
 
 def _beside(found: Survey, held: list[int]) -> list[bool]:

@@ -137,15 +137,21 @@ def _document(found: _Understood, kind: Kind, decoded: Decoded) -> Document:
         words=words,
         description=one_line(found.metadata.description, DESCRIPTION_LIMIT).text,
         canonical=one_line(found.metadata.canonical, ADDRESS_LIMIT).text,
-        links=tuple(map(_clean_link, found.links)),
+        links=_clean_links(found.links),
         flags=tuple(sorted(flags)),
         replaced=decoded.replaced,
     )
 
 
-def _clean_link(link: Link) -> Link:
-    href, text = clean(link.href, HREF_LIMIT), clean(link.text, LINK_TEXT_LIMIT)
-    return Link(href.text, text.text)
+def _clean_links(links: tuple[Link, ...]) -> tuple[Link, ...]:
+    """All at once, since next to none needs cleaning."""
+    whole = "".join(link.href + link.text for link in links)
+    if clean(whole, len(whole)).text == whole:
+        return links
+    return tuple(
+        Link(clean(link.href, HREF_LIMIT).text, clean(link.text, LINK_TEXT_LIMIT).text)
+        for link in links
+    )
 
 
 _NOTHING: Final = Metadata("", "", None, "", "", "")

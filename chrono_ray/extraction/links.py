@@ -26,7 +26,8 @@ def outgoing_links(tree: LexborHTMLParser) -> tuple[tuple[Link, ...], bool]:
         if not _leads_away(href):
             continue
         text = " ".join(node.text(deep=True)[: 4 * LINK_TEXT_LIMIT].split())
-        found[href, text or (attributes.get("alt") or attributes.get("title") or "")] = None
+        text = text or attributes.get("alt") or attributes.get("title") or ""
+        found[href, text[:LINK_TEXT_LIMIT]] = None
         if len(found) > LINKS_LIMIT:
             break
     pairs = [*found][:LINKS_LIMIT]

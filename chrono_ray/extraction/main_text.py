@@ -2,7 +2,8 @@
 
 Density (`density.py`) costs a tenth of trafilatura and is as good on average,
 but where it errs it errs badly. Resiliparse's main content costs as little and errs
-elsewhere. So where the two disagree on the words, trafilatura is asked.
+elsewhere. So unless the markup itself is clear, both are asked, and where they
+disagree on the words, trafilatura decides.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ def main_text(markup: str, found: Survey) -> str:
     """The page's own words without navigation; all that is visible where nothing stands out."""
     dense = dense_text(found)
     if found.depth > DEPTH_LIMIT or len(markup) > MARKUP_LIMIT:
-        return dense or found.visible
-    if not found.lines:
-        return ""
+        return dense.text or found.visible
+    if dense.sure or not found.lines:
+        return dense.text
     second = extract_plain_text(markup, main_content=True, alt_texts=False)
-    if _agreement(dense, second) >= AGREEMENT:
-        return dense
-    return _trafilatura(markup) or dense or second or found.visible
+    if _agreement(dense.text, second) >= AGREEMENT:
+        return dense.text
+    return _trafilatura(markup) or dense.text or second or found.visible
 
 
 def _agreement(first: str, second: str) -> float:
