@@ -141,8 +141,8 @@ class JsonCache:
     async def aclose(self) -> None:
         await self._redis.aclose()
 
-    def _name(self, key: str) -> str:
-        return f"{self._prefix}:{key}"
+    def _name(self, key: str) -> bytes:
+        return f"{self._prefix}:{key}".encode("utf-8", "surrogatepass")
 
     def _checked(self, key: str, value: bytes | str | None) -> bytes | None:
         if value is None:
@@ -163,7 +163,7 @@ class JsonCache:
     def _corrupt(self, key: str, why: str) -> None:
         counts = self._counts
         self._counts = replace(counts, misses=counts.misses + 1, corrupt=counts.corrupt + 1)
-        log.warning("cache.corrupt", extra={"key": key, "why": why})
+        log.debug("cache.corrupt", extra={"key": key, "why": why})
 
     def _passed_by(self) -> bool:
         if time.monotonic() >= self._resting_until:

@@ -64,6 +64,12 @@ async def test_keys_are_apart(cache):
     assert await cache.get("a") == b"1"
 
 
+async def test_any_text_is_a_key(cache):
+    for key in ("", "a b\r\n", "日本", "\ud800", "x" * 100_000):
+        await cache.set(key, BODY, ttl=60)
+        assert await cache.get(key) == BODY
+
+
 async def test_answer_is_forgotten_after_its_time(cache, redis):
     await cache.set("a", BODY, ttl=0.05)
     await cache.set("b", BODY, ttl=60)
