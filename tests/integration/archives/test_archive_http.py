@@ -1,0 +1,241 @@
+"""The HTTP session on a real wire: what it sends, what it refuses, what it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from chrono_ray.archives.http import HttpSession, Limits
+from chrono_ray.model.errors import ArchiveUnavailable, RequestRefused, TransferFailed
+
+AGENT = "chrono_ray/0.1 (+https://chrono-ray.example; contact@chrono-ray.example)"
+MIB = 1024 * 1024
+
+
+class Names(AbstractResolver):
+    """Resolves every name to the next of the answers, the last one for ever; [] to none."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self._answers = list(answers)
+
+    async def resolve(self, host, port=0, family=socket.AF_INET):  # noqa: ARG002
+        found = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if not found:
+            raise OSError(socket.EAI_NONAME, "no such name")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(page: Page) -> AsyncIterator[int]:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", page)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def session(*allowed: tuple[str, int], **how) -> AsyncIterator[HttpSession]:
+    session = HttpSession(AGENT, allowed=frozenset(allowed), **how)
+    try:
+        yield session
+    finally:
+        await session.aclose()
+
+
+async def test_it_names_itself_and_keeps_no_cookie(turn):
+    seen = []
+
+    async def page(request: web.Request) -> web.Response:
+        seen.append(dict(request.headers))
+        answer = web.Response(text="hello")
+        answer.set_cookie("crumb", "1")
+        return answer
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        for _ in range(2):
+            await http.get(f"http://127.0.0.1:{port}/", deadline=5, turn=turn)
+    assert {headers["User-Agent"] for headers in seen} == {AGENT}
+    assert not any("Cookie" in headers for headers in seen)
+
+
+async def test_a_proxy_from_the_environment_is_not_used(turn, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="direct")
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/", deadline=5, turn=turn)
+    assert answer.body == b"direct"
+
+
+async def test_a_url_goes_out_as_it_was_written(turn):
+    seen = []
+
+    async def page(request: web.Request) -> web.Response:
+        seen.append(request.raw_path)
+        return web.Response(text="")
+
+    path = "/web/2001id_/http://x.example//a/../b/%7Ec%zz?q=%C3%A9&r=a+b"
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        await http.get(f"http://127.0.0.1:{port}{path}", deadline=5, turn=turn)
+    assert seen == [path]
+
+
+async def test_a_redirect_keeps_the_archived_url_inside_its_path(turn):
+    seen = []
+    target = "/web/2002id_/http://x.example//a/../b?q=%zz"
+
+    async def page(request: web.Request) -> web.Response:
+        seen.append(request.raw_path)
+        if request.raw_path == "/":
+            return web.Response(status=302, headers={"Location": target})
+        return web.Response(text="there")
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/", deadline=5, turn=turn)
+    assert seen == ["/", target]
+    assert answer.redirects == ((302, f"http://127.0.0.1:{port}{target}"),)
+    assert answer.url.endswith(target)
+    assert answer.requests == turn.taken == 2
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_beyond_the_limit_is_refused_declared_or_not(turn, declared):
+    async def page(request: web.Request) -> web.StreamResponse:
+        if declared:
+            return web.Response(body=bytes(2 * MIB))
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for _ in range(32):
+            await answer.write(bytes(64 * 1024))
+        return answer
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        with pytest.raises(TransferFailed) as caught:
+            await http.get(f"http://127.0.0.1:{port}/", deadline=5, turn=turn, limit=MIB)
+    assert caught.value.reason == "too_large"
+
+
+async def test_a_connection_is_used_again(turn):
+    peers = set()
+
+    async def page(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.Response(body=bytes(300_000))
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        for _ in range(5):
+            await http.get(f"http://127.0.0.1:{port}/", deadline=5, turn=turn)
+    assert len(peers) == 1
+
+
+async def test_a_name_with_one_private_address_is_refused(turn):
+    names = Names(["93.184.215.14", "10.0.0.1"])
+    async with session(resolver=names) as http:
+        with pytest.raises(RequestRefused) as caught:
+            await http.get("http://two-faced.example/", deadline=5, turn=turn)
+    assert caught.value.reason == "address"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "64:ff9b::7f00:1", "169.254.169.254"])
+async def test_a_name_that_leads_inside_is_refused_even_where_a_server_listens(turn, address):
+    async with session(resolver=Names([address])) as http:
+        with pytest.raises(RequestRefused) as caught:
+            await http.get("http://rebound.example/", deadline=5, turn=turn)
+    assert caught.value.reason == "address"
+    assert caught.value.requests == 1
+
+
+async def test_a_name_may_not_change_its_mind(turn):
+    """Rebinding: judged anew at every connection, not only at the first."""
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="yours", headers={"Connection": "close"})
+
+    async with serving(page) as port:
+        names = Names(["127.0.0.1"])
+        async with session(("mine.example", port), resolver=names) as http:
+            mine = await http.get(f"http://mine.example:{port}/", deadline=5, turn=turn)
+            with pytest.raises(RequestRefused):
+                await http.get("http://other.example/", deadline=5, turn=turn)
+    assert mine.body == b"yours"
+
+
+async def test_a_listed_endpoint_opens_no_other_port(turn):
+    async with session(("127.0.0.1", 8080)) as http:
+        with pytest.raises(RequestRefused) as caught:
+            await http.get("http://127.0.0.1:8081/", deadline=5, turn=turn)
+    assert caught.value.reason == "address"
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///path", "nonsense", ""])
+async def test_what_is_no_url_is_refused(turn, url):
+    async with session() as http:
+        with pytest.raises(RequestRefused) as caught:
+            await http.get(url, deadline=5, turn=turn)
+    assert caught.value.reason == "scheme"
+
+
+async def test_an_unknown_name_is_an_absence_not_a_refusal(turn):
+    async with session(resolver=Names([])) as http:
+        with pytest.raises(ArchiveUnavailable):
+            await http.get("http://nowhere.example/", deadline=5, turn=turn)
+
+
+async def test_a_cancelled_request_leaves_no_connection_behind(turn):
+    arrived = asyncio.Event()
+
+    async def page(request: web.Request) -> web.Response:
+        arrived.set()
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        task = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/", deadline=30, turn=turn))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_full_backlog_of_hops_shares_one_deadline(turn):
+    async def page(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.2)
+        number = int(request.query.get("n", "0"))
+        return web.Response(status=302, headers={"Location": f"/?n={number + 1}"})
+
+    async with serving(page) as port, session(("127.0.0.1", port), limits=Limits(hops=50)) as http:
+        with pytest.raises(TransferFailed) as caught:
+            await http.get(f"http://127.0.0.1:{port}/", deadline=0.5, turn=turn)
+    assert caught.value.reason == "deadline"
+    assert caught.value.requests == 3
