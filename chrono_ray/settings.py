@@ -226,3 +226,8 @@ def _reasons(error: ValidationError) -> str:
         name = PREFIX + "__".join(str(part) for part in each["loc"]).upper()
         parts.append(f"{name} {re.sub('^Value error, ', '', each['msg'])}")
     return "; ".join(parts)
+
+
+def secret(text: str) -> SecretStr:
+    """A secret value, for settings made by code."""
+    return SecretStr(text)

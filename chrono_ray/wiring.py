@@ -125,7 +125,9 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
     record = database(settings, pool_size=6, name=f"chrono scraper {worker}")
     stack.push_async_callback(record.aclose)
     extraction = ExtractionProcess(
-        memory=settings.scraping.page_memory * MIB, seconds=settings.scraping.page_seconds
+        memory=settings.scraping.page_memory * MIB,
+        seconds=settings.scraping.page_seconds,
+        cpu_seconds=settings.scraping.page_seconds,
     )
     await extraction.start()
     stack.push_async_callback(extraction.aclose)

@@ -63,7 +63,7 @@ def target(url: str, *, match: str, start: str, end: str, today: Timestamp14) ->
     """
     kind = _match(match)
     address = _address(url.strip(" "), kind)
-    first, last = _moment(start, today, late=False), _moment(end, today, late=True)
+    first, last = moment(start, today, late=False), moment(end, today, late=True)
     if first and last and first > last:
         raise InvalidInput(
             "The date range is empty",
@@ -222,8 +222,11 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _moment(text: str, today: Timestamp14, *, late: bool) -> str:
-    """14 digits of a date, padded to the first or last second of what it names."""
+def moment(text: str, today: Timestamp14, *, late: bool) -> str:
+    """14 digits of a date (or empty), padded to the first or, if `late`, last second it names.
+
+    Raises `InvalidInput` with code timestamp.
+    """
     text = text.strip()
     if text in _OPEN:
         return ""

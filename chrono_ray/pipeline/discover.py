@@ -12,7 +12,13 @@ from typing import Final, assert_never
 
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.decision import decide as decide_capture
-from chrono_ray.model.errors import ArchiveError, ConnectionRefused, LeaseLost, Throttled
+from chrono_ray.model.errors import (
+    ArchiveError,
+    ConnectionRefused,
+    LeaseLost,
+    Throttled,
+    Unavailable,
+)
 from chrono_ray.model.memento import ListingPage
 from chrono_ray.model.retry import Fail, Retry, Snooze, decide
 from chrono_ray.storage.blobs import Blobs
@@ -20,6 +26,7 @@ from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.listings import Decided, Listings, SliceLease
 
 RENEW_SECONDS: Final = 15.0
+IDLE_SECONDS: Final = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +46,27 @@ class Discoverer:
         self._blobs = blobs
         self._archives = archives
 
+    async def run(self, stop: asyncio.Event) -> None:
+        """Walk slices until `stop`; a listing under way is given up, its slice given back."""
+        while not stop.is_set():
+            walking = asyncio.create_task(self._step_or_wait())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({walking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            walking.cancel()
+            await asyncio.gather(walking, return_exceptions=True)
+            if not walking.cancelled():
+                walking.result()
+
+    async def _step_or_wait(self) -> None:
+        try:
+            worked = await self.step()
+        except Unavailable as error:
+            log.warning("listing.away", extra={"error": str(error)})
+            worked = False
+        if not worked:
+            await asyncio.sleep(IDLE_SECONDS)
+
     async def step(self) -> bool:
         """Walk one slice as far as it goes now; False when there was none to walk.
 
@@ -51,6 +79,11 @@ class Discoverer:
             return False
         try:
             await self._walk(lease)
+        except asyncio.CancelledError:
+            await asyncio.shield(
+                self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
+            )
+            raise
         except LeaseLost:
             log.warning("slice.lost", extra={"run": lease.run_id, "slice": lease.slice_id})
         return True

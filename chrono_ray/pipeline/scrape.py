@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from chrono_ray.archives.base import Archive
@@ -38,7 +39,15 @@ log = logging.getLogger(__name__)
 class Understanding(Protocol):
     """Bytes to document, elsewhere: a child process that may die without harm."""
 
-    async def extract(self, body: bytes, *, media_type: str, charset: str, url: str) -> Document:
+    async def extract(
+        self,
+        body: bytes,
+        *,
+        media_type: str,
+        charset: str,
+        url: str,
+        captured: date | None = None,
+    ) -> Document:
         """Raises `ExtractionFailed`; the page is then the guilty one."""
         ...
 
@@ -86,6 +95,7 @@ class Scrape:
         self._parts = parts
         self._pace = pace
         self._room = asyncio.Event()
+        self._idle = asyncio.Event()
         self.settle = Settle(parts.settling, parts.blobs, batching=batching, written=self._room.set)
         self._in_flight: dict[int, _InFlight] = {}
         self._returned: list[FetchLease] = []
@@ -105,6 +115,7 @@ class Scrape:
                 group.create_task(self._forever(self._renew, self._pace.renew_every)),
                 group.create_task(self._forever(self._watch, self._pace.watch_every)),
                 group.create_task(self._forever(self._sweep, self._pace.sweep_every)),
+                group.create_task(self._sweep_when_idle()),
                 group.create_task(self.settle.run()),
             ]
             while not stop.is_set():
@@ -128,7 +139,10 @@ class Scrape:
             log.warning("claim.away", extra={"error": str(error)})
             return self._pace.idle
         if isinstance(got, Nothing):
+            if not (got.silent or self.in_flight):
+                self._idle.set()
             return got.wait
+        self._idle.clear()
         await self._start(got, group)
         return 0.0
 
@@ -202,7 +216,7 @@ class Scrape:
         try:
             document = await self._parts.extraction.extract(
                 memento.body, media_type=memento.media_type, charset=memento.charset,
-                url=lease.capture.original,
+                url=lease.capture.original, captured=lease.capture.timestamp.instant.date(),
             )  # fmt: skip
         except ExtractionFailed as error:
             if error.reason == "type":
@@ -241,6 +255,17 @@ class Scrape:
 
     async def _sweep(self) -> None:
         await sweep(self._parts.frontier, self._parts.settling)
+
+    async def _sweep_when_idle(self) -> None:
+        """When there is nothing left to claim, a run may just have ended: look at once."""
+        while True:
+            await self._idle.wait()
+            try:
+                await self._sweep()
+            except Unavailable as error:
+                log.warning("beside.away", extra={"error": str(error)})
+            await asyncio.sleep(self._pace.idle)
+            self._idle.clear()
 
     async def _forever(self, work: Callable[[], Awaitable[None]], every: float) -> None:
         while True:

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from chrono_ray.model.errors import Unavailable
+from chrono_ray.model.errors import RecordRefused, Unavailable
+from chrono_ray.model.outcome import Failed
+from chrono_ray.model.retry import Fail
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.settling import Settlement, Settling
 
@@ -89,6 +91,20 @@ class Settle:
         return batch
 
     async def _write(self, batch: Sequence[Settlement]) -> None:
+        """All of it; a batch that is refused is halved until the guilty one stands alone."""
+        try:
+            await self._write_whole(batch)
+        except RecordRefused as error:
+            if len(batch) == 1:
+                log.exception("settle.refused", extra={"fetch": batch[0].fetch_id})
+                bug = Fail(Failed("internal", str(error)))
+                await self._settling.settle([replace(batch[0], verdict=bug, kept=None)])
+                return
+            middle = len(batch) // 2
+            await self._write(batch[:middle])
+            await self._write(batch[middle:])
+
+    async def _write_whole(self, batch: Sequence[Settlement]) -> None:
         kept = [(s.fetch_id, s.kept.memento.body) for s in batch if s.kept]
         digests = await self._blobs.put([body for _, body in kept])
         named = {fetch_id: sha for (fetch_id, _), sha in zip(kept, digests, strict=True)}

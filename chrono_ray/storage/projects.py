@@ -61,7 +61,7 @@ class Projects:
         self, scope: Scope, *, project: str, archive: str, queue_class: QueueClass
     ) -> int:
         """Create a run with its slices, and its project and domain where they are missing."""
-        _check_name(project)
+        check_name(project)
         async with self._database.engine.begin() as connection:
             project_id = await _project(connection, project)
             domain_id = await _domain(connection, project_id, scope)
@@ -154,7 +154,8 @@ async def _domain(connection: AsyncConnection, project_id: int, scope: Scope) ->
     return int(row.scalar_one())
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """`InvalidInput` unless it can name a project."""
     if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
         raise InvalidInput(
             "The project's name cannot be used",

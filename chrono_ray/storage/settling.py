@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from chrono_ray.model.errors import RecordRefused
 from chrono_ray.model.memento import Memento
 from chrono_ray.model.outcome import Failed, Gone, Refused, Stored
 from chrono_ray.model.page import Document
@@ -67,6 +68,7 @@ class Settling:
     async def settle(self, batch: Sequence[Settlement]) -> int:
         """Write what became of these fetches; returns how many were still ours.
 
+        Raises `RecordRefused` when one of them cannot be written: nothing was.
         Best in batches of 128 to 256 (24,000 settled/s there, half that at 32).
         """
         if not batch:
@@ -83,7 +85,10 @@ class Settling:
             ).write()
             return len(mine)
 
-        return await self._database.transact(write)
+        try:
+            return await self._database.transact(write)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise RecordRefused("PostgreSQL refuses a row", why=str(error)) from error
 
 
 @dataclass(slots=True)

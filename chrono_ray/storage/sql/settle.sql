@@ -26,7 +26,7 @@ SELECT id, sha256 FROM payloads WHERE sha256 = ANY ($1::bytea[])
 INSERT INTO documents (payload_id, extractor, charset, media_type, title, text, author, published, language, words,
                        description, canonical, links, flags, replaced)
 SELECT w.payload_id, w.extractor, w.charset, w.media_type, w.title, w.text, w.author, w.published, w.language, w.words,
-       w.description, w.canonical, w.links::jsonb, string_to_array(nullif(w.flags, ''), ','), w.replaced
+       w.description, w.canonical, w.links::jsonb, string_to_array(w.flags, ','), w.replaced
   FROM (SELECT payload_id, extractor, charset, media_type, title, text, author, published, language, words, description,
                canonical, links, coalesce(flags, '') AS flags, replaced
           FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::date[],

@@ -1,0 +1,136 @@
+"""Follow a run to its end, telling how it goes; interrupting detaches or stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from chrono_ray.cli.report import RunReport, live_line
+from chrono_ray.model.errors import Unavailable
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.governor import Governor
+from chrono_ray.storage.stats import Progress, Stats
+
+LOOK_EVERY: Final = 0.25
+TELL_EVERY: Final = 5.0
+INDEX_SECONDS: Final = 120.0
+RATE_WINDOW: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The person pressed Ctrl+C while the run was in this state."""
+
+    progress: Progress
+
+
+async def follow(
+    database: Database, run_id: int, *, egress: str, tell: Callable[[str], None], live: bool
+) -> RunReport | Interrupted:
+    """Until the run has ended and its pages are searchable, or Ctrl+C.
+
+    `tell` gets a line often when `live`, else every few seconds. PostgreSQL
+    going away is waited out: the run goes on without us.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        return await _Following(database, run_id, egress=egress, tell=tell, live=live).run(stop)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+class _Following:
+    def __init__(
+        self,
+        database: Database,
+        run_id: int,
+        *,
+        egress: str,
+        tell: Callable[[str], None],
+        live: bool,
+    ) -> None:
+        self._stats = Stats(database)
+        self._governor = Governor(database, egress=egress)
+        self._run_id = run_id
+        self._tell = tell
+        self._every = LOOK_EVERY if live else TELL_EVERY
+        self._told = 0.0
+        self._ended: deque[tuple[float, int]] = deque()
+
+    async def run(self, stop: asyncio.Event) -> RunReport | Interrupted:
+        progress = await self._stats.progress(self._run_id)
+        while progress.state == "active" and not stop.is_set():
+            await self._show(progress)
+            await _sleep(stop, LOOK_EVERY)
+            progress = await self._look(progress)
+        if stop.is_set() and progress.state == "active":
+            return Interrupted(progress)
+        return await self._until_indexed(progress, stop)
+
+    async def _look(self, before: Progress) -> Progress:
+        try:
+            return await self._stats.progress(self._run_id)
+        except Unavailable:
+            self._tell("waiting for PostgreSQL; the run goes on when it is back")
+            return before
+
+    async def _show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        captures = progress.captures
+        self._ended.append((now, captures.discovered - captures.pending))
+        while now - self._ended[0][0] > RATE_WINDOW:
+            self._ended.popleft()
+        if now - self._told < self._every:
+            return
+        self._told = now
+        seconds = max(now - self._ended[0][0], 0.001)
+        rate = (self._ended[-1][1] - self._ended[0][1]) / seconds if len(self._ended) > 1 else 0.0
+        try:
+            budgets = await self._governor.budgets()
+        except Unavailable:
+            budgets = []
+        self._tell(live_line(progress, budgets, rate))
+
+    async def _until_indexed(self, progress: Progress, stop: asyncio.Event) -> RunReport:
+        pages = await self._stats.pages(self._run_id)
+        ends = time.monotonic() + INDEX_SECONDS
+        while pages.indexed + pages.rejected < pages.pages and time.monotonic() < ends:
+            if stop.is_set():
+                break
+            await _sleep(stop, LOOK_EVERY)
+            try:
+                pages = await self._stats.pages(self._run_id)
+            except Unavailable:
+                continue
+        return RunReport(progress, pages)
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def teller(*, live: bool) -> Callable[[str], None]:
+    """Writes progress to stderr: over one line on a terminal, line by line elsewhere."""
+
+    def tell(line: str) -> None:
+        if live:
+            sys.stderr.write(f"\r\x1b[2K{line}")
+        else:
+            sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    return tell

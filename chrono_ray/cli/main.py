@@ -1,0 +1,158 @@
+"""`chrono`: from a domain and dates to searchable pages.
+
+Data goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 usage,
+3 partial, 130 interrupted. Everything heavy is imported by the command that
+needs it: `chrono --help` takes less than 300 ms.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from chrono_ray.model.errors import ChronoError, InvalidInput, SettingsError
+
+app = typer.Typer(
+    name="chrono",
+    help="From a list of domains and dates to a complete, searchable, citable history.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config = typer.Typer(help="Settings.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config, name="config")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.command()
+def run(
+    url: Annotated[str, typer.Argument(help="A URL or a domain, such as iana.org")],
+    match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "domain",
+    start: Annotated[str, typer.Option("--from", help="Year, YYYYMM, YYYY-MM-DD ...")] = "",
+    end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
+    archive: Annotated[str, typer.Option(help="wayback, pywb or warc")] = "wayback",
+    project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
+    on_interrupt: Annotated[
+        str, typer.Option(help="On Ctrl+C: `detach` lets it go on, `stop` pauses it")
+    ] = "detach",
+    *,
+    json: Json = False,
+) -> None:
+    """Collect a site's archived history and follow it to the end.
+
+    Example: chrono run iana.org --from 2012 --to 2014
+    """
+    from chrono_ray.cli.run import Request, run_to_end
+
+    raise typer.Exit(
+        run_to_end(Request(url, match, start, end, archive, project, on_interrupt == "stop", json))
+    )
+
+
+@app.command()
+def search(
+    words: Annotated[str, typer.Argument(help='Words and "quoted phrases"')],
+    project: Annotated[str, typer.Option(help="Only this project")] = "",
+    host: Annotated[str, typer.Option(help="Only this host")] = "",
+    language: Annotated[str, typer.Option(help="Only this language, such as en")] = "",
+    start: Annotated[str, typer.Option("--from", help="Captured in or after")] = "",
+    end: Annotated[str, typer.Option("--to", help="Captured in or before")] = "",
+    sort: Annotated[str, typer.Option(help="relevance, newest or oldest")] = "relevance",
+    limit: Annotated[int, typer.Option(help="How many hits")] = 10,
+    offset: Annotated[int, typer.Option(help="How many to pass over")] = 0,
+    *,
+    json: Json = False,
+) -> None:
+    """Search what was collected. Works while chrono_ray runs and while it does not."""
+    from chrono_ray.cli.search import Asked, search_and_print
+
+    asked = Asked(words, project, host, language, start, end, sort, limit, offset)
+    raise typer.Exit(search_and_print(asked, json=json))
+
+
+@app.command()
+def status(
+    run_id: Annotated[int | None, typer.Argument(help="One run; without it the newest")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Say what runs, how far it is, and what it waits for."""
+    from chrono_ray.cli.status import print_status
+
+    raise typer.Exit(print_status(run_id, json=json))
+
+
+@app.command()
+def verify(
+    run_id: Annotated[int, typer.Argument(help="The run's number")],
+    *,
+    json: Json = False,
+) -> None:
+    """Recount a run from what the archive said and from every row; exit 1 if anything differs."""
+    from chrono_ray.cli.verify import verify_and_print
+
+    raise typer.Exit(verify_and_print(run_id, json=json))
+
+
+@app.command()
+def up(*, json: Json = False) -> None:
+    """Start everything on this machine and leave it running."""
+    from chrono_ray.cli.machine import start
+
+    raise typer.Exit(start(json=json))
+
+
+@app.command()
+def down() -> None:
+    """Drain and stop everything that `chrono up` started. Nothing is lost."""
+    from chrono_ray.cli.machine import end
+
+    raise typer.Exit(end())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from chrono_ray.cli.machine import migrate_record
+
+    raise typer.Exit(migrate_record())
+
+
+@app.command()
+def demo(
+    captures: Annotated[int, typer.Option(help="How many captures the demo archive holds")] = 0,
+) -> None:
+    """Run the whole path on a small archive of an invented site, then stop it all again."""
+    from chrono_ray.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(captures))
+
+
+@config.command("show")
+def config_show(*, json: Json = False) -> None:
+    """Print every setting, its value and where it comes from. Secrets are not shown."""
+    from chrono_ray.cli.machine import show_settings
+
+    raise typer.Exit(show_settings(json=json))
+
+
+def main() -> None:
+    """The CLI's boundary: errors of ours become one clear line and an exit code."""
+    try:
+        app()
+    except (InvalidInput, SettingsError) as error:
+        _fail(error, 2)
+    except ChronoError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def _fail(error: ChronoError, code: int) -> None:
+    sys.stderr.write(f"chrono: {error}\n")
+    sys.exit(code)

@@ -1,0 +1,102 @@
+"""Find the owner of the data folder, start one, end one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chrono_ray.cluster.owner import Running, archives_chosen, attached, running
+from chrono_ray.model.errors import Conflict, EmbeddedError
+from chrono_ray.settings import Settings
+
+START_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 90.0
+LOG_FILE: Final = "owner.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A running owner; `started` says that it was started for this command."""
+
+    running: Running
+    settings: Settings
+    started: bool
+
+
+def ensure(settings: Settings, *, api: bool) -> Owned:
+    """The running owner, or a new one once it is ready.
+
+    Raises `EmbeddedError` with its last words when it does not become ready, `Conflict`
+    when the running one was started with other archives.
+    """
+    found = running(settings.data_dir)
+    if found and found.ready:
+        if found.archives != archives_chosen(settings):
+            raise Conflict(
+                "chrono_ray runs already, with other archives",
+                why=f"it was started with {found.archives}",
+                fix="`chrono down`, then try again",
+            )
+        return Owned(found, attached(settings, found), started=False)
+    started = _start(settings, api=api)
+    return Owned(started, attached(settings, started), started=True)
+
+
+def stop(found: Running) -> bool:
+    """Have it drain and stop everything; False when it took too long and was killed."""
+    try:
+        os.kill(found.pid, signal.SIGTERM)
+        ends = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < ends:
+            if not _alive(found):
+                return True
+            time.sleep(0.1)
+        os.kill(found.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _start(settings: Settings, *, api: bool) -> Running:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.data_dir / LOG_FILE
+    command = [sys.executable, "-m", "chrono_ray.cluster.owner", *([] if api else ["--no-api"])]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    ends = time.monotonic() + START_SECONDS
+    while time.monotonic() < ends:
+        found = running(settings.data_dir)
+        if found and found.ready and found.pid == process.pid:
+            return found
+        if process.poll() is not None:
+            raise EmbeddedError("chrono_ray did not start", why=_last_words(log), fix=f"See {log}")
+        time.sleep(0.1)
+    process.terminate()
+    raise EmbeddedError(
+        "chrono_ray did not start", why=f"not ready after {START_SECONDS:.0f} s", fix=f"See {log}"
+    )
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _alive(found: Running) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(found.pid, os.WNOHANG)  # ours, when we started it
+    try:
+        os.kill(found.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

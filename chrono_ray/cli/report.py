@@ -1,0 +1,129 @@
+"""A run in words: the summary, the live lines, the one JSON object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from chrono_ray.storage.governor import Budget
+from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run at its end."""
+
+    progress: Progress
+    pages: PageCounts
+
+    @property
+    def state(self) -> str:
+        """The run's state; `partial` when it is done but something failed or stayed unlisted."""
+        if self.progress.state == "done" and (
+            self.progress.captures.failed or self.progress.holes or self.pages.rejected
+        ):
+            return "partial"
+        return self.progress.state
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 partial, 1 anything else."""
+        return {"done": 0, "partial": 3}.get(self.state, 1)
+
+
+def as_json(report: RunReport) -> str:
+    """One object on one line; its form is stable (docs/cli.md)."""
+    requests = report.progress.requests
+    return orjson.dumps(
+        {
+            "run": report.progress.run_id,
+            "state": report.state,
+            "captures": captures_json(report.progress.captures),
+            "holes": report.progress.holes,
+            "pages": report.pages.pages,
+            "indexed": report.pages.indexed,
+            "requests": {name: requests.get(name, 0) for name in ("cdx", "replay", "throttled")},
+            "seconds": round(report.progress.seconds, 3),
+        }
+    ).decode()
+
+
+def captures_json(counts: CaptureCounts) -> dict[str, int | dict[str, int]]:
+    """The states of a run's captures; `discovered` is the sum of the rest."""
+    return {
+        "discovered": counts.discovered, "stored": counts.stored, "unchanged": counts.unchanged,
+        "known": counts.known, "repeated": counts.repeated, "skipped": counts.skipped,
+        "gone": counts.gone, "refused": counts.refused, "failed": counts.failed,
+        "cancelled": counts.cancelled, "pending": counts.pending,
+    }  # fmt: skip
+
+
+def summary(report: RunReport) -> str:
+    """For a person: what was found, what became of it, what to do next."""
+    progress, captures = report.progress, report.progress.captures
+    lines = [
+        f"Run {progress.run_id}: {report.state}, {progress.seconds:.1f} s",
+        f"  {progress.url} from {progress.archive}, project {progress.project!r}",
+        f"  {captures.discovered:,} captures listed:",
+        *(f"    {n:>9,} {label}" for label, n in _states(captures) if n),
+        f"  {report.pages.pages:,} pages, {report.pages.indexed:,} searchable",
+        "  requests: "
+        + ", ".join(f"{progress.requests.get(k, 0):,} {k}" for k in ("cdx", "replay", "throttled")),
+    ]
+    if progress.holes:
+        lines.append(f"  {progress.holes} holes: parts of the listing could not be had")
+    lines.append(f"  check it: chrono verify {progress.run_id}")
+    return "\n".join(lines)
+
+
+def live_line(progress: Progress, budgets: list[Budget], rate: float) -> str:
+    """One line while it runs: states, rate, budget, why it waits, when it may be done."""
+    captures = progress.captures
+    ended = captures.discovered - captures.pending
+    parts = [
+        f"{ended:,}/{captures.discovered:,} ended",
+        f"{captures.stored:,} stored",
+        f"{captures.unchanged:,} unchanged",
+        f"{sum(captures.skipped.values()):,} skipped",
+    ]
+    if captures.failed:
+        parts.append(f"{sum(captures.failed.values()):,} failed")
+    parts.append(f"{rate:.1f}/s")
+    parts.append(_waiting(progress, budgets))
+    if rate > 0 and captures.pending and not progress.listing:
+        parts.append(f"about {_duration(captures.pending / rate)} left")
+    return " · ".join(part for part in parts if part)
+
+
+def _waiting(progress: Progress, budgets: list[Budget]) -> str:
+    ours = [each for each in budgets if each.archive == progress.archive]
+    for each in ours:
+        if each.paused_seconds > 0:
+            return f"{each.archive} silent for {each.paused_seconds:.0f} s ({each.pause_reason})"
+    limits = [f"{each.per_minute}/min {each.kind}" for each in ours if each.per_minute]
+    step = (
+        "listing" if progress.listing else "fetching" if progress.captures.pending else "indexing"
+    )
+    return f"{step}, budget {', '.join(limits) or 'unlimited'}"
+
+
+def _states(captures: CaptureCounts) -> list[tuple[str, int]]:
+    return [
+        ("stored", captures.stored),
+        ("unchanged (the same bytes as a stored one)", captures.unchanged),
+        ("known from an earlier run", captures.known),
+        ("repeated in the listing", captures.repeated),
+        *((f"skipped: {reason}", n) for reason, n in captures.skipped.items()),
+        ("gone from the archive", captures.gone),
+        *((f"refused: {reason}", n) for reason, n in captures.refused.items()),
+        *((f"failed: {reason}", n) for reason, n in captures.failed.items()),
+        ("cancelled", captures.cancelled),
+        ("pending", captures.pending),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

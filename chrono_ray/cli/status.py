@@ -1,0 +1,68 @@
+"""`chrono status`: what runs, how far it is, what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from chrono_ray import wiring
+from chrono_ray.cli.machine import connected
+from chrono_ray.cli.report import RunReport, as_json, live_line, summary
+from chrono_ray.settings import Settings
+from chrono_ray.storage.governor import Budget, Governor
+from chrono_ray.storage.projects import Projects
+from chrono_ray.storage.stats import Stats
+
+RUNS_SHOWN = 10
+
+
+def print_status(run_id: int | None, *, json: bool) -> int:
+    """One run in full, or the newest in a line each."""
+    with connected() as settings:
+        reports, budgets = asyncio.run(_read(settings, run_id))
+    if json:
+        sys.stdout.writelines(as_json(report) + "\n" for report in reports)
+    elif run_id is not None:
+        sys.stdout.writelines(_whole(report, budgets) + "\n" for report in reports)
+    else:
+        sys.stdout.writelines(_line(report) + "\n" for report in reports)
+        sys.stdout.writelines(_budget(budget) + "\n" for budget in budgets)
+        if not reports:
+            sys.stdout.write("No runs yet. Begin: chrono run iana.org --from 2012 --to 2014\n")
+    return 0
+
+
+async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport], list[Budget]]:
+    record = wiring.database(settings, pool_size=2, name="chrono status")
+    try:
+        ids = [run_id] if run_id is not None else await Projects(record).recent_runs(RUNS_SHOWN)
+        stats = Stats(record)
+        reports = [RunReport(await stats.progress(n), await stats.pages(n)) for n in ids]
+        return reports, await Governor(record, egress=settings.egress).budgets()
+    finally:
+        await record.aclose()
+
+
+def _whole(report: RunReport, budgets: list[Budget]) -> str:
+    if report.progress.state == "active":
+        return summary(report) + "\n  now: " + live_line(report.progress, budgets, 0.0)
+    return summary(report)
+
+
+def _line(report: RunReport) -> str:
+    captures = report.progress.captures
+    return (
+        f"run {report.progress.run_id:<6} {report.state:<9} {report.progress.url}"
+        f"  {captures.discovered - captures.pending:,}/{captures.discovered:,} ended,"
+        f" {report.pages.indexed:,} pages searchable"
+    )
+
+
+def _budget(budget: Budget) -> str:
+    limit = f"{budget.per_minute} a minute" if budget.per_minute else "no limit"
+    silent = (
+        f", silent for {budget.paused_seconds:.0f} s more ({budget.pause_reason})"
+        if budget.paused_seconds
+        else ""
+    )
+    return f"{budget.archive} {budget.kind}: {limit}{silent}"

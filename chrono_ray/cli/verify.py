@@ -1,0 +1,68 @@
+"""`chrono verify`: the completeness certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import orjson
+
+from chrono_ray import wiring
+from chrono_ray.cli.machine import connected
+from chrono_ray.pipeline.verify import Recount, Verify
+from chrono_ray.settings import Settings
+from chrono_ray.storage.certificate import Certificate
+
+FAULTS_SHOWN = 50
+
+
+def verify_and_print(run_id: int, *, json: bool) -> int:
+    """0 when everything adds up, else 1."""
+    with connected() as settings:
+        recount = asyncio.run(_verify(settings, run_id))
+    text = (
+        orjson.dumps({**asdict(recount), "clean": recount.clean}).decode()
+        if json
+        else "\n".join(_lines(recount))
+    )
+    sys.stdout.write(text + "\n")
+    return 0 if recount.clean else 1
+
+
+async def _verify(settings: Settings, run_id: int) -> Recount:
+    record = wiring.database(settings, pool_size=2, name="chrono verify")
+    index = wiring.index(settings, "reader")
+    archives = wiring.archives(settings)
+    try:
+        return await Verify(Certificate(record), wiring.blobs(settings), archives, index).run(
+            run_id
+        )
+    finally:
+        for each in archives.values():
+            await each.aclose()
+        await index.aclose()
+        await record.aclose()
+
+
+def _lines(recount: Recount) -> Iterator[str]:
+    yield f"Run {recount.run_id}, recounted from its rows and {recount.pages_kept} listing pages"
+    yield f"  {recount.slices} slices, {len(recount.holes)} holes"
+    yield f"  {recount.rows_listed:,} rows listed"
+    for state, reasons in sorted(recount.states.items()):
+        for reason, n in sorted(reasons.items()):
+            yield f"    {n:>9,} {state}{f': {reason}' if reason else ''}"
+    yield f"  {recount.payloads:,} payloads, bytes checked"
+    yield (
+        f"  {recount.pages:,} pages, {recount.pages_indexed:,} in the index,"
+        f" {recount.pages_rejected:,} refused by it"
+    )
+    for hole in recount.holes:
+        span = f"{hole.start or 'the beginning'} to {hole.end or 'the end'}"
+        yield f"  HOLE slice {hole.slice_id}, {span}: {hole.reason} ({hole.detail})"
+    for fault in recount.faults[:FAULTS_SHOWN]:
+        yield f"  FAULT {fault}"
+    if len(recount.faults) > FAULTS_SHOWN:
+        yield f"  and {len(recount.faults) - FAULTS_SHOWN} faults more"
+    yield "  Everything adds up." if recount.clean else "  It does NOT add up."

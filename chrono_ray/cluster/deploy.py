@@ -1,0 +1,70 @@
+"""Short-lived drivers: `python -m chrono_ray.cluster.deploy up | api | drain`.
+
+Each connects to the cluster named by RAY_ADDRESS, does its one thing and
+ends, so that nobody who lives long depends on the head being alive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from chrono_ray.cluster.machine import budget_here
+from chrono_ray.cluster.pools import NAMESPACE, existing, options
+from chrono_ray.cluster.supervisor import SupervisorActor
+
+DRAIN_SECONDS: Final = 45.0
+
+
+def main(order: str) -> int:
+    """0 done, 1 something is still held."""
+    ray.init(address=os.environ["RAY_ADDRESS"], namespace=NAMESPACE, log_to_driver=False)
+    try:
+        match order:
+            case "up":
+                up()
+            case "api":
+                from chrono_ray.cluster.serve import deploy
+
+                deploy(chrono_environment())
+            case "drain":
+                return 0 if drain() else 1
+            case _:
+                sys.stderr.write(f"unknown order {order}\n")
+                return 2
+    finally:
+        ray.shutdown()
+    return 0
+
+
+def chrono_environment() -> dict[str, str]:
+    """Our settings, to be handed to actors."""
+    return {name: value for name, value in os.environ.items() if name.startswith("CHRONO_")}
+
+
+def up() -> None:
+    """Make the supervisor, or find it."""
+    share = budget_here().supervisor
+    actor = SupervisorActor.options(**options(share, name="supervisor")).remote(
+        chrono_environment()
+    )
+    ray.get(actor.status.remote(), timeout=60)
+
+
+def drain() -> bool:
+    """Have every actor end its work and give back what it holds."""
+    actor = existing("supervisor")
+    if actor is None:
+        return True
+    try:
+        return bool(ray.get(actor.drain.remote(), timeout=DRAIN_SECONDS))
+    except (RayActorError, GetTimeoutError):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,180 @@
+"""A Ray head on this machine, started for us: token authentication, loopback only.
+
+Facts (measured with Ray 2.60.0): `ray start --node-ip-address=127.0.0.1`
+replaces the address by the machine's own and listens on every interface;
+with RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 every port stays on 127.0.0.1. A
+head stopped by SIGTERM waits 30 s for its actors unless
+RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S says otherwise; ours are drained before.
+`--block` ends all its processes with itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
+from chrono_ray.model.errors import EmbeddedError
+
+START_SECONDS: Final = 90.0
+STOP_SECONDS: Final = 20.0
+STARTED: Final = b"This command will now block forever"
+PORT_OPTIONS: Final = (
+    "port",
+    "dashboard-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "metrics-export-port",
+    "ray-client-server-port",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a cluster is reached: GCS as host:port, dashboard as URL, token file."""
+
+    gcs: str
+    dashboard: str
+    token: Path
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """`base` for a process that is to speak with this cluster."""
+        return {**base, **_environment(self.token), "RAY_ADDRESS": self.gcs}
+
+
+class Head:
+    """One `ray start --head --block` as a child process."""
+
+    def __init__(self, folder: Path, budget: Budget) -> None:
+        """`folder` keeps token and log. Ray's own files go to a short path: its sockets need it."""
+        self._folder = folder
+        self._budget = budget
+        self._process: asyncio.subprocess.Process | None = None
+        self.address: Address | None = None
+
+    async def start(self) -> Address:
+        """Start and wait until it takes orders. Raises `EmbeddedError` with its last words."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        token = write_token(self._folder / "token")
+        ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
+        log = self._folder / "head.log"
+        with log.open("wb") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
+                stderr=output, env={**os.environ, **_environment(token)}, start_new_session=True,
+            )  # fmt: skip
+        await self._wait_until_started(log)
+        self.address = Address(
+            f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", token
+        )
+        return self.address
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def ended(self) -> int:
+        """Wait until the head process ends by itself; returns its exit code."""
+        if self._process is None:
+            raise EmbeddedError("Ray was not started")
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End the head and everything it started; within seconds."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            pass
+        # what outlived it (or its own SIGKILL) is in the session it was started in
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    def _command(self, ports: Mapping[str, int]) -> list[str]:
+        return [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+            "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+            *(f"--{name}={port}" for name, port in ports.items()),
+            f"--num-cpus={self._budget.ray_cpus:g}", f"--memory={self._budget.ray_memory}",
+            f"--object-store-memory={OBJECT_STORE_MEMORY}",
+            f"--temp-dir={_short_folder(self._folder)}", "--disable-usage-stats",
+        ]  # fmt: skip
+
+    async def _wait_until_started(self, log: Path) -> None:
+        process = self._process
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while process and process.returncode is None and not _says_started(log):
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            await self.stop()
+        if process is None or process.returncode is not None:
+            last = _tail(log)
+            raise EmbeddedError(
+                "Ray did not start", why=" / ".join(last), fix=f"The whole story is in {log}"
+            )
+
+
+def write_token(path: Path) -> Path:
+    """A private token file (0600), made once."""
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    path.chmod(0o600)
+    return path
+
+
+def _says_started(log: Path) -> bool:
+    return STARTED in log.read_bytes()
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text("utf-8", "replace").strip().splitlines()[-3:]
+
+
+def _environment(token: Path) -> dict[str, str]:
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }
+
+
+def _short_folder(folder: Path) -> Path:
+    """Unix socket paths end at 107 characters (ray#7724), so not below the data folder."""
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"chrono-ray-{os.getuid()}-{name}"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports free at this moment, all different; below the range Ray's workers take."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()

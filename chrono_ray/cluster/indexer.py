@@ -1,0 +1,54 @@
+"""The indexer actor: a loop around `pipeline.index`. With tantivy there is exactly one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+import ray
+
+from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
+from chrono_ray.cluster.scraper import DRAIN_SECONDS, Status
+from chrono_ray.cluster.work import WorkThread
+from chrono_ray.observability import log
+from chrono_ray.pipeline.index import Indexing
+
+
+class Indexer:
+    """Delivers the outbox until drained."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._settings = chrono_settings.load(environment)
+        log.configure(self._settings.log_level, json=True)
+        self._indexing: Indexing | None = None
+        self._thread = WorkThread(self._work, name="indexer")
+        self._thread.start()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        record = wiring.database(self._settings, pool_size=2, name="chrono indexer")
+        index = wiring.index(self._settings, "writer")
+        try:
+            self._indexing = wiring.indexing(self._settings, record, index)
+            await self._indexing.run(stop)
+        finally:
+            await index.aclose()
+            await record.aclose()
+
+    def status(self) -> Status:
+        return Status(
+            pid=os.getpid(),
+            done=self._indexing.indexed if self._indexing else 0,
+            in_flight=0,
+            rss=psutil.Process().memory_info().rss,
+        )
+
+    def drain(self) -> bool:
+        """Finish or give back the batch under way; True when nothing is held any more."""
+        return self._thread.stop(DRAIN_SECONDS)
+
+
+IndexerActor: Any = ray.remote(Indexer)

@@ -1,0 +1,251 @@
+"""The owner: one process that starts what a machine needs, keeps it alive, and ends it.
+
+`python -m chrono_ray.cluster.owner [--no-api]`. PostgreSQL and Valkey when
+their URLs are unset, a Ray head when its address is, then the supervisor and
+the API. What it runs is told in `owner.json` in the data folder (0600).
+SIGTERM drains and stops it all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+import psutil
+from pydantic import SecretStr
+
+from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
+from chrono_ray.cluster.head import Address, Head
+from chrono_ray.cluster.machine import budget_here
+from chrono_ray.embedded.parts import EmbeddedParts
+from chrono_ray.model.errors import ChronoError, EmbeddedError
+from chrono_ray.observability import log as logs
+from chrono_ray.settings import Settings
+from chrono_ray.storage.governor import Governor
+from chrono_ray.storage.migrate import migrate
+
+log = logging.getLogger(__name__)
+
+STATE_FILE: Final = "owner.json"
+DEPLOY_SECONDS: Final = 120.0
+HEAD_RESTARTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What an owner runs. `born` tells its process from a later one with the same pid."""
+
+    pid: int
+    born: float
+    ready: bool
+    database_url: str
+    redis_url: str
+    ray_address: str
+    dashboard: str
+    token: str
+    api: str
+    archives: str
+
+
+def running(data_dir: Path) -> Running | None:
+    """The living owner of this data folder, or None."""
+    try:
+        found = Running(**orjson.loads((data_dir / STATE_FILE).read_bytes()))
+        process = psutil.Process(found.pid)
+        alive = abs(process.create_time() - found.born) < 1
+    except (OSError, orjson.JSONDecodeError, TypeError, psutil.NoSuchProcess):
+        return None
+    return found if alive and process.status() != psutil.STATUS_ZOMBIE else None
+
+
+def archives_chosen(settings: Settings) -> str:
+    """The archives' settings in one line, to see whether a running owner has the same."""
+    return settings.archives.model_dump_json()
+
+
+class Owner:
+    """Starts, keeps, ends."""
+
+    def __init__(self, settings: Settings, *, api: bool) -> None:
+        self._settings = settings
+        self._api = api
+        self._parts = EmbeddedParts(
+            settings.data_dir, postgres=settings.database_url is None,
+            valkey=settings.redis_url is None,
+        )  # fmt: skip
+        self._head = Head(settings.data_dir / "ray", budget_here())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
+        await self._parts.start()
+        try:
+            await self._prepare_record()
+            address = await self._start_ray()
+            await self._order("up", address)
+            self._tell(address, ready=True)
+            if self._api:
+                await self._order("api", address)
+            await self._keep(address, stop)
+        finally:
+            await self._end()
+
+    async def _prepare_record(self) -> None:
+        self._settings = self._settings.model_copy(
+            update={
+                "database_url": SecretStr(self._parts.database_url)
+                if self._parts.database_url
+                else self._settings.database_url,
+                "redis_url": SecretStr(self._parts.redis_url)
+                if self._parts.redis_url
+                else self._settings.redis_url,
+            }
+        )
+        record = wiring.database(self._settings, pool_size=2, name="chrono owner")
+        try:
+            await migrate(record)
+            governor = Governor(record, egress=self._settings.egress)
+            await governor.configure(wiring.limits(self._settings))
+        finally:
+            await record.aclose()
+
+    async def _start_ray(self) -> Address:
+        if self._settings.ray_address:
+            token = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+            return Address(self._settings.ray_address, "", Path(token))
+        return await self._head.start()
+
+    async def _keep(self, address: Address, stop: asyncio.Event) -> None:
+        """Everything that may die is watched; the first that cannot be kept ends us."""
+        tasks = [
+            asyncio.create_task(stop.wait()),
+            asyncio.create_task(self._parts.watch()),
+            asyncio.create_task(self._keep_ray(address, stop)),
+        ]
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _keep_ray(self, address: Address, stop: asyncio.Event) -> None:
+        """A dead head is started again: the runs are in PostgreSQL and go on by themselves."""
+        if self._settings.ray_address:
+            await stop.wait()
+            return
+        for _ in range(HEAD_RESTARTS):
+            code = await self._head.ended()
+            log.error("ray.head.died", extra={"code": code})
+            await self._head.stop()
+            address = await self._head.start()
+            await self._order("up", address)
+            self._tell(address, ready=True)
+            if self._api:
+                await self._order("api", address)
+        raise EmbeddedError("Ray keeps dying", fix=f"See {self._settings.data_dir / 'ray'}")
+
+    async def _order(self, order: str, address: Address) -> None:
+        """Run one of deploy's orders to its end; `EmbeddedError` with its last words."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "chrono_ray.cluster.deploy", order,
+            env=address.environment(self._environment()), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(DEPLOY_SECONDS):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            output, _ = await process.communicate()
+        if process.returncode:
+            last = output.decode("utf-8", "replace").strip().splitlines()[-3:]
+            raise EmbeddedError(f"`{order}` failed on the Ray cluster", why=" / ".join(last))
+
+    def _environment(self) -> dict[str, str]:
+        return wiring.child_environment(self._settings, os.environ)
+
+    def _tell(self, address: Address, *, ready: bool) -> None:
+        settings = self._settings
+        state = Running(
+            pid=os.getpid(), born=psutil.Process().create_time(), ready=ready,
+            database_url=_secret(settings.database_url), redis_url=_secret(settings.redis_url),
+            ray_address=address.gcs, dashboard=address.dashboard, token=str(address.token),
+            api=f"http://{settings.serving.host}:{settings.serving.port}" if self._api else "",
+            archives=archives_chosen(settings),
+        )  # fmt: skip
+        _write_private(settings.data_dir / STATE_FILE, orjson.dumps(asdict(state)))
+
+    async def _end(self) -> None:
+        """Drain while the record is there, then Ray, then the servers."""
+        address = self._head.address
+        if address is not None:
+            with contextlib.suppress(EmbeddedError):
+                await self._order("drain", address)
+        await self._head.stop()
+        await self._parts.stop()
+        with contextlib.suppress(FileNotFoundError):
+            (self._settings.data_dir / STATE_FILE).unlink()
+
+
+def attached(settings: Settings, found: Running) -> Settings:
+    """The settings with the URLs of what a running owner started."""
+    return settings.model_copy(
+        update={
+            "database_url": SecretStr(found.database_url),
+            "redis_url": SecretStr(found.redis_url),
+            "ray_address": found.ray_address,
+        }
+    )
+
+
+def cluster_environment(found: Running, base: Mapping[str, str]) -> dict[str, str]:
+    """`base` for a process that is to speak with the owner's cluster."""
+    return Address(found.ray_address, found.dashboard, Path(found.token)).environment(base)
+
+
+def _secret(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value else ""
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    aside.rename(path)
+
+
+async def _main(*, api: bool) -> None:
+    settings = chrono_settings.load()
+    logs.configure(settings.log_level, json=True)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Owner(settings, api=api).run(stop)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Start and keep what this machine needs.")
+    parser.add_argument("--no-api", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(_main(api=not arguments.no_api))
+    except ChronoError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The scraper actor: a loop around `pipeline.scrape` and `pipeline.discover`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import ray
+
+from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
+from chrono_ray.cluster.work import WorkThread
+from chrono_ray.observability import log
+
+DRAIN_SECONDS = 28.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """An actor's answer: who it is, what it has done since it started, how much it holds."""
+
+    pid: int
+    done: int
+    in_flight: int
+    rss: int
+
+
+class Scraper:
+    """Fetches and lists until drained."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._settings = chrono_settings.load(environment)
+        log.configure(self._settings.log_level, json=True)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self._parts: wiring.Scraper | None = None
+        self._thread = WorkThread(self._work, name="scraper")
+        self._thread.start()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            parts = await wiring.scraper(self._settings, stack, worker=wiring.worker_name())
+            self._parts = parts
+            async with asyncio.TaskGroup() as group:
+                group.create_task(parts.discoverer.run(stop))
+                group.create_task(parts.scrape.run(stop))
+
+    def status(self) -> Status:
+        scrape = self._parts.scrape if self._parts else None
+        return Status(
+            pid=os.getpid(),
+            done=scrape.settle.tally.fetches if scrape else 0,
+            in_flight=scrape.in_flight if scrape else 0,
+            rss=psutil.Process().memory_info().rss,
+        )
+
+    def drain(self) -> bool:
+        """Claim no more, end or give back what is in flight; True when nothing is held any more."""
+        return self._thread.stop(DRAIN_SECONDS)
+
+
+ScraperActor: Any = ray.remote(Scraper)

@@ -1,0 +1,62 @@
+"""An actor's work: one coroutine in a thread with an event loop of its own.
+
+It begins in the actor's `__init__`, so an actor that Ray restarted works
+again without being asked (Ray does not resume an endless method), and the
+actor's methods answer while it works. ADR 0005.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+log = logging.getLogger(__name__)
+
+CRASHED = 70
+"""Exit code of an actor whose work failed: Ray restarts it (`max_restarts=-1`)."""
+
+Work = Callable[[asyncio.Event], Awaitable[None]]
+
+
+class WorkThread:
+    """Runs `work(stop)` until it returns. If it raises, the whole process exits: state is in
+    PostgreSQL, and a fresh process is the one recovery that is always tested."""
+
+    def __init__(self, work: Work, *, name: str) -> None:
+        self._work = work
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._begun.wait()
+
+    def stop(self, seconds: float) -> bool:
+        """Ask the work to end and wait so long for it; True when it has ended."""
+        if self._loop and self._stop and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._until_done())
+        except BaseException:
+            log.critical("actor.failed", exc_info=True, extra={"actor": self._name})
+            logging.shutdown()
+            os._exit(CRASHED)
+
+    async def _until_done(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._begun.set()
+        await self._work(self._stop)
