@@ -1,0 +1,52 @@
+# Everything a newcomer needs, from a bare checkout with python3 (3.11 or newer) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+MATCH ?= domain
+FROM ?=
+TO ?=
+
+.PHONY: help demo run up down check test lint benchmark clean
+.DEFAULT_GOAL := help
+
+help: ## List what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+demo: $(READY) ## Run the whole path on a small archive that comes with the project, then stop it
+	@$(BIN)/chrono demo
+
+run: $(READY) ## The real thing: make run URL=iana.org FROM=2012 TO=2014
+	@test -n "$(URL)" || { echo "Say which site: make run URL=iana.org FROM=2012 TO=2014" >&2; exit 2; }
+	@$(BIN)/chrono run "$(URL)" --match "$(MATCH)" --from "$(FROM)" --to "$(TO)"
+
+up: $(READY) ## Start everything on this machine and leave it running
+	@$(BIN)/chrono up
+
+down: $(READY) ## Drain and stop it
+	@$(BIN)/chrono down
+
+lint: $(READY) ## Style, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint ## The inner loop: lint, unit and integration tests
+	$(BIN)/python -m pytest -q tests/unit tests/integration
+
+test: lint ## Everything, on real parts
+	$(BIN)/python -m pytest -q tests
+
+clean: ## Remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# uv where it can be had (seconds), pip where it cannot (a minute). Pinned versions, no index named.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "chrono_ray needs Python 3.11 or newer; say which: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the environment ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
+		|| { $(BIN)/python -m pip install --quiet -r requirements.txt && $(BIN)/python -m pip install --quiet --no-deps -e .; }
+	@touch $@
