@@ -6,9 +6,8 @@ import base64
 import gzip
 import hashlib
 import json
-import subprocess
-import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote_plus
@@ -21,9 +20,12 @@ from tests.support.archive import (
     PagesWayback,
     Payload,
     PayloadKind,
+    Refuse,
+    Reset,
     Rule,
     SyntheticWayback,
     Throttle,
+    archive_process,
     rule_from_json,
     rule_to_json,
     site_from_pages,
@@ -148,36 +150,49 @@ def test_a_folder_without_pages_is_said_so(tmp_path: Path):
         site_from_pages(tmp_path, captures=1)
 
 
-def test_it_runs_as_a_process_and_is_steered_over_http(tmp_path: Path):
-    ready = tmp_path / "ready"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.archive",
-        "--rows",
-        "2000",
-        "--ready-file",
-        ready,
-    ]
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parents[3], stdout=subprocess.DEVNULL
-    ) as process:
-        try:
-            end = time.monotonic() + DEADLINE
-            while not ready.exists():
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
+        return answer.read()
+
+
+def test_it_runs_as_a_process_and_is_steered_over_http():
+    with archive_process("--rows", "2000") as archive:
+        replay = f"{archive.url}/web/20010101000000id_/http://a.example/"
+        assert b"of a million" in fetch(replay)
+        archive.behave(Rule(Payload(PayloadKind.FRAMESET), times=1), Rule(Reset(), times=1))
+        before = time.monotonic()
+        assert b"frameset" in fetch(replay)
+        with pytest.raises(ConnectionResetError):
+            fetch(replay)
+        assert archive.hits() == [1, 1]
+        assert [(e.status, e.behaviour) for e in archive.log()] == [
+            (200, ""),
+            (200, "Payload"),
+            (0, "Reset"),
+        ]
+        assert archive.log()[0].at < before < archive.log()[1].at < time.monotonic()
+        assert archive.stats()["kinds"] == {"replay": 3}
+        pid = archive.pid
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_process_can_refuse_and_come_back():
+    with archive_process("--captures", "20") as archive:
+        archive.behave(Rule(Refuse(0.3), times=1))
+        with pytest.raises(ConnectionResetError):
+            fetch(archive.url + "/")
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            fetch(archive.url + "/")
+        end = time.monotonic() + DEADLINE
+        while True:
+            try:
+                assert b"20 captures" in fetch(archive.url + "/")
+                break
+            except urllib.error.URLError:
                 assert time.monotonic() < end
                 time.sleep(0.02)
-            url = ready.read_text()
-            sent = json.dumps([rule_to_json(Rule(Payload(PayloadKind.FRAMESET)))]).encode()
-            with urllib.request.urlopen(f"{url}/_hostile", sent, timeout=DEADLINE) as answer:
-                assert answer.status == 200
-            with urllib.request.urlopen(
-                f"{url}/web/20010101000000id_/http://a.example/", timeout=DEADLINE
-            ) as answer:
-                assert b"frameset" in answer.read()
-            with urllib.request.urlopen(f"{url}/_stats", timeout=DEADLINE) as answer:
-                assert json.load(answer)["kinds"] == {"replay": 1}
-            process.terminate()
-            assert process.wait(DEADLINE) == 0
-        finally:
-            process.kill()
+
+
+def test_a_process_that_cannot_start_is_said_so():
+    with pytest.raises(RuntimeError, match="ended with"), archive_process("--pages", "/nowhere"):
+        pass

@@ -44,6 +44,7 @@ from tests.support.archive import (
     RedirectLoop,
     RedirectTo,
     Refuse,
+    RepeatRows,
     Reset,
     Rule,
     SlowBody,
@@ -161,6 +162,19 @@ async def test_bad_rows_stand_among_good_ones(archive):
     archive.behave(Rule(BadRows(short=0, broken=1)))
     with pytest.raises(json.JSONDecodeError):
         json.loads((await get(archive, AS_JSON)).body)
+
+
+async def test_rows_can_come_twice_with_names_and_key_but_once(archive):
+    honest, lines = (
+        json.loads((await get(archive, AS_JSON)).body),
+        (await get(archive, LISTING)).body,
+    )
+    archive.behave(Rule(RepeatRows(3)))
+    rows = json.loads((await get(archive, AS_JSON)).body)
+    assert rows == [honest[0], *(row for row in honest[1:-2] for _ in range(3)), *honest[-2:]]
+    repeated = (await get(archive, LISTING)).body.splitlines()
+    single = lines.splitlines()
+    assert repeated == [*(line for line in single[:-2] for _ in range(3)), *single[-2:]]
 
 
 async def test_the_wayback_machines_own_keys_can_be_had(archive):

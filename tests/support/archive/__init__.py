@@ -5,7 +5,10 @@ In process::
     async with HostileArchive(DemoWayback(demo_site())) as archive:
         archive.behave(Rule(Throttle(retry_after=2), kind=Kind.REPLAY, times=3))
 
-As a process: `python -m tests.support.archive --ready-file F`, steered by POST /_hostile.
+As a process, steered over HTTP::
+
+    with archive_process("--captures", "2000") as archive:
+        archive.behave(Rule(Latency(0.05)))
 """
 
 from chrono_ray.demo.record import Record, Site, record, revisit
@@ -39,6 +42,7 @@ from tests.support.archive.plan import (
     RedirectLoop,
     RedirectTo,
     Refuse,
+    RepeatRows,
     Reset,
     Rule,
     SlowBody,
@@ -54,10 +58,12 @@ from tests.support.archive.plan import (
     rule_from_json,
     rule_to_json,
 )
+from tests.support.archive.process import ArchiveProcess, archive_process
 from tests.support.archive.server import HostileArchive
 from tests.support.archive.synthetic import PagesWayback, SyntheticWayback, site_from_pages
 
 __all__ = [
+    "ArchiveProcess",
     "ArchivedStatus",
     "BadChunk",
     "BadRows",
@@ -89,6 +95,7 @@ __all__ = [
     "RedirectLoop",
     "RedirectTo",
     "Refuse",
+    "RepeatRows",
     "RequestLog",
     "Reset",
     "Rule",
@@ -104,6 +111,7 @@ __all__ = [
     "WaybackKeys",
     "WrongEncoding",
     "WrongLength",
+    "archive_process",
     "demo_site",
     "record",
     "revisit",

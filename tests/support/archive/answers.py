@@ -66,16 +66,19 @@ def _about_listings(behaviour: plan.Behaviour, ask: Ask, honest: Honest) -> Repl
             return honest(ask, Keys.WAYBACK)
         case plan.HtmlError():
             return text_reply(200, _ERROR_PAGE, _HTML)
-        case plan.EmptyBody() | plan.Truncate() | plan.CutText() | plan.BadRows():
+        case (
+            plan.EmptyBody() | plan.Truncate() | plan.CutText() | plan.BadRows() | plan.RepeatRows()
+        ):
             reply = honest(ask.plain(), Keys.EXACT)
             return with_body(reply, _spoilt(behaviour, reply.body))
         case _:
             return None
 
 
-def _spoilt(
-    behaviour: plan.EmptyBody | plan.Truncate | plan.CutText | plan.BadRows, body: bytes
-) -> bytes:
+_Spoiling = plan.EmptyBody | plan.Truncate | plan.CutText | plan.BadRows | plan.RepeatRows
+
+
+def _spoilt(behaviour: _Spoiling, body: bytes) -> bytes:
     match behaviour:
         case plan.EmptyBody():
             return b""
@@ -85,6 +88,19 @@ def _spoilt(
             return body[: int(len(body) * share)]
         case plan.BadRows(short, broken):
             return _worsened(body, short, broken)
+        case plan.RepeatRows(times):
+            return _repeated(body, times)
+
+
+def _repeated(body: bytes, times: int) -> bytes:
+    """The names and the key stay single."""
+    if not body.startswith(b"["):
+        text, blank, key = body.partition(b"\n\n")
+        lines = [line + b"\n" for line in text.splitlines() for _ in range(times)]
+        return b"".join(lines) + (b"\n" + key if blank else b"")
+    listed, blank, key = body.removesuffix(b"]\n").partition(b",\n[],\n")
+    names, *rows = listed.split(b",\n")
+    return b",\n".join([names, *(row for row in rows for _ in range(times))]) + blank + key + b"]\n"
 
 
 def _truncated(body: bytes, rows: int) -> bytes:

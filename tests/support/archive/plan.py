@@ -102,6 +102,13 @@ class BadRows:
     broken: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RepeatRows:
+    """Every row `times` times over, as the real server lists what several of its indexes hold."""
+
+    times: int = 2
+
+
 # -- replays: what the archive says
 @dataclass(frozen=True, slots=True)
 class ArchivedStatus:
@@ -263,6 +270,7 @@ Behaviour = (
     | HtmlError
     | CutText
     | BadRows
+    | RepeatRows
     | ArchivedStatus
     | RedirectTo
     | TimestampRedirect
