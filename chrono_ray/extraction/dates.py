@@ -20,7 +20,7 @@ _MONTHS: Final = {
 }
 _NAME: Final = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _YMD: Final = re.compile(r"(?<!\d)(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)")
-_COMPACT: Final = re.compile(r"^\s*(\d{4})(\d{2})(\d{2})(?:\d{4,6}|T\d{4,6}Z?)?\s*$")
+_COMPACT: Final = re.compile(r"^\s*(\d{4})(\d{2})(\d{2})(?:\d{4,6}|t\d{4,6}z?)?\s*$")
 _DAY_MONTH: Final = re.compile(
     rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?[\s.,-]+{_NAME}[\s.,-]+(\d{{4}})"
 )

@@ -15,6 +15,8 @@ PROSE: Final = 80
 """Characters from which a line is a sentence rather than a label."""
 LINKED_SHARE: Final = 0.4
 """A line with more of it inside links leads elsewhere."""
+KEPT_LINKED_SHARE: Final = 0.6
+"""The same inside the main element, where links are usually the author's own."""
 DOMINANT: Final = 0.75
 """The main element is the innermost one that holds this share of the page's prose."""
 SEMANTIC: Final = 0.5
@@ -38,14 +40,18 @@ HEADINGS: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """`sure` when the markup itself says that this is the article, and little else is there."""
+    """`sure` when the markup itself says that this is the article, and little else is there.
+
+    Without `prose` the page is an index, and `text` all that does not stand beside it.
+    """
 
     text: str
     sure: bool
+    prose: bool
 
 
 def dense_text(found: Survey) -> Dense:
-    """The main text, empty where the page has no prose."""
+    """The main text, by where the prose is."""
     prose = [_is_prose(line) for line in found.lines]
     beside = _beside(found, _held(found, prose))
     prose = [
@@ -54,7 +60,8 @@ def dense_text(found: Survey) -> Dense:
     ]
     held = _held(found, prose)
     if not held[0]:
-        return Dense("", sure=False)
+        seen = [line.text for line in found.lines if not beside[line.owner]]
+        return Dense("\n".join(seen), sure=False, prose=False)
     main = _main_element(found, held)
     inside = _inside(found, main)
     kept = [
@@ -64,7 +71,7 @@ def dense_text(found: Survey) -> Dense:
     ]
     text = "\n".join(line.text for line in _without_loose_headings(found, kept))
     sure = held[main] >= SURE_SHARE * held[0] and len(text) >= SURE_LENGTH
-    return Dense(text, sure=sure and _in_article(found, main))
+    return Dense(text, sure=sure and _in_article(found, main), prose=True)
 
 
 def _in_article(found: Survey, index: int) -> bool:
@@ -127,7 +134,7 @@ def _inside(found: Survey, main: int) -> list[bool]:
 def _keep(found: Survey, line: Line) -> bool:
     """Inside the main element: sentences, even where much of one is links, and short paragraphs."""
     length, own = len(line.text), len(line.text) - line.linked
-    if line.linked > LINKED_SHARE * length and own < PROSE // 2:
+    if line.linked > KEPT_LINKED_SHARE * length and own < PROSE // 2:
         return False
     return length >= PROSE // 2 or found.elements[line.owner].tag in TEXT_TAGS
 

@@ -21,6 +21,8 @@ from chrono_ray.extraction.survey import Survey
 ALGORITHM: Final = "density+trafilatura"
 AGREEMENT: Final = 0.7
 """Dice coefficient of the two word sets; from 0.6 to 0.8 the quality is the same."""
+INDEX_SHARE: Final = 0.5
+"""A page without prose is an index: trafilatura, made for articles, then finds next to nothing."""
 DEPTH_LIMIT: Final = 250
 """libxml2 silently drops what is nested deeper than 256 elements; others take quadratic time."""
 MARKUP_LIMIT: Final = 4_000_000
@@ -29,15 +31,21 @@ MARKUP_LIMIT: Final = 4_000_000
 
 def main_text(markup: str, found: Survey) -> str:
     """The page's own words without navigation; all that is visible where nothing stands out."""
+    if not found.lines:
+        return ""
     dense = dense_text(found)
     if found.depth > DEPTH_LIMIT or len(markup) > MARKUP_LIMIT:
         return dense.text or found.visible
-    if dense.sure or not found.lines:
+    if dense.sure:
         return dense.text
+    if not dense.prose:
+        judged = _trafilatura(markup)
+        enough = len(judged) >= len(dense.text) * INDEX_SHARE
+        return (judged if enough else dense.text) or found.visible
     second = extract_plain_text(markup, main_content=True, alt_texts=False)
     if _agreement(dense.text, second) >= AGREEMENT:
         return dense.text
-    return _trafilatura(markup) or dense.text or second or found.visible
+    return _trafilatura(markup) or dense.text
 
 
 def _agreement(first: str, second: str) -> float:

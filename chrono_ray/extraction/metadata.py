@@ -8,6 +8,7 @@ what the markup shows.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -31,6 +32,7 @@ LD_BYTES: Final = 262_144
 LD_NODES: Final = 2_000
 TIMES: Final = 20
 
+_BY: Final = re.compile(r"^\s*by[\s:]+", re.IGNORECASE)
 _TITLE: Final = ("citation_title", "og:title", "dc.title", "dcterms.title")
 _AUTHOR: Final = (
     "author", "citation_author", "article:author", "parsely-author", "sailthru.author",
@@ -129,11 +131,11 @@ def _inside_svg(node: LexborNode) -> bool:
 def _author(tree: LexborHTMLParser, metas: dict[str, str], stated: _Statement) -> str:
     for candidate in (stated.author, *(metas.get(name, "") for name in _AUTHOR)):
         if candidate and "://" not in candidate and len(candidate) <= AUTHOR_LIMIT:
-            return candidate
+            return _BY.sub("", candidate)
     for node in tree.css('[rel~="author"], [itemprop~="author"]')[:3]:
         text = node.text(deep=True, separator=" ").strip()
         if text and len(text) <= AUTHOR_LIMIT // 2:
-            return text.removeprefix("By ").removeprefix("by ")
+            return _BY.sub("", text)
     return ""
 
 
