@@ -113,6 +113,12 @@ def test_a_revisit_is_known_by_its_type():
     assert not CAPTURE.is_revisit
 
 
+def test_states_are_stored_under_their_names():
+    assert [state.value for state in FetchState] == [
+        *("pending", "stored", "gone", "refused", "failed", "cancelled")
+    ]
+
+
 def test_every_fetch_state_has_its_moves_and_stored_is_for_ever():
     assert set(TRANSITIONS) == set(FetchState)
     assert TRANSITIONS[FetchState.STORED] == frozenset()

@@ -67,7 +67,8 @@ def refused(**asked):
         ("   ", "url_empty"),
         ("ftp://a.com/", "url_scheme"),
         ("javascript:alert(1)", "url_scheme"),
-        ("a.com:99999", "url_port"),
+        ("a.com:65536", "url_port"),
+        (".".join(["a" * 63] * 3 + ["b" * 62]), "url_host"),
         ("http://a.com:x/", "url_port"),
     ],
 )
@@ -89,7 +90,8 @@ def test_url_that_cannot_be_served_is_refused_by_a_stable_code(url, code):
         ("http://192.0.2.1/", "http://192.0.2.1/"),
         ("http://192.0.2.1./", "http://192.0.2.1/"),
         ("http://[2001:DB8::1]:8080/", "http://[2001:db8::1]:8080/"),
-        ("localhost:8080", "http://localhost:8080/"),
+        ("localhost:65535", "http://localhost:65535/"),
+        ("a." * 126 + "b", "http://" + "a." * 126 + "b/"),
         ("http://a.com/" + "x" * 8179, "http://a.com/" + "x" * 8179),
     ],
 )

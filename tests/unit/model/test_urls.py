@@ -48,6 +48,9 @@ def test_key_equals_the_recorded_one(url, key):
         ("http://WWW34.archive.ORG./A/../b//c/", "org,archive)/b/c"),
         ("http://146.148.124.0/index.php", "0,124,148,146)/index.php"),  # as in Common Crawl
         ("http://1.66051/", "3,2,1,1)/"),
+        ("http://255.1/", "1,0,0,255)/"),
+        ("http://1.256.3/", "3,256,1)/"),  # a part above 255, so no address
+        ("dns://www.archive.org/", "org,archive,www)/"),
         ("http://08.1.1.1/", "1,1,1,08)/"),  # no octal number, so no address
         ("http://user:pw@example.com/", "com,example)/"),
         ("http://bücher.ch/", "ch,xn--bcher-kva)/"),
