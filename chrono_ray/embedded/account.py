@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from chrono_ray.model.errors import EmbeddedError
 
-OWN_FOLDER: Final = "/proc/self/cwd"
-"""How a process names its working folder even where it may not walk the path to it."""
+HELD: Final = Path("/proc/self/fd")
+"""Where a process reaches what it holds open, even what it may not walk to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,32 @@ def blocking_folder(account: Account, folder: Path) -> Path | None:
     return None
 
 
-def name_for_server(account: Account, folder: Path) -> str:
-    """How a server whose working folder is `folder` names it.
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a server names its data folder, and the descriptors it must inherit for that."""
 
-    Its path; below a closed folder (a root's home, a `mktemp -d`) Linux lets it
-    use the working folder it was given, and nobody's permissions are touched.
+    name: str
+    inherited: tuple[int, ...] = ()
+
+
+@contextmanager
+def reach(account: Account, folder: Path) -> Iterator[Reach]:
+    """Its path; below a closed folder (root's home, a `mktemp -d`) an open descriptor's name.
+
+    So no folder's permissions need changing. Only Linux names descriptors; elsewhere
+    a closed folder raises `EmbeddedError`.
     """
     blocked = blocking_folder(account, folder)
     if blocked is None:
-        return str(folder)
-    if Path(OWN_FOLDER).exists():
-        return OWN_FOLDER
+        yield Reach(str(folder))
+        return
+    if sys.platform == "linux" and HELD.is_dir():
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield Reach(str(HELD / str(descriptor)), (descriptor,))
+        finally:
+            os.close(descriptor)
+        return
     raise EmbeddedError(
         f"the server cannot reach its data folder {folder}",
         why=f"it runs as `nobody`, who may not enter {blocked}",

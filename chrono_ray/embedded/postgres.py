@@ -14,12 +14,12 @@ from typing import Final
 
 import asyncpg
 
-from chrono_ray.embedded.account import Account, name_for_server, private_folder
+from chrono_ray.embedded.account import Account, private_folder
 from chrono_ray.embedded.binaries import PostgresPrograms, find_postgres
 from chrono_ray.embedded.folder import sync_folder
 from chrono_ray.embedded.ports import LOOPBACK
-from chrono_ray.embedded.process import Command, ServerProcess, clear_folder
-from chrono_ray.embedded.server import Endpoint, size_of, tail
+from chrono_ray.embedded.process import FOLDER, Command, ServerProcess, clear_folder
+from chrono_ray.embedded.server import Endpoint, PasswordRefused, size_of, tail
 from chrono_ray.model.errors import EmbeddedError
 
 ROLE: Final = "chrono"
@@ -27,6 +27,7 @@ DATABASE: Final = "chrono"
 INITDB_DEADLINE: Final = 120.0
 ASK_DEADLINE: Final = 5.0
 LOG: Final = "postgres.log"
+MARK: Final = "chrono-mark-"
 
 SETTINGS: Final = {
     "cluster_name": "chrono",
@@ -82,6 +83,7 @@ class PostgresRecipe:
     async def prepare(self, data: Path, password: str) -> None:
         """Find the programs that fit the folder's major version, or make a new folder."""
         if self.is_prepared(data):
+            _clear_marks(data)
             self._found = await asyncio.to_thread(self._find_for, data)
         else:
             self._found = await asyncio.to_thread(
@@ -109,7 +111,13 @@ class PostgresRecipe:
                 try:
                     return await self._sees(connection, data)
                 finally:
-                    connection.terminate()
+                    await connection.close(timeout=ASK_DEADLINE)
+        except asyncpg.InvalidPasswordError as error:
+            raise PasswordRefused(
+                f"PostgreSQL on port {endpoint.port} refuses our password",
+                why=str(error),
+                fix=f"Restore {data.with_name('postgres.json')} from a backup",
+            ) from error
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
 
@@ -121,12 +129,12 @@ class PostgresRecipe:
                 if not await connection.fetchval(known, DATABASE):
                     await connection.execute(f'CREATE DATABASE "{DATABASE}"')
             finally:
-                await connection.close()
+                await connection.close(timeout=ASK_DEADLINE)
             connection = await _connect(endpoint, DATABASE)
             try:
                 await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
             finally:
-                await connection.close()
+                await connection.close(timeout=ASK_DEADLINE)
 
     def url(self, endpoint: Endpoint) -> str:
         return f"postgresql://{ROLE}:{endpoint.password}@{LOOPBACK}:{endpoint.port}/{DATABASE}"
@@ -138,7 +146,7 @@ class PostgresRecipe:
         return self._found
 
     def _find_for(self, data: Path) -> PostgresPrograms:
-        major = int((data / "PG_VERSION").read_text(encoding="ascii").strip())
+        major = _major_of(data)
         try:
             return find_postgres(self._account, bin_dir=self._bin_dir, major=major)
         except EmbeddedError as error:
@@ -173,11 +181,10 @@ class PostgresRecipe:
             os.close(descriptor)
 
     async def _run_initdb(self, data: Path, log: Path) -> None:
-        here = name_for_server(self._account, data)
         initdb = str(self._programs_found.bin_dir / "initdb")
         options = ("-U", ROLE, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "-k")
         sync = () if self._tuning.fsync else ("--no-sync",)
-        argv = (initdb, "-D", here, f"--pwfile={here}/../password", *options, *sync)
+        argv = (initdb, "-D", FOLDER, f"--pwfile={FOLDER}/../password", *options, *sync)
         await _run_to_end(Command(argv, data), account=self._account, log=log, what="initdb")
 
     async def _best_compression(self, data: Path) -> dict[str, str]:
@@ -195,18 +202,34 @@ class PostgresRecipe:
     def _postgres(self, data: Path, settings: dict[str, str], *, ask: str = "") -> Command:
         program = str(self._programs_found.bin_dir / "postgres")
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        here = name_for_server(self._account, data)
-        return Command((program, "-D", here, *flags, *(("-C", ask) if ask else ())), data)
+        return Command((program, "-D", FOLDER, *flags, *(("-C", ask) if ask else ())), data)
 
     async def _sees(self, connection: asyncpg.Connection, data: Path) -> bool:
         """Whether the server sees a file just made in the folder: a copied folder's does not."""
-        mark = data / f"chrono-{secrets.token_hex(8)}.mark"
+        mark = data / f"{MARK}{secrets.token_hex(8)}"
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             seen = await connection.fetchval("SELECT size FROM pg_stat_file($1, true)", mark.name)
             return seen is not None
         finally:
             mark.unlink(missing_ok=True)
+
+
+def _clear_marks(data: Path) -> None:
+    """Those of owners that were killed while they asked."""
+    for mark in data.glob(f"{MARK}*"):
+        mark.unlink(missing_ok=True)
+
+
+def _major_of(data: Path) -> int:
+    text = (data / "PG_VERSION").read_text(encoding="utf-8", errors="replace").strip()
+    if not text.isdecimal():
+        raise EmbeddedError(
+            f"{data} is not a PostgreSQL data folder we can use",
+            why=f"its PG_VERSION says {text[:40]!r}",
+            fix="Restore the folder from a backup, or choose another one (CHRONO_DATA_DIR)",
+        )
+    return int(text)
 
 
 def _move_in(fresh: Path, data: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chrono_ray.embedded.account import Account
+from chrono_ray.embedded.account import Account, reach
 from chrono_ray.model.errors import EmbeddedError
 
 # Our own environment stays out: PGDATA, LD_LIBRARY_PATH and secrets are not a server's business.
@@ -20,12 +20,17 @@ POLL: Final = 0.02
 PROC: Final = Path("/proc")
 
 
+FOLDER: Final = "{folder}"
+"""In a command's arguments: the data folder, by the name the server can reach it by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program's arguments, what it reads on standard input, and its working folder."""
+    """What starts a program on a data folder; `cwd` is where, `stdin` what it reads there."""
 
     argv: tuple[str, ...]
     folder: Path
+    cwd: Path = Path("/")
     stdin: bytes = b""
 
 
@@ -48,18 +53,20 @@ class ServerProcess:
         """
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            child = subprocess.Popen(
-                command.argv,
-                stdin=subprocess.PIPE,
-                stdout=descriptor,
-                stderr=descriptor,
-                cwd=command.folder,
-                env=ENVIRONMENT,
-                start_new_session=True,
-                user=account.uid if account.switch else None,
-                group=account.gid if account.switch else None,
-                extra_groups=[] if account.switch else None,
-            )
+            with reach(account, command.folder) as reached:
+                child = subprocess.Popen(
+                    [part.replace(FOLDER, reached.name) for part in command.argv],
+                    pass_fds=reached.inherited,
+                    stdin=subprocess.PIPE,
+                    stdout=descriptor,
+                    stderr=descriptor,
+                    cwd=command.cwd,
+                    env=ENVIRONMENT,
+                    start_new_session=True,
+                    user=account.uid if account.switch else None,
+                    group=account.gid if account.switch else None,
+                    extra_groups=[] if account.switch else None,
+                )
         except OSError as error:
             raise EmbeddedError(
                 f"{command.argv[0]} cannot be started",

@@ -29,6 +29,9 @@ PORT_ATTEMPTS: Final = 5
 LOG_LIMIT: Final = 16 * 1024 * 1024
 TAIL: Final = 2000
 
+PORT_CLASH: Final = 2.0
+"""Seconds in which a server that cannot have its port has ended."""
+
 Came = Literal["attached", "launched"]
 """How a server was come by."""
 
@@ -41,8 +44,16 @@ class Endpoint:
     password: str
 
 
+class PortTaken(EmbeddedError):
+    """Somebody else listens on the port."""
+
+
+class PasswordRefused(EmbeddedError):
+    """A server answers there that does not know our password."""
+
+
 class Recipe(Protocol):
-    """What is particular to one kind of server. Its working folder is its data folder."""
+    """What is particular to one kind of server. It works in its data folder once it is up."""
 
     @property
     def name(self) -> str:
@@ -80,7 +91,10 @@ class Recipe(Protocol):
         ...
 
     async def answers(self, data: Path, endpoint: Endpoint) -> bool:
-        """Whether a server that serves this very folder answers there, ready for work."""
+        """Whether a server that serves this very folder answers there, ready for work.
+
+        Raises `PasswordRefused`.
+        """
         ...
 
     async def provision(self, endpoint: Endpoint) -> None:
@@ -191,7 +205,7 @@ class Server:
         ours = serves(pid, self._data, self._recipe.programs)
         process = ServerProcess(pid)
         answered = ours is not False and await self._answered(
-            process, seconds=START_DEADLINE if ours else UNSURE_DEADLINE
+            process, seconds=START_DEADLINE if ours else UNSURE_DEADLINE, ours=bool(ours)
         )
         if answered:
             self._process = process
@@ -230,7 +244,7 @@ class Server:
             command = self._recipe.command(self._data, self._endpoint)
             process = ServerProcess.spawn(command, account=self._account, log=self._log)
             self._process = process
-            if await self._answered(process, seconds=end - time.monotonic()):
+            if await self._answered(process, seconds=end - time.monotonic(), ours=True):
                 return
             said = tail(self._log, offset)
             if not _predecessor_lingers(said) or time.monotonic() > end:
@@ -238,11 +252,17 @@ class Server:
                 raise self._failure(process, said)
             await asyncio.sleep(0.2)
 
-    async def _answered(self, process: ServerProcess, *, seconds: float) -> bool:
+    async def _answered(self, process: ServerProcess, *, seconds: float, ours: bool) -> bool:
         async def asked() -> bool:
             return await self._recipe.answers(self._data, self._endpoint)
 
-        return await process.wait_ready(asked, seconds=seconds)
+        try:
+            return await process.wait_ready(asked, seconds=seconds)
+        except PasswordRefused:
+            # Somebody else's server on that port? Then ours is about to end for want of it.
+            if ours and not await process.wait_gone(PORT_CLASH):
+                raise
+            return False
 
     async def _clear(self) -> None:
         await clear_folder(self._data, self._recipe.programs, seconds=CLEAR_DEADLINE)
@@ -258,10 +278,6 @@ class Server:
             why=said or "it said nothing",
             fix=f"Its log is {self._log}",
         )
-
-
-class PortTaken(EmbeddedError):
-    """Somebody else listens on the port."""
 
 
 def _predecessor_lingers(said: str) -> bool:

