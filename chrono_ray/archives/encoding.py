@@ -23,6 +23,7 @@ CODINGS: Final = "gzip, deflate, br, zstd"
 """What to accept: all that can be undone, so that bodies arrive as they were stored."""
 
 _PIECE: Final = 64 * 1024
+_ZSTD_PIECE: Final = 256
 _MEMBERS: Final = 1024
 _LAYERS: Final = 2
 _WINDOW: Final = 8 * 1024 * 1024  # RFC 9659: the largest window a zstd content coding may ask for
@@ -159,9 +160,11 @@ def _unbrotli(body: bytes) -> Iterator[bytes]:
     try:
         for start in range(0, len(body), _PIECE):
             piece = body[start : start + _PIECE]
-            yield decoder.process(piece, output_buffer_limit=_PIECE)
-            while not decoder.can_accept_more_data():
-                yield decoder.process(b"", output_buffer_limit=_PIECE)
+            while out := decoder.process(piece, output_buffer_limit=_PIECE):
+                yield out
+                piece = b""
+                if decoder.is_finished():
+                    return
     except brotli.error:
         raise _Garbled from None
     if not decoder.is_finished():
@@ -169,15 +172,30 @@ def _unbrotli(body: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(body: bytes) -> Iterator[bytes]:
+    position = 0
+    for _ in range(_MEMBERS):
+        position += yield from _unzstd_frame(body, position)
+        if not body.startswith(_ZSTD_MAGIC, position):
+            return
+    raise TransferFailed("Too many zstd frames", reason="encoding", why=f"over {_MEMBERS}")
+
+
+def _unzstd_frame(body: bytes, start: int) -> Generator[bytes, None, int]:
+    """One frame; fed a few bytes at a time, for four of them may hold 128 KiB."""
     try:
-        if zstandard.get_frame_parameters(body).window_size > _WINDOW:
+        if zstandard.get_frame_parameters(body[start : start + 18]).window_size > _WINDOW:
             raise TransferFailed("The zstd window is too large", reason="too_large")
-        decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-        with decoder.stream_reader(body, read_across_frames=True) as reader:
-            while piece := reader.read(_PIECE):
-                yield piece
+        frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        position = start
+        while not frame.eof:
+            piece = body[position : position + _ZSTD_PIECE]
+            if not piece:
+                raise _Garbled
+            position += len(piece)
+            yield frame.decompress(piece)
     except zstandard.ZstdError:
         raise _Garbled from None
+    return position - len(frame.unused_data) - start
 
 
 _DECODERS: Final[dict[str, Callable[[bytes], Iterator[bytes]]]] = {
