@@ -218,7 +218,9 @@ class TantivyIndex:
         return tantivy.Query.boolean_query([(Occur.Must, ranked), (Occur.Must, chosen)])
 
     def _hit(self, entry: PageEntry, wants: Sequence[Wanted]) -> Hit:
-        near = best_places(self._words, entry.text, wants, size=SNIPPET_CHARS)
+        title = places(self._words, entry.title, wants)
+        known = {match.key for match in title}
+        near = best_places(self._words, entry.text, wants, size=SNIPPET_CHARS, known=known)
         return Hit(
             id=entry.id,
             project=entry.project,
@@ -230,7 +232,7 @@ class TantivyIndex:
             first_seen=entry.first_seen,
             last_seen=entry.last_seen,
             captures=entry.captures,
-            title=marked(entry.title, places(self._words, entry.title, wants)),
+            title=marked(entry.title, title),
             snippet=snippet(entry.text, near),
         )
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Final, assert_never
 
 import tantivy
@@ -23,9 +26,9 @@ _FORGIVEN_WORDS: Final = 10
 _PREFIX_FROM: Final = 3
 _NEARLY: Final = 0.3
 """What a prefix or a word with a typo scores: always less than the word itself."""
-_WINDOW: Final = 20_000
-_READ_AT_MOST: Final = 200_000
-"""Characters of one page read for its snippet; a match further in is found but not shown."""
+_READ_AT_MOST: Final = 20_000
+"""Characters cut into words for a snippet when plain search does not find the place."""
+_CANDIDATES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class Wanted:
     words: tuple[str, ...]
     typos: int = 0
     prefix: bool = False
+
+    @property
+    def key(self) -> str:
+        """What its matches are called."""
+        return " ".join(self.words)
 
 
 def wanted(words: tantivy.TextAnalyzer, asked: Asked) -> tuple[Wanted, ...]:
@@ -79,19 +87,60 @@ def places(words: tantivy.TextAnalyzer, text: str, wants: Sequence[Wanted]) -> l
 
 
 def best_places(
-    words: tantivy.TextAnalyzer, text: str, wants: Sequence[Wanted], *, size: int
+    words: tantivy.TextAnalyzer,
+    text: str,
+    wants: Sequence[Wanted],
+    *,
+    size: int,
+    known: AbstractSet[str],
 ) -> tuple[Match, ...]:
-    """The matches of the best `size` characters of a long text, read only as far as needed."""
-    best: tuple[Match, ...] = ()
-    kinds = 0
-    for start in range(0, min(len(text), _READ_AT_MOST) if wants else 0, _WINDOW):
-        found = _matches(tokens(words, text[start : start + _WINDOW]), wants)
-        near = densest([Match(m.start + start, m.end + start, m.key) for m in found], size)
-        if (here := len({match.key for match in near})) > kinds:
-            best, kinds = near, here
-        if kinds == len(wants):
-            break
-    return best
+    """The matches of the best `size` characters of a long text.
+
+    Words are cut only where plain search says that the best place may be, and,
+    when a want is still missing (a typo, an accent), in the text's beginning.
+    `known` are the keys of wants that the title has already shown.
+    """
+    if not wants:
+        return ()
+    likely = list(_likely(text, wants))
+    best = densest(likely, size)
+    near = _near(words, text, wants, best[0].start, best[-1].end, size) if best else ()
+    if near and {want.key for want in wants} <= {match.key for match in likely} | known:
+        return near
+    begun = _near(words, text, wants, 0, _READ_AT_MOST, size)
+    return max(near, begun, key=lambda found: len({match.key for match in found}))
+
+
+def _likely(text: str, wants: Sequence[Wanted]) -> Iterator[Match]:
+    """Where a want may stand, by plain search in the lowered text."""
+    low = text.lower()
+    for want in wants if len(low) == len(text) else ():
+        for needle in dict.fromkeys((want.key, "".join(want.words))):
+            for found in islice(_needle(needle, want.prefix).finditer(low), _CANDIDATES):
+                yield Match(found.start(), found.end(), want.key)
+
+
+def _needle(text: str, prefix: bool) -> re.Pattern[str]:
+    """As a whole word, or the beginning of one; anywhere in scripts without spaces."""
+    if not text.isascii():
+        return re.compile(re.escape(text))
+    return re.compile(rf"(?<![^\W_]){re.escape(text)}" + ("" if prefix else r"(?![^\W_])"))
+
+
+def _near(
+    words: tantivy.TextAnalyzer,
+    text: str,
+    wants: Sequence[Wanted],
+    start: int,
+    end: int,
+    size: int,
+) -> tuple[Match, ...]:
+    """The densest matches around [start, end), cut into words from one gap to another."""
+    low = max(0, text.rfind(" ", 0, max(0, start - size)))
+    high = text.find(" ", end + size)
+    piece = text[low : high if high >= 0 else len(text)]
+    found = _matches(tokens(words, piece), wants)
+    return densest([Match(one.start + low, one.end + low, one.key) for one in found], size)
 
 
 def _runs(found: Iterable[Token]) -> Iterator[tuple[str, ...]]:
@@ -178,7 +227,7 @@ def _matches(found: Sequence[Token], wants: Sequence[Wanted]) -> Iterator[Match]
         for want in known[token.text]:
             last = place + len(want.words)
             if tuple(one.text for one in found[place + 1 : last]) == want.words[1:]:
-                yield Match(token.start, found[last - 1].end, " ".join(want.words))
+                yield Match(token.start, found[last - 1].end, want.key)
 
 
 def _begins(want: Wanted, word: str) -> bool:

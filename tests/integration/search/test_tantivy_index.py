@@ -300,3 +300,5 @@ async def test_a_page_of_a_million_words_is_found_and_shown(tmp_path: Path) -> N
         await index.upsert([replace(page(1), text=text)])
         (hit,) = (await index.search(Query("zanzibar"))).hits
     assert len(hit.snippet.text) <= 300
+    ((start, end),) = hit.snippet.matches
+    assert hit.snippet.text[start:end] == "zanzibar"

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chrono_ray.search.tantivy_query import Wanted, places, wanted
+from chrono_ray.search.tantivy_query import Wanted, best_places, places, wanted
 from chrono_ray.search.tantivy_schema import analyzer, document, normal, stored, tokens
 from chrono_ray.search.words import read_query
 from tests.support.meilisearch.pages import page
 
 WORDS = analyzer()
+HAY = "hay and more of it " * 2000
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,32 @@ def test_places_lie_in_any_text(typed: str, text: str) -> None:
 def test_an_entry_comes_back_as_it_was() -> None:
     entry = page(1, "títle\u0000", "text 😀")
     assert stored(document(entry)) == entry
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "found"),
+    [
+        ("needle thread ", f"{HAY} needle {HAY} thread needle {HAY}", ["thread", "needle"]),
+        ("needle ", f"{HAY} needles concatneedle {HAY} needle.", ["needle"]),
+        ("needel ", f"{HAY[:5000]} needle {HAY}", ["needle"]),
+        ("cafe ", f"{HAY[:5000]} Café {HAY}", ["Café"]),
+        ('"old mill" ', f"old {HAY} old mill {HAY}", ["old mill"]),
+        ("東京", f"{'京都' * 3000}東京{'京都' * 3000}", ["東京"]),
+        ("needle ", f"{'İ' * 3000} needle {HAY}", ["needle"]),
+        ("absent ", HAY, []),
+        ("hay ", "haystack " * 3000 + "hay", ["hay"]),
+        ("hay", "strawhay " * 3000 + "haystack", ["haystack"]),
+    ],
+)
+def test_the_best_part_of_a_long_text_is_found(typed: str, text: str, found: list[str]) -> None:
+    wants = wanted(WORDS, read_query(typed))
+    matches = best_places(WORDS, text, wants, size=200, known=set())
+    assert [text[match.start : match.end] for match in matches] == found
+
+
+def test_a_word_shown_in_the_title_is_not_looked_for_again() -> None:
+    wants = wanted(WORDS, read_query("needel thread "))
+    text = f"needle {HAY} thread"
+    assert len(best_places(WORDS, text, wants, size=200, known=set())) == 1
+    (match,) = best_places(WORDS, text, wants, size=200, known={"needel"})
+    assert text[match.start : match.end] == "thread"
