@@ -52,7 +52,11 @@ class SearchIndex(Protocol):
         ...
 
     async def upsert(self, entries: Sequence[PageEntry]) -> str:
-        """Send a batch; returns a ticket for `confirm`. Accepted is not indexed."""
+        """Send a batch; returns a ticket for `confirm`. Accepted is not indexed.
+
+        Raises `DocumentRejected` when an entry could only be kept in part: it
+        names one such entry, and none of the batch may be taken for indexed.
+        """
         ...
 
     async def delete(self, ids: Sequence[int]) -> str:
