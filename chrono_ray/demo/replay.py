@@ -48,19 +48,13 @@ class Replay:
         if place is None:
             nearest = self._nearest(span, stamp)
             return never_archived(url) if nearest is None else _to_nearest(nearest, host, modifier)
-        chosen = self._records[place]
-        if chosen.lost:
+        if self._records[place].lost:
             return never_archived(url)
-        return self.memento(chosen, host, modifier, accept_encoding, span)
+        link = self._link(place, span, host)
+        return self._memento(self._records[place], link, host, modifier, accept_encoding)
 
-    def memento(
-        self, item: Record, host: str, modifier: str, accept: str, span: tuple[int, int]
-    ) -> Reply:
-        """The archived answer; `span` is where the URL's captures stand in the index."""
-        headers = [
-            *memento_headers(item, host, modifier),
-            ("Link", self._link(item, host, span)),
-        ]
+    def _memento(self, item: Record, link: str, host: str, modifier: str, accept: str) -> Reply:
+        headers = [*memento_headers(item, host, modifier), ("Link", link)]
         body = item.origin.payload
         if body and "gzip" in accept and item.origin.mimetype.startswith("text/"):
             headers.append(("Content-Encoding", "gzip"))
@@ -116,9 +110,10 @@ class Replay:
     def _instant(self, place: int) -> datetime:
         return self._records[place].capture.timestamp.instant
 
-    def _link(self, item: Record, host: str, span: tuple[int, int]) -> str:
+    def _link(self, place: int, span: tuple[int, int], host: str) -> str:
+        """The Link header; `span` is where the URL's captures stand in the index."""
         first, beyond = span
-        place = bisect_left(self._stamps, item.capture.timestamp.text, first, beyond)
+        item = self._records[place]
         url, base = item.capture.original, f"http://{host}/web/"
         links = [
             f'<{url}>; rel="original"',

@@ -109,6 +109,14 @@ def test_a_synthetic_listing_is_sorted_and_distinct():
     assert len({row[5] for row in fields}) == 5000
 
 
+def test_a_key_that_a_client_made_lists_that_second_again():
+    wayback = SyntheticWayback(2000)
+    line = listed(wayback, "million.example", 2000)[1234]
+    key = quote_plus(b" ".join(line.split()[:2]).decode())
+    target = f"/cdx/search/cdx?url=*.million.example&limit=1&resumeKey={key}"
+    assert wayback.answer(target, "a").body.splitlines() == [line]
+
+
 def test_a_synthetic_listing_is_json_too():
     target = "/cdx/search/cdx?url=*.million.example&output=json&limit=1200&showResumeKey=true"
     rows = json.loads(SyntheticWayback(5000).answer(target, "a").body)

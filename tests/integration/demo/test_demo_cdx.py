@@ -104,6 +104,12 @@ def test_a_key_is_the_next_second_as_recorded_from_the_real_server():
     assert page.endswith("\n\ncom%2Ccnn%29%2F+2001041400593%3A\n")
 
 
+def test_a_key_that_a_client_made_lists_that_second_again():
+    found = [capture("a,b)/", "20010101000000", digest) for digest in "ABC"]
+    lines = text(CdxIndex(found), url="b.a/", resumeKey="a,b)/ 20010101000000").splitlines()
+    assert [line.split()[5] for line in lines] == ["A", "B", "C"]
+
+
 def test_a_key_works_once_or_twice_encoded():
     page = text(**DOMAIN, limit=7, showResumeKey="true")
     key = page.splitlines()[-1]

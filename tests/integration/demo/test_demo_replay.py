@@ -13,6 +13,7 @@ from yarl import URL
 from chrono_ray.demo.record import Origin, Site, record
 from chrono_ray.demo.server import DemoArchive
 from chrono_ray.demo.site import demo_site
+from chrono_ray.demo.wayback import DemoWayback
 
 WWW = "http://www.lanternbay.example"
 SITE = demo_site()
@@ -59,12 +60,40 @@ async def test_memento_datetime_and_links_name_the_capture(archive, client):
         assert 'rel="prev memento"' not in link
 
 
+async def test_links_of_one_second_lead_from_row_to_row(archive, client):
+    stamp = "20110611101010"
+    bare, www = "https://lanternbay.example/", "https://www.lanternbay.example/"
+    for url, relation, other in ((bare, "next", www), (www, "prev", bare)):
+        target = f"{archive.url}/web/{stamp}id_/{url}"
+        async with client.get(target, allow_redirects=False) as answer:
+            linked = answer.links[f"{relation} memento"]["url"]
+            assert linked == URL(f"{archive.url}/web/{stamp}/{other}", encoded=True)
+
+
 async def test_a_stamp_that_was_never_captured_redirects_to_the_nearest(archive, client):
     target = f"{archive.url}/web/19990117083000id_/{WWW}/index.html"
     async with client.get(target, allow_redirects=False) as answer:
         assert answer.status == 302
         assert answer.headers["Location"].endswith(f"/web/19990117083015id_/{WWW}:80/index.html")
         assert "Memento-Datetime" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
+        ("2001", "20010601000000"),
+        ("20010801000000", "20010601000000"),
+        ("20030101120000", "20010601000000"),
+        ("20030101120001", "20040803000000"),
+        ("20080101000000", "20040803000000"),
+    ],
+)
+def test_nearest_means_nearest_and_of_two_the_earlier(asked: str, served: str):
+    origin = Origin(200, "text/plain", (), b"x")
+    stamps = ("20010601000000", "20040803000000")
+    site = Site.of("a.example", [record("http://a.example/", s, origin) for s in stamps])
+    reply = DemoWayback(site).answer(f"/web/{asked}id_/http://a.example/", "h")
+    assert dict(reply.headers)["Location"] == f"http://h/web/{served}id_/http://a.example/"
 
 
 async def test_an_archived_redirect_keeps_status_and_timestamp(archive, client):
