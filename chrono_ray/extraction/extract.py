@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, assert_never
 
-from selectolax.lexbor import LexborHTMLParser
+from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
 from chrono_ray.extraction.charset import Decoded, decode
 from chrono_ray.extraction.guess import guess_date
@@ -53,7 +53,7 @@ def extract(
 
     `captured` is the day of any capture of these bytes: they cannot have been
     published later. Without it, today is the bound. Raises only
-    ExtractionFailed, with reason type, parse or too_large.
+    ExtractionFailed, with reason type, parse, too_large or memory.
     """
     if len(body) > BODY_LIMIT:
         raise ExtractionFailed(
@@ -83,7 +83,7 @@ def _from_text(text: str, kind: Kind, url: str, latest: date) -> _Understood:
 
 def _from_markup(markup: str, url: str, latest: date) -> _Understood:
     markup = markup.replace("\0", "")
-    tree = LexborHTMLParser(markup)
+    tree = _parse(markup)
     metadata = read_metadata(tree, url=url, latest=latest)
     links, cut = outgoing_links(tree)
     found = _survey(tree)
@@ -98,8 +98,18 @@ def _from_markup(markup: str, url: str, latest: date) -> _Understood:
 
 def _from_xml(markup: str) -> _Understood:
     """Feeds and other XML: all their text. Entities are not expanded, so a bomb stays small."""
-    tree = LexborHTMLParser(markup.replace("\0", "").replace("<![CDATA[", "").replace("]]>", ""))
+    tree = _parse(markup.replace("\0", "").replace("<![CDATA[", "").replace("]]>", ""))
     return _Understood(_survey(tree).visible, _NOTHING)
+
+
+def _parse(markup: str) -> LexborHTMLParser:
+    try:
+        return LexborHTMLParser(markup)
+    except SelectolaxError as error:
+        # Every text is HTML to the parser, so only a refused allocation makes it fail.
+        raise ExtractionFailed(
+            "The page needs more memory than there is", reason="memory", why=str(error)
+        ) from error
 
 
 def _survey(tree: LexborHTMLParser) -> Survey:

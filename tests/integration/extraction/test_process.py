@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from chrono_ray.extraction.extract import BODY_LIMIT, EXTRACTOR
 from chrono_ray.extraction.process import ExtractionProcess
+from chrono_ray.extraction.text import TEXT_LIMIT
 from chrono_ray.model.errors import ExtractionFailed, Unavailable
 from chrono_ray.model.page import Document
 
@@ -200,6 +202,28 @@ async def test_a_page_of_ten_megabytes_passes_the_pipe() -> None:
         both = await asyncio.gather(fate(process, body), fate(process, "small"))
     assert len(both[0]) > 1_000_000
     assert both[1] == "small"
+
+
+async def test_a_page_that_unfolds_in_memory_fails_alone() -> None:
+    async with running(memory=200 * MIB) as process:
+        markup = b"<b>x</b>" * 1_000_000
+        page = process.extract(markup, media_type="text/html", charset="", url="http://a/")
+        results = await asyncio.gather(page, fate(process, "next"), return_exceptions=True)
+    assert isinstance(results[0], ExtractionFailed)
+    assert results[0].reason == "memory"
+    assert results[1] == "next"
+
+
+def test_it_is_the_same_on_the_loop_the_scrapers_use() -> None:
+    async def fates() -> list[str]:
+        async with running(seconds=1.0) as process:
+            pages = ("one", "crash", "two", "hang", "three", "x" * 3_000_000)
+            return await asyncio.gather(*(fate(process, page) for page in pages))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(fates())
+    assert found[:5] == ["one", "crashed", "two", "timeout", "three"]
+    assert len(found[5]) == TEXT_LIMIT
 
 
 async def test_the_child_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
