@@ -28,7 +28,7 @@ _ARC_LINE: Final = re.compile(
     rb"(?P<url>[a-zA-Z][a-zA-Z0-9+.\-]*:\S.*?) \S+ "
     rb"(?P<date>\d{8,18}) (?P<type>\S+) (?P<length>\d{1,18})\s*"
 )
-_WARC_LINE: Final = re.compile(rb"WARC/\d\.\d+\s*")
+_WARC_LINE: Final = re.compile(rb"WARC/\d\.\d+\s*\Z")
 _LENGTH_DIGITS: Final = 18
 _NOT_DIGITS: Final = re.compile(r"\D+")
 
@@ -159,7 +159,7 @@ class Reader:
 
     def __init__(self, file: Buffered, place: Place) -> None:
         self._file = file
-        self._member: _Gunzipped | None = None
+        self._packed = _is_gzip(file, 0)
         self._move(place.offset, place.volume)
         self._ahead = place.nth
         self.place = place
@@ -191,7 +191,7 @@ class Reader:
 
     def resync(self) -> None:
         self._ahead = 0
-        found = self._scan_lines() if self._member is None else self._scan_members()
+        found = self._scan_members() if self._packed else self._scan_lines()
         self._move(found, self.place.volume)
 
     def _read(self) -> Record | None:
@@ -204,10 +204,9 @@ class Reader:
 
     def _move(self, offset: int, volume: str) -> None:
         self.place = Place(volume, offset)
+        packed = _is_gzip(self._file, offset)
         self._file.seek(offset)
-        packed = self._file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-        self._file.seek(offset)
-        self._member = _Gunzipped(self._file, offset) if packed else None
+        self._member: _Gunzipped | None = _Gunzipped(self._file, offset) if packed else None
         self._stream: Buffered = (
             io.BufferedReader(self._member, _PIECE) if self._member else self._file
         )
@@ -224,8 +223,16 @@ class Reader:
         while True:
             offset = self._file.tell()
             line = self._file.readline(_HEAD_LIMIT)
-            if not line or _begins_record(line):
+            if not line or _ARC_LINE.fullmatch(line):
                 return offset
+            # A record may follow a broken one without a line break between them.
+            if found := _WARC_LINE.search(line):
+                return offset + found.start()
+
+
+def _is_gzip(file: Buffered, offset: int) -> bool:
+    file.seek(offset)
+    return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
 def _begins_record(line: bytes) -> bool:

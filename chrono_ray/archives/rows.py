@@ -40,7 +40,7 @@ def captures(
     for line, row in enumerate(table, first_line):
         try:
             good.append(capture(pick(row)))
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             bad.append(bad_row(line, row, error))
     return tuple(good), tuple(bad)
 
