@@ -100,9 +100,10 @@ class MeilisearchIndex:
         Raises `DocumentRejected` before anything is sent when Meilisearch
         would lose a part of an entry.
         """
-        rows = [document(entry) for entry in entries]
+        # Cutting long texts takes a while; a thread lets the loop breathe.
+        batches = await asyncio.to_thread(_written, tuple(entries), self._payload)
         marks = []
-        for batch in _payloads(rows, self._payload):
+        for batch in batches:
             async with self._asking(batch):
                 task = await self._index.add_documents(batch, PRIMARY_KEY)
             marks.append(_TaskMark.of(task))
@@ -275,6 +276,10 @@ def _judged(task: TaskResult) -> Confirmation:
 def _error(task: TaskResult) -> dict[str, str]:
     given = task.error or {}
     return {name: str(given.get(name, "")) for name in ("code", "type", "message")}
+
+
+def _written(entries: Sequence[PageEntry], limit: int) -> list[list[Row]]:
+    return list(_payloads([document(entry) for entry in entries], limit))
 
 
 def _payloads(rows: Sequence[Row], limit: int) -> Iterator[list[Row]]:
