@@ -31,9 +31,18 @@ class Interrupted:
 
 
 async def follow(
-    database: Database, run_id: int, *, egress: str, tell: Callable[[str], None], live: bool
+    database: Database,
+    run_id: int,
+    *,
+    egress: str,
+    alive: Callable[[], bool],
+    tell: Callable[[str], None],
+    live: bool,
 ) -> RunReport | Interrupted:
     """Until the run has ended and its pages are searchable, or Ctrl+C.
+
+    `alive` says whether what works on the run is still there; when PostgreSQL
+    is away and it is not, `Unavailable` is raised: nobody would go on.
 
     `tell` gets a line often when `live`, else every few seconds. PostgreSQL
     going away is waited out: the run goes on without us.
@@ -43,7 +52,8 @@ async def follow(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        return await _Following(database, run_id, egress=egress, tell=tell, live=live).run(stop)
+        following = _Following(database, run_id, egress=egress, alive=alive, tell=tell, live=live)
+        return await following.run(stop)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -56,12 +66,14 @@ class _Following:
         run_id: int,
         *,
         egress: str,
+        alive: Callable[[], bool],
         tell: Callable[[str], None],
         live: bool,
     ) -> None:
         self._stats = Stats(database)
         self._governor = Governor(database, egress=egress)
         self._run_id = run_id
+        self._alive = alive
         self._tell = tell
         self._every = LOOK_EVERY if live else TELL_EVERY
         self._told = 0.0
@@ -80,7 +92,13 @@ class _Following:
     async def _look(self, before: Progress) -> Progress:
         try:
             return await self._stats.progress(self._run_id)
-        except Unavailable:
+        except Unavailable as error:
+            if not self._alive():
+                raise Unavailable(
+                    f"chrono_ray stopped while run {self._run_id} was under way",
+                    why=error.why,
+                    fix=f"Start it again with `chrono up`: run {self._run_id} goes on by itself",
+                ) from error
             self._tell("waiting for PostgreSQL; the run goes on when it is back")
             return before
 
@@ -111,7 +129,8 @@ class _Following:
             try:
                 pages = await self._stats.pages(self._run_id)
             except Unavailable:
-                continue
+                if not self._alive():
+                    break
         return RunReport(progress, pages)
 
 

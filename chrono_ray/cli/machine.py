@@ -23,6 +23,8 @@ def start(*, json: bool) -> int:
     """`chrono up`."""
     found = owner.ensure(chrono_settings.load(), api=True)
     now = "started" if found.started else "runs already"
+    if found.running.api_error:
+        sys.stderr.write(f"chrono: the API did not start: {found.running.api_error}\n")
     if json:
         told = {"api": found.running.api, "dashboard": found.running.dashboard, "state": now}
         sys.stdout.write(orjson.dumps(told).decode() + "\n")
@@ -32,7 +34,7 @@ def start(*, json: bool) -> int:
             f"  dashboard  {found.running.dashboard} (token: {found.running.token})\n"
             "Stop it: chrono down\n"
         )
-    return 0
+    return 1 if found.running.api_error else 0
 
 
 def end() -> int:

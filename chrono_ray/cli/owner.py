@@ -37,7 +37,7 @@ def ensure(settings: Settings, *, api: bool) -> Owned:
     when the running one was started with other archives.
     """
     found = running(settings.data_dir)
-    if found and found.ready:
+    if found:
         if found.archives != archives_chosen(settings):
             raise Conflict(
                 "chrono_ray runs already, with other archives",
@@ -76,7 +76,7 @@ def _start(settings: Settings, *, api: bool) -> Running:
     ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
         found = running(settings.data_dir)
-        if found and found.ready and found.pid == process.pid:
+        if found and found.pid == process.pid and (not api or found.api or found.api_error):
             return found
         if process.poll() is not None:
             raise EmbeddedError("chrono_ray did not start", why=_last_words(log), fix=f"See {log}")

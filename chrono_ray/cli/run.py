@@ -12,6 +12,7 @@ from chrono_ray import wiring
 from chrono_ray.cli import owner
 from chrono_ray.cli.follow import Interrupted, follow, teller
 from chrono_ray.cli.report import as_json, summary
+from chrono_ray.cluster.owner import running
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.memento import Scope
@@ -90,8 +91,10 @@ async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int,
         )  # fmt: skip
         sys.stderr.write(f"Run {run_id}: {scope.url} ({scope.match}) from {request.archive}\n")
         ended = await follow(
-            record, run_id, egress=settings.egress, tell=teller(live=live), live=live
-        )
+            record, run_id, egress=settings.egress,
+            alive=lambda: running(settings.data_dir) is not None,
+            tell=teller(live=live), live=live,
+        )  # fmt: skip
         if live:
             sys.stderr.write("\r\x1b[2K")
         if isinstance(ended, Interrupted):

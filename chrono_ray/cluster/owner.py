@@ -44,17 +44,20 @@ HEAD_RESTARTS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What an owner runs. `born` tells its process from a later one with the same pid."""
+    """What a ready owner runs. `born` tells its process from a later one with the same pid.
+
+    `api` and `api_error` are empty until the API is up, or could not be had.
+    """
 
     pid: int
     born: float
-    ready: bool
     database_url: str
     redis_url: str
     ray_address: str
     dashboard: str
     token: str
     api: str
+    api_error: str
     archives: str
 
 
@@ -92,11 +95,8 @@ class Owner:
         try:
             await self._prepare_record()
             address = await self._start_ray()
-            await self._order("up", address)
-            self._tell(address, ready=True)
-            if self._api:
-                await self._order("api", address)
-            await self._keep(address, stop)
+            await self._populate(address)
+            await self._keep(stop)
         finally:
             await self._end()
 
@@ -125,12 +125,27 @@ class Owner:
             return Address(self._settings.ray_address, "", Path(token))
         return await self._head.start()
 
-    async def _keep(self, address: Address, stop: asyncio.Event) -> None:
+    async def _populate(self, address: Address) -> None:
+        """The actors, then the API. An API that cannot be had is told, and the work goes on."""
+        await self._order("up", address)
+        self._tell(address)
+        if not self._api:
+            return
+        try:
+            await self._order("api", address)
+        except EmbeddedError as error:
+            log.exception("api.failed")
+            self._tell(address, api_error=str(error))
+        else:
+            chosen = self._settings.serving
+            self._tell(address, api=f"http://{chosen.host}:{chosen.port}")
+
+    async def _keep(self, stop: asyncio.Event) -> None:
         """Everything that may die is watched; the first that cannot be kept ends us."""
         tasks = [
             asyncio.create_task(stop.wait()),
             asyncio.create_task(self._parts.watch()),
-            asyncio.create_task(self._keep_ray(address, stop)),
+            asyncio.create_task(self._keep_ray(stop)),
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
@@ -139,7 +154,7 @@ class Owner:
         for task in done:
             task.result()
 
-    async def _keep_ray(self, address: Address, stop: asyncio.Event) -> None:
+    async def _keep_ray(self, stop: asyncio.Event) -> None:
         """A dead head is started again: the runs are in PostgreSQL and go on by themselves."""
         if self._settings.ray_address:
             await stop.wait()
@@ -148,11 +163,7 @@ class Owner:
             code = await self._head.ended()
             log.error("ray.head.died", extra={"code": code})
             await self._head.stop()
-            address = await self._head.start()
-            await self._order("up", address)
-            self._tell(address, ready=True)
-            if self._api:
-                await self._order("api", address)
+            await self._populate(await self._head.start())
         raise EmbeddedError("Ray keeps dying", fix=f"See {self._settings.data_dir / 'ray'}")
 
     async def _order(self, order: str, address: Address) -> None:
@@ -175,14 +186,13 @@ class Owner:
     def _environment(self) -> dict[str, str]:
         return wiring.child_environment(self._settings, os.environ)
 
-    def _tell(self, address: Address, *, ready: bool) -> None:
+    def _tell(self, address: Address, *, api: str = "", api_error: str = "") -> None:
         settings = self._settings
         state = Running(
-            pid=os.getpid(), born=psutil.Process().create_time(), ready=ready,
+            pid=os.getpid(), born=psutil.Process().create_time(),
             database_url=_secret(settings.database_url), redis_url=_secret(settings.redis_url),
             ray_address=address.gcs, dashboard=address.dashboard, token=str(address.token),
-            api=f"http://{settings.serving.host}:{settings.serving.port}" if self._api else "",
-            archives=archives_chosen(settings),
+            api=api, api_error=api_error, archives=archives_chosen(settings),
         )  # fmt: skip
         _write_private(settings.data_dir / STATE_FILE, orjson.dumps(asdict(state)))
 
