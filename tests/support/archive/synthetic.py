@@ -73,7 +73,7 @@ class SyntheticWayback:
             asked = parse_query(query)
         except BadQueryError as error:
             return text_reply(400, f"Bad Request: {error}\n")
-        if asked.filters or asked.collapses or len(asked.fields) != len(FIELDS):
+        if asked.filters or asked.collapses or asked.fields != tuple(range(len(FIELDS))):
             return text_reply(400, "Bad Request: not with a synthetic listing\n")
         if asked.count_pages:
             return text_reply(200, f"{-(-self.rows // BLOCK_LINES)}\n")
