@@ -112,17 +112,19 @@ class PywbArchive:
         mark = _Mark.read(key)
         listing = self._listings.pop(scope, None)
         requests = 0
-        if listing is None or listing.mark != mark:
-            if listing is not None:
-                listing.file.close()
-            listing, requests = await self._download(scope, turn)
-            await asyncio.to_thread(_skip, listing, mark)
-        raw = await asyncio.to_thread(_cut, listing, self._rows)
-        page = _parsed(raw, requests)
-        if page.next_key:
-            self._keep(scope, listing)
-        else:
+        if listing is not None and listing.mark != mark:
             listing.file.close()
+            listing = None
+        if listing is None:
+            listing, requests = await self._download(scope, turn)
+        with ExitStack() as stack:
+            stack.callback(listing.file.close)
+            if listing.mark != mark:
+                await asyncio.to_thread(_skip, listing, mark)
+            page = _parsed(await asyncio.to_thread(_cut, listing, self._rows), requests)
+            if page.next_key:
+                stack.pop_all()
+                self._keep(scope, listing)
         return page
 
     def parse(self, raw: bytes) -> ListingPage:
@@ -159,6 +161,8 @@ class PywbArchive:
         return _Listing(file, _Mark()), answer.requests
 
     def _keep(self, scope: Scope, listing: _Listing) -> None:
+        if (other := self._listings.pop(scope, None)) is not None:
+            other.file.close()
         self._listings[scope] = listing
         while len(self._listings) > _OPEN_LISTINGS:
             _, oldest = self._listings.popitem(last=False)
