@@ -21,10 +21,10 @@ from chrono_ray.model.errors import EmbeddedError
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 0.1
-STEADY: Final = 30.0
+STEADY: Final = 5.0
 """Seconds a server must live for its earlier deaths to be forgotten."""
 MOST_DEATHS: Final = 5
-FIRST_PAUSE: Final = 0.5
+FIRST_PAUSE: Final = 0.25
 """Seconds before the second restart in a row, doubling; the first is at once."""
 
 

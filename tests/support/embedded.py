@@ -58,8 +58,8 @@ def start_session_parts(
 ) -> SessionParts:
     """Start them with their data below `base`, and wait until they answer (about a second).
 
-    `fsync=False` is faster and loses data when the machine (not a process)
-    dies: right for a session's throw-away database, wrong for fault tests.
+    `fsync=False` is faster and loses data when the machine dies. What a killed
+    process had committed is there all the same, so fault tests may use it too.
     Raises RuntimeError with the owner's words when they do not start.
     """
     switches = [*(["--valkey"] if valkey else []), *([] if fsync else ["--no-fsync"])]

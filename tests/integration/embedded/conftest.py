@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from chrono_ray.embedded.postgres import PostgresTuning
+
+# What survives a killed process does not need fsync, only what survives the machine.
+QUICK = PostgresTuning(shared_buffers_mb=32, fsync=False)
 ROOT = Path(__file__).resolve().parents[3]
 PROC = Path("/proc")
 

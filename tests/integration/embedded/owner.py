@@ -19,6 +19,7 @@ from pathlib import Path
 
 import asyncpg  # noqa: F401  (imported before the privileges go: its files may be root's)
 import redis.asyncio  # noqa: F401
+from conftest import QUICK
 
 from chrono_ray.embedded.parts import EmbeddedParts, PartEvent
 from chrono_ray.model.errors import EmbeddedError
@@ -34,7 +35,9 @@ def report(event: PartEvent) -> None:
 
 
 async def own(data_dir: Path, valkey: bool) -> None:
-    parts = EmbeddedParts(data_dir, postgres=True, valkey=valkey, report=report)
+    parts = EmbeddedParts(
+        data_dir, postgres=True, valkey=valkey, postgres_tuning=QUICK, report=report
+    )
     try:
         await parts.start()
     except EmbeddedError as error:

@@ -8,10 +8,12 @@ import shutil
 import signal
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from conftest import QUICK
 from redis.asyncio import Redis
 
 from chrono_ray.embedded import parts as parts_module
@@ -47,6 +49,10 @@ async def watched(parts: EmbeddedParts):
         await asyncio.wait_for(watching, 5)
 
 
+def quick_parts(folder: Path, **more) -> EmbeddedParts:
+    return EmbeddedParts(folder, postgres_tuning=QUICK, **more)
+
+
 def pid_of(events: list[PartEvent], part: str) -> int:
     return next(e.pid for e in reversed(events) if not isinstance(e, Died) and e.part == part)
 
@@ -71,19 +77,19 @@ async def test_a_fresh_folder_serves_within_seconds(tmp_path):
 
 
 async def test_what_is_not_wanted_is_not_started(tmp_path):
-    async with EmbeddedParts(tmp_path, postgres=False, valkey=True) as parts:
+    async with quick_parts(tmp_path, postgres=False, valkey=True) as parts:
         assert parts.database_url is None
         assert parts.redis_url is not None
     assert not (tmp_path / "embedded" / "postgres").exists()
 
 
 async def test_a_restart_keeps_rows_keys_and_urls(tmp_path):
-    async with EmbeddedParts(tmp_path, postgres=True, valkey=True) as parts:
+    async with quick_parts(tmp_path, postgres=True, valkey=True) as parts:
         before = (parts.database_url, parts.redis_url)
         await sql(parts.database_url, "CREATE TABLE kept AS SELECT 42 AS n")
         async with redis(parts.redis_url) as client:
             await client.set("kept", "42")
-    async with EmbeddedParts(tmp_path, postgres=True, valkey=True) as parts:
+    async with quick_parts(tmp_path, postgres=True, valkey=True) as parts:
         assert (parts.database_url, parts.redis_url) == before
         assert await sql(parts.database_url, "SELECT n FROM kept") == 42
         async with redis(parts.redis_url) as client:
@@ -92,7 +98,7 @@ async def test_a_restart_keeps_rows_keys_and_urls(tmp_path):
 
 async def test_killed_servers_come_back_on_their_ports(tmp_path, eventually):
     events: list[PartEvent] = []
-    parts = EmbeddedParts(tmp_path, postgres=True, valkey=True, report=events.append)
+    parts = quick_parts(tmp_path, postgres=True, valkey=True, report=events.append)
     async with watched(parts):
         urls = (parts.database_url, parts.redis_url)
         await sql(parts.database_url, "CREATE TABLE kept AS SELECT 7 AS n")
@@ -108,7 +114,7 @@ async def test_killed_servers_come_back_on_their_ports(tmp_path, eventually):
 
 async def test_a_query_that_outlives_its_postmaster_does_not_hold_up_the_next(tmp_path, eventually):
     events: list[PartEvent] = []
-    parts = EmbeddedParts(tmp_path, postgres=True, valkey=False, report=events.append)
+    parts = quick_parts(tmp_path, postgres=True, valkey=False, report=events.append)
     async with watched(parts):
         connection = await asyncpg.connect(parts.database_url)
         endless = asyncio.create_task(
@@ -138,7 +144,7 @@ async def test_the_next_owner_attaches_to_what_a_killed_owner_left(
     assert running_parts(tmp_path) is None
 
     events: list[PartEvent] = []
-    parts = EmbeddedParts(tmp_path, postgres=True, valkey=True, report=events.append)
+    parts = quick_parts(tmp_path, postgres=True, valkey=True, report=events.append)
     async with watched(parts):
         assert {e.part: e.pid for e in events} == first.pids()
         assert {e.came for e in events if isinstance(e, Started)} == {"attached"}
@@ -157,7 +163,7 @@ async def test_servers_that_died_with_their_owner_are_started_again(tmp_path, st
     for pid in owner.pids().values():
         os.kill(pid, signal.SIGKILL)
     events: list[PartEvent] = []
-    async with EmbeddedParts(tmp_path, postgres=True, valkey=True, report=events.append) as parts:
+    async with quick_parts(tmp_path, postgres=True, valkey=True, report=events.append) as parts:
         assert {e.came for e in events if isinstance(e, Started)} == {"launched"}
         assert parts.database_url == urls["database_url"]
         assert await sql(parts.database_url, "SELECT n FROM kept") == 1
@@ -167,7 +173,7 @@ async def test_a_second_owner_is_refused_and_told_who_is_first(tmp_path, start_o
     first = start_owner(tmp_path, valkey=False)
     urls = first.wait_for("ready")
     with pytest.raises(EmbeddedError, match=f"process {first.process.pid} owns"):
-        await EmbeddedParts(tmp_path, postgres=True, valkey=False).start()
+        await quick_parts(tmp_path, postgres=True, valkey=False).start()
     assert await sql(urls["database_url"], "SELECT 1") == 1
 
 
@@ -191,30 +197,28 @@ async def test_others_read_the_urls_of_a_running_owner(tmp_path, start_owner):
 
 async def test_after_a_stop_the_folder_can_go_and_come_back(tmp_path):
     data = tmp_path / "data"
-    parts = EmbeddedParts(data, postgres=True, valkey=True)
+    parts = quick_parts(data, postgres=True, valkey=True)
     await parts.start()
     await parts.stop()
     await parts.stop()
     shutil.rmtree(data)
-    async with EmbeddedParts(data, postgres=True, valkey=False) as again:
+    async with quick_parts(data, postgres=True, valkey=False) as again:
         assert await sql(again.database_url, "SELECT 1") == 1
 
 
 async def test_a_failed_start_leaves_nothing_running(tmp_path):
     empty = tmp_path / "nothing-here"
     with pytest.raises(EmbeddedError, match="no usable PostgreSQL") as refused:
-        await EmbeddedParts(
-            tmp_path / "data", postgres=True, valkey=True, postgres_bin=empty
-        ).start()
+        await quick_parts(tmp_path / "data", postgres=True, valkey=True, postgres_bin=empty).start()
     assert "nothing-here" in refused.value.why
-    async with EmbeddedParts(tmp_path / "data", postgres=True, valkey=True) as parts:
+    async with quick_parts(tmp_path / "data", postgres=True, valkey=True) as parts:
         assert await sql(parts.database_url, "SELECT 1") == 1
 
 
 async def test_a_server_that_keeps_dying_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(parts_module, "FIRST_PAUSE", 0.01)
     events: list[PartEvent] = []
-    parts = EmbeddedParts(tmp_path, postgres=True, valkey=True, report=events.append)
+    parts = quick_parts(tmp_path, postgres=True, valkey=True, report=events.append)
     await parts.start()
     control = tmp_path / "embedded" / "postgres" / "global" / "pg_control"
     control.rename(control.with_name("pg_control.away"))
@@ -227,7 +231,7 @@ async def test_a_server_that_keeps_dying_is_given_up(tmp_path, monkeypatch):
 
 async def test_a_vanished_data_folder_is_never_replaced_by_an_empty_one(tmp_path, monkeypatch):
     monkeypatch.setattr(parts_module, "FIRST_PAUSE", 0.01)
-    parts = EmbeddedParts(tmp_path, postgres=True, valkey=False)
+    parts = quick_parts(tmp_path, postgres=True, valkey=False)
     await parts.start()
     data = tmp_path / "embedded" / "postgres"
     running = running_parts(tmp_path)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import wheel_bin
+from conftest import QUICK, wheel_bin
 
 from chrono_ray.embedded.parts import EmbeddedParts, PartEvent, Started
 from chrono_ray.embedded.postgres import PostgresTuning
@@ -20,7 +20,7 @@ from chrono_ray.model.errors import EmbeddedError
 
 
 def postgres_in(folder: Path, **more) -> EmbeddedParts:
-    return EmbeddedParts(folder, postgres=True, valkey=False, **more)
+    return EmbeddedParts(folder, postgres=True, valkey=False, **({"postgres_tuning": QUICK} | more))
 
 
 async def ask(url: str | None, statement: str) -> object:
