@@ -13,14 +13,14 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from chrono_ray.archives.base import Archive
-from chrono_ray.model.errors import SettingsError
+from chrono_ray.model.errors import InvalidInput, SettingsError
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.batch import BatchLimits
-from chrono_ray.settings import Settings, Wayback
+from chrono_ray.settings import Archives, Settings, Wayback
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import Frontier
@@ -116,6 +116,21 @@ def archive_names(settings: Settings) -> list[str]:
     chosen = settings.archives
     optional = (("pywb", chosen.pywb.url), ("warc", chosen.warc.url))
     return ["wayback", *(name for name, url in optional if url)]
+
+
+def check_archive(name: str, settings: Settings) -> None:
+    """`InvalidInput` when the archive is unknown or not set up."""
+    usable = archive_names(settings)
+    if name in usable:
+        return
+    known = name in Archives.model_fields
+    raise InvalidInput(
+        f"There is no archive {name!r}",
+        why="it is not set up" if known else "",
+        fix=f"Set CHRONO_ARCHIVES__{name.upper()}__URL" if known
+        else f"Choose one of {', '.join(usable)}",
+        code="archive",
+    )  # fmt: skip
 
 
 async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> Scraper:

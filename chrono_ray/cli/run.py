@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
-from chrono_ray.cli.follow import Interrupted, follow, teller
-from chrono_ray.cli.report import as_json, summary
 from chrono_ray.cluster.owner import running
 from chrono_ray.model.capture import Timestamp14
-from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.memento import Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.targets import target
+from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
+from chrono_ray.pipeline.report import as_json, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.projects import Projects, RunState, check_name
 
 INTERRUPTED = 130
+TELL_EVERY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +62,9 @@ def checked(request: Request, settings: Settings) -> Scope:
     scope = target(
         request.url, match=request.match, start=request.start, end=request.end, today=today
     )
-    check_archive(request.archive, settings)
+    wiring.check_archive(request.archive, settings)
     check_name(request.project)
     return scope
-
-
-def check_archive(name: str, settings: Settings) -> None:
-    """`InvalidInput` when the archive is unknown or not set up."""
-    if name in wiring.archive_names(settings):
-        return
-    known = name in ("pywb", "warc")
-    raise InvalidInput(
-        f"There is no archive {name!r}",
-        why="it is not set up" if known else "",
-        fix=f"Set CHRONO_ARCHIVES__{name.upper()}__URL" if known
-        else f"Choose one of {', '.join(wiring.archive_names(settings))}",
-        code="archive",
-    )  # fmt: skip
 
 
 async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int, bool]:
@@ -91,9 +79,9 @@ async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int,
         )  # fmt: skip
         sys.stderr.write(f"Run {run_id}: {scope.url} ({scope.match}) from {request.archive}\n")
         ended = await follow(
-            record, run_id, egress=settings.egress,
+            record, run_id, _interrupted(), egress=settings.egress,
             alive=lambda: running(settings.data_dir) is not None,
-            tell=teller(live=live), live=live,
+            tell=_teller(live=live), every=LOOK_EVERY if live else TELL_EVERY,
         )  # fmt: skip
         if live:
             sys.stderr.write("\r\x1b[2K")
@@ -114,3 +102,21 @@ async def _interrupt(projects: Projects, run_id: int, *, stop: bool) -> None:
         sys.stderr.write(
             f"\nRun {run_id} goes on. See it: chrono status {run_id}. Stop it all: chrono down\n"
         )
+
+
+def _interrupted() -> asyncio.Event:
+    """Set by Ctrl+C or SIGTERM; the loop that it belongs to ends with the command."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _teller(*, live: bool) -> Callable[[str], None]:
+    """Writes progress to stderr: over one line on a terminal, line by line elsewhere."""
+
+    def tell(line: str) -> None:
+        sys.stderr.write(f"\r\x1b[2K{line}" if live else f"{line}\n")
+        sys.stderr.flush()
+
+    return tell

@@ -7,7 +7,7 @@ import sys
 
 from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
-from chrono_ray.cli.report import RunReport, as_json, live_line, summary
+from chrono_ray.pipeline.report import RunReport, as_json, live_line, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.governor import Budget, Governor
 from chrono_ray.storage.projects import Projects

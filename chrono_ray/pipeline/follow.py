@@ -1,31 +1,28 @@
-"""Follow a run to its end, telling how it goes; interrupting detaches or stops it."""
+"""Follow a run to its end, telling how it goes."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from chrono_ray.cli.report import RunReport, live_line
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.pipeline.report import RunReport, live_line
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor
 from chrono_ray.storage.stats import Progress, Stats
 
 LOOK_EVERY: Final = 0.25
-TELL_EVERY: Final = 5.0
 INDEX_SECONDS: Final = 120.0
 RATE_WINDOW: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The person pressed Ctrl+C while the run was in this state."""
+    """We were told to stop while the run was in this state."""
 
     progress: Progress
 
@@ -33,30 +30,23 @@ class Interrupted:
 async def follow(
     database: Database,
     run_id: int,
+    stop: asyncio.Event,
     *,
     egress: str,
     alive: Callable[[], bool],
     tell: Callable[[str], None],
-    live: bool,
+    every: float,
 ) -> RunReport | Interrupted:
-    """Until the run has ended and its pages are searchable, or Ctrl+C.
+    """Until the run has ended and its pages are searchable, or `stop`.
 
     `alive` says whether what works on the run is still there; when PostgreSQL
     is away and it is not, `Unavailable` is raised: nobody would go on.
 
-    `tell` gets a line often when `live`, else every few seconds. PostgreSQL
-    going away is waited out: the run goes on without us.
+    `tell` gets a line every so many seconds. PostgreSQL going away is waited
+    out: the run goes on without us.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        following = _Following(database, run_id, egress=egress, alive=alive, tell=tell, live=live)
-        return await following.run(stop)
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    following = _Following(database, run_id, egress=egress, alive=alive, tell=tell, every=every)
+    return await following.run(stop)
 
 
 class _Following:
@@ -68,14 +58,14 @@ class _Following:
         egress: str,
         alive: Callable[[], bool],
         tell: Callable[[str], None],
-        live: bool,
+        every: float,
     ) -> None:
         self._stats = Stats(database)
         self._governor = Governor(database, egress=egress)
         self._run_id = run_id
         self._alive = alive
         self._tell = tell
-        self._every = LOOK_EVERY if live else TELL_EVERY
+        self._every = every
         self._told = 0.0
         self._ended: deque[tuple[float, int]] = deque()
 
@@ -140,16 +130,3 @@ async def _sleep(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         return
-
-
-def teller(*, live: bool) -> Callable[[str], None]:
-    """Writes progress to stderr: over one line on a terminal, line by line elsewhere."""
-
-    def tell(line: str) -> None:
-        if live:
-            sys.stderr.write(f"\r\x1b[2K{line}")
-        else:
-            sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-
-    return tell
