@@ -9,6 +9,7 @@
     ├── SettingsError           refuse to start
     ├── EmbeddedError           PostgreSQL or Valkey cannot be started here
     ├── Unavailable             a part is away; the same call may work later: 503
+    ├── RecordRefused           PostgreSQL refuses what one row holds: name it, write the others
     ├── LeaseLost               somebody else owns the work now: stop, write nothing
     ├── ArchiveError
     │   ├── Throttled           429, 503 or Retry-After: silence the whole cluster
@@ -81,6 +82,12 @@ class Unavailable(ChronoError):
     """A part is away. Nothing was changed; the same call may succeed later."""
 
     code = "unavailable"
+
+
+class RecordRefused(ChronoError):
+    """PostgreSQL refuses what a row of the batch holds; nothing of the batch was written."""
+
+    code = "record_refused"
 
 
 class LeaseLost(ChronoError):
