@@ -17,10 +17,17 @@ LINKED_SHARE: Final = 0.4
 """A line with more of it inside links leads elsewhere."""
 KEPT_LINKED_SHARE: Final = 0.6
 """The same inside the main element, where links are usually the author's own."""
+DATA_ROW: Final = 300
+DATA_LINKED_SHARE: Final = 0.8
+"""A row of more characters lays out the page; one of links alone is a menu."""
 DOMINANT: Final = 0.75
 """The main element is the innermost one that holds this share of the page's prose."""
 SEMANTIC: Final = 0.5
 """An `article`, `main` or article body is believed when it holds this share."""
+PARTS: Final = frozenset(
+    {"p", "li", "pre", "blockquote", "ul", "ol", "dl", "dd", "table", "tbody", "tr"}
+)
+"""Never the main element themselves: a text has words before and after its lists and tables."""
 SURE_SHARE: Final = 0.9
 SURE_LENGTH: Final = 1_000
 """An article of this many characters, with this share of the prose, needs no second opinion."""
@@ -64,10 +71,11 @@ def dense_text(found: Survey) -> Dense:
         return Dense("\n".join(seen), sure=False, prose=False)
     main = _main_element(found, held)
     inside = _inside(found, main)
+    rows = _data_rows(found)
     kept = [
         line
         for line in found.lines
-        if inside[line.owner] and not beside[line.owner] and _keep(found, line)
+        if inside[line.owner] and not beside[line.owner] and _keep(found, line, rows)
     ]
     text = "\n".join(line.text for line in _without_loose_headings(found, kept))
     sure = held[main] >= SURE_SHARE * held[0] and len(text) >= SURE_LENGTH
@@ -114,7 +122,7 @@ def _held(found: Survey, prose: list[bool]) -> list[int]:
 def _main_element(found: Survey, held: list[int]) -> int:
     best, total = 0, held[0]
     for index, element in enumerate(found.elements):
-        if held[index] >= DOMINANT * total and element.tag not in ("p", "li", "pre"):
+        if held[index] >= DOMINANT * total and element.tag not in PARTS:
             best = index
     for index, element in enumerate(found.elements):
         semantic = element.body or element.tag in ("article", "main")
@@ -131,12 +139,32 @@ def _inside(found: Survey, main: int) -> list[bool]:
     return inside
 
 
-def _keep(found: Survey, line: Line) -> bool:
+def _data_rows(found: Survey) -> set[int]:
+    """Table rows that are data, not layout: short, and more in them than links."""
+    lengths: dict[int, int] = {}
+    linked: dict[int, int] = {}
+    for line in found.lines:
+        element = found.elements[line.owner]
+        if element.tag in ("td", "th"):
+            row = element.parent
+            lengths[row] = lengths.get(row, 0) + len(line.text)
+            linked[row] = linked.get(row, 0) + line.linked
+    return {
+        row
+        for row, length in lengths.items()
+        if length <= DATA_ROW and linked[row] <= DATA_LINKED_SHARE * length
+    }
+
+
+def _keep(found: Survey, line: Line, data_rows: set[int]) -> bool:
     """Inside the main element: sentences, even where much of one is links, and short paragraphs."""
+    element = found.elements[line.owner]
+    if element.tag in ("td", "th") and element.parent in data_rows:
+        return True
     length, own = len(line.text), len(line.text) - line.linked
     if line.linked > KEPT_LINKED_SHARE * length and own < PROSE // 2:
         return False
-    return length >= PROSE // 2 or found.elements[line.owner].tag in TEXT_TAGS
+    return length >= PROSE // 2 or element.tag in TEXT_TAGS
 
 
 def _without_loose_headings(found: Survey, lines: list[Line]) -> list[Line]:

@@ -46,6 +46,7 @@ IN_PIPE: Final = 2
 START_SECONDS: Final = 60.0
 EXIT_SECONDS: Final = 2.0
 SOCKET_BYTES: Final = 2**20
+OUTSIDE_SIGNALS: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 _OUT_OF_MEMORY: Final = (b"MemoryError", b"memory allocation of", b"bad_alloc", b"ut of memory")
 
 
@@ -53,6 +54,7 @@ _OUT_OF_MEMORY: Final = (b"MemoryError", b"memory allocation of", b"bad_alloc", 
 class _Page:
     question: Question
     answer: asyncio.Future[Document]
+    suspect: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -68,8 +70,11 @@ class _Child:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
+    """`certain` is false when somebody outside ended the child: the page may be innocent."""
+
     reason: str
     why: str
+    certain: bool = True
 
 
 class ExtractionProcess:
@@ -172,7 +177,12 @@ class ExtractionProcess:
             if closing:
                 child.process.kill()
             verdict = await self._bury(child)
-            if child.sent and verdict is not None and not closing:
+            if (
+                child.sent
+                and verdict is not None
+                and not closing
+                and _guilty(child.sent[0], verdict)
+            ):
                 _blame(child.sent.popleft(), verdict)
             self._waiting.extendleft(reversed(child.sent))
         return of_use
@@ -331,6 +341,8 @@ def _verdict(status: int, complaint: bytes, cpu_seconds: float) -> _Verdict | No
         return _Verdict("memory", "it needed more memory than the child may have")
     if status == -signal.SIGPROF:
         return _Verdict("timeout", f"it took more than {cpu_seconds:g} s of processor time")
+    if -status in OUTSIDE_SIGNALS:
+        return _Verdict("crashed", f"ended by {signal.Signals(-status).name}", certain=False)
     text = complaint.decode("utf-8", "replace").strip()
     reason = "memory" if any(sign in complaint for sign in _OUT_OF_MEMORY) else "crashed"
     name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
@@ -348,6 +360,16 @@ def _complaint(stderr: int) -> bytes:
     """The end of what the child wrote to its standard error."""
     size = os.fstat(stderr).st_size
     return os.pread(stderr, 8192, max(0, size - 8192))
+
+
+def _guilty(page: _Page, verdict: _Verdict) -> bool:
+    """A page whose child was ended from outside is asked once more: the kernel, out of
+    memory, takes the blameless too; but it must not take a child for ever.
+    """
+    if verdict.certain or page.suspect:
+        return True
+    page.suspect = True
+    return False
 
 
 def _blame(page: _Page, verdict: _Verdict) -> None:

@@ -148,6 +148,25 @@ async def test_a_child_killed_from_outside_while_idle_costs_no_page() -> None:
         assert await fate(process, "two") == "two"
 
 
+async def test_a_child_killed_from_outside_just_before_a_page_is_no_fault_of_the_page() -> None:
+    async with running() as process:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        assert await fate(process, "innocent") == "innocent"
+
+
+async def test_a_page_whose_every_child_is_killed_from_outside_ends() -> None:
+    async with running() as process:
+        task = asyncio.create_task(fate(process, "hang"))
+        for _ in range(2):
+            pid = process.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: process.pid not in (None, pid))
+        assert await task == "crashed"
+        assert await fate(process, "next") == "next"
+
+
 async def test_a_worn_child_is_replaced_without_blame() -> None:
     pages = [f"keep {150 * MIB}", *(f"page {n}" for n in range(4))]
     async with running(memory=256 * MIB) as process:

@@ -245,6 +245,16 @@ def test_an_index_page_without_prose_keeps_its_words() -> None:
     assert "Bulletin number 39" in document.text
 
 
+def test_the_rows_of_a_data_table_stay_whole() -> None:
+    rows = "".join(
+        f"<tr><td><a href='{n}'>.t{n}</a></td><td>Registry number {n} of the islands</td></tr>"
+        for n in range(30)
+    )
+    document = read(f"<h1>Registries</h1><p>{SENTENCE * 2}</p><table>{rows}</table>")
+    assert ".t29" in document.text
+    assert "Registry number 29" in document.text
+
+
 def test_a_table_layout_of_the_nineties_is_read() -> None:
     document = read(
         f"""<HTML><BODY BGCOLOR=white><TABLE><TR><TD WIDTH=120><A HREF=a.htm>Home</A><BR>
