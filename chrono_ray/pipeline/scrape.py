@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -54,9 +55,16 @@ class Understanding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a scraper works; all times in seconds."""
+    """How a scraper works; all times in seconds.
+
+    It begins with `begin` requests in flight, one more with each that ends, up
+    to `in_flight`; after `forget` seconds without work it begins again. An
+    archive without a limit is so met slowly, as archives ask of clients.
+    """
 
     in_flight: int = 48
+    begin: int = 4
+    forget: float = 10.0
     claim: int = 32
     idle: float = 0.5
     renew_every: float = 15.0
@@ -101,6 +109,8 @@ class Scrape:
         self._returned: list[FetchLease] = []
         self._halted_runs: set[int] = set()
         self._silent_archives: set[str] = set()
+        self._allowance = pace.begin
+        self._worked_at = time.monotonic()
         self.claimed = 0
 
     @property
@@ -119,7 +129,7 @@ class Scrape:
                 group.create_task(self.settle.run()),
             ]
             while not stop.is_set():
-                if self.in_flight >= self._pace.in_flight:
+                if self.in_flight >= self._allowance:
                     await self._wait_for_room()
                 else:
                     await within(stop, await self._claim(group))
@@ -131,7 +141,9 @@ class Scrape:
 
     async def _claim(self, group: asyncio.TaskGroup) -> float:
         """Lease and start what there is room for; returns how long to wait before the next try."""
-        wanted = min(self._pace.claim, self._pace.in_flight - self.in_flight)
+        if not self.in_flight and time.monotonic() - self._worked_at > self._pace.forget:
+            self._allowance = self._pace.begin
+        wanted = min(self._pace.claim, self._allowance - self.in_flight)
         try:
             await self._give_back()
             got = await self._parts.frontier.claim(wanted, idle=self._pace.idle)
@@ -184,6 +196,8 @@ class Scrape:
             self.settle.put(settlement)
         finally:
             self._in_flight.pop(lease.fetch_id, None)
+            self._allowance = min(self._allowance + 1, self._pace.in_flight)
+            self._worked_at = time.monotonic()
             self._room.set()
 
     async def _settlement(self, lease: FetchLease) -> Settlement:
