@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chrono_ray.embedded.account import Account, Reach, blocking_folder, reach
@@ -88,6 +88,7 @@ def test_credentials_come_back_as_stored(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["postgres.json"]
 
 
+@settings(database=None, deadline=None)
 @given(st.binary() | st.from_regex(r'\{"password": .{0,9}, "port": .{0,9}\}').map(str.encode))
 def test_damaged_credentials_are_an_error_of_ours(tmp_path_factory, damage):
     path = tmp_path_factory.getbasetemp() / "damaged.json"
@@ -112,7 +113,7 @@ def test_a_port_is_remembered_unless_somebody_listens_there():
 
 
 def test_below_a_closed_folder_a_server_inherits_its_data_folder(open_dir):
-    stranger = Account(1, 1, switch=True)
+    stranger = Account(os.geteuid() + 1, os.getegid() + 1, switch=True)
     closed = open_dir / "closed"
     data = closed / "data"
     data.mkdir(parents=True)
