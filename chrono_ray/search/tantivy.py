@@ -190,11 +190,10 @@ class TantivyIndex:
             self._folder.check_empty()
             self._index = None
         elif stamp != self._seen or self._index is None:
-            # Held only once it has loaded: after a failure the next search opens afresh.
-            index, self._index = self._index or self._folder.open(), None
+            self._index = self._index or self._folder.open()
             with speaking_of(self._folder.path):
-                index.reload()
-            self._index, self._seen = index, stamp
+                self._index.reload()
+            self._seen = stamp
 
     def _find(self, query: Query) -> Results:
         started = time.perf_counter()

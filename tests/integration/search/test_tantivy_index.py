@@ -106,6 +106,7 @@ async def test_a_reader_looks_for_commits_no_oftener_than_told(tmp_path: Path) -
     ):
         await writer.upsert([page(1, "written")])
         assert (await reader.search(Query("written"))).total == 1
+        assert (await writer.search(Query("written"))).total == 1
         await writer.upsert([page(2, "written")])
         assert (await reader.search(Query("written"))).total == 1
         assert (await writer.search(Query("written"))).total == 2, "a writer sees its own at once"
@@ -147,6 +148,30 @@ async def test_a_reader_finds_nothing_until_there_is_an_index(tmp_path: Path) ->
         async with opened(tmp_path / "index", Role.WRITER) as writer:
             await writer.upsert([page(1, "written")])
             assert (await reader.search(Query("written"))).total == 1
+
+
+async def test_a_reader_follows_an_index_that_was_built_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    await made(folder)
+    async with opened(folder, Role.READER) as reader:
+        assert (await reader.search(Query("written"))).total == 1
+        shutil.rmtree(folder)
+        assert (await reader.search(Query("written"))).total == 0
+        async with opened(folder, Role.WRITER) as writer:
+            await writer.upsert([page(7, "written"), page(8, "written")])
+        assert [id_ async for id_ in reader.ids()] == [7, 8]
+
+
+async def test_a_reader_follows_an_index_put_in_place_of_another(tmp_path: Path) -> None:
+    folder, fresh = tmp_path / "index", tmp_path / "fresh"
+    await made(folder)
+    async with opened(fresh, Role.WRITER) as writer:
+        await writer.upsert([page(9, "written")])
+    async with opened(folder, Role.READER) as reader:
+        assert [id_ async for id_ in reader.ids()] == [1]
+        shutil.rmtree(folder)
+        shutil.move(fresh, folder)
+        assert [id_ async for id_ in reader.ids()] == [9]
 
 
 async def test_a_reader_cannot_write(tmp_path: Path) -> None:
