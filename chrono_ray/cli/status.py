@@ -7,7 +7,7 @@ import sys
 
 from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
-from chrono_ray.pipeline.report import RunReport, as_json, live_line, summary
+from chrono_ray.pipeline.report import Rates, RunReport, as_json, live_line, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.governor import Budget, Governor
 from chrono_ray.storage.projects import Projects
@@ -45,7 +45,7 @@ async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport]
 
 def _whole(report: RunReport, budgets: list[Budget]) -> str:
     if report.progress.state == "active":
-        return summary(report) + "\n  now: " + live_line(report.progress, budgets, 0.0)
+        return summary(report) + "\n  now: " + live_line(report.progress, budgets, Rates(0.0, {}))
     return summary(report)
 
 

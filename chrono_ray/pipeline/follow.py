@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chrono_ray.model.errors import Unavailable
-from chrono_ray.pipeline.report import RunReport, live_line
+from chrono_ray.pipeline.report import Rates, RunReport, live_line
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor
 from chrono_ray.storage.stats import Progress, Stats
@@ -18,6 +18,7 @@ from chrono_ray.storage.stats import Progress, Stats
 LOOK_EVERY: Final = 0.25
 INDEX_SECONDS: Final = 120.0
 RATE_WINDOW: Final = 15.0
+MINUTE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class Interrupted:
     """We were told to stop while the run was in this state."""
 
     progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    at: float
+    ended: int
+    requests: dict[str, int]
 
 
 async def follow(
@@ -67,7 +75,7 @@ class _Following:
         self._tell = tell
         self._every = every
         self._told = 0.0
-        self._ended: deque[tuple[float, int]] = deque()
+        self._seen: deque[_Seen] = deque()
 
     async def run(self, stop: asyncio.Event) -> RunReport | Interrupted:
         progress = await self._stats.progress(self._run_id)
@@ -95,19 +103,26 @@ class _Following:
     async def _show(self, progress: Progress) -> None:
         now = time.monotonic()
         captures = progress.captures
-        self._ended.append((now, captures.discovered - captures.pending))
-        while now - self._ended[0][0] > RATE_WINDOW:
-            self._ended.popleft()
+        self._seen.append(_Seen(now, captures.discovered - captures.pending, progress.requests))
+        while now - self._seen[0].at > MINUTE:
+            self._seen.popleft()
         if now - self._told < self._every:
             return
         self._told = now
-        seconds = max(now - self._ended[0][0], 0.001)
-        rate = (self._ended[-1][1] - self._ended[0][1]) / seconds if len(self._ended) > 1 else 0.0
         try:
             budgets = await self._governor.budgets()
         except Unavailable:
             budgets = []
-        self._tell(live_line(progress, budgets, rate))
+        self._tell(live_line(progress, budgets, self._rates()))
+
+    def _rates(self) -> Rates:
+        last, first = self._seen[-1], self._seen[0]
+        near = next(each for each in self._seen if last.at - each.at <= RATE_WINDOW)
+        seconds = last.at - near.at
+        ended = (last.ended - near.ended) / seconds if seconds else 0.0
+        kinds = (("listing", "cdx"), ("replay", "replay"))
+        sent = {k: last.requests.get(n, 0) - first.requests.get(n, 0) for k, n in kinds}
+        return Rates(ended, sent)
 
     async def _until_indexed(self, progress: Progress, stop: asyncio.Event) -> RunReport:
         pages = await self._stats.pages(self._run_id)

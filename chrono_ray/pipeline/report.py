@@ -77,8 +77,17 @@ def summary(report: RunReport) -> str:
     return "\n".join(lines)
 
 
-def live_line(progress: Progress, budgets: list[Budget], rate: float) -> str:
-    """One line while it runs: states, rate, budget, why it waits, when it may be done."""
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the last seconds showed: captures ended per second, requests sent in the last minute."""
+
+    ended: float
+    sent: dict[str, int]
+
+
+def live_line(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
+    """One line while it runs: states, rate, budget left, why it waits, when it may be done."""
+    rate = rates.ended
     captures = progress.captures
     ended = captures.discovered - captures.pending
     parts = [
@@ -90,22 +99,26 @@ def live_line(progress: Progress, budgets: list[Budget], rate: float) -> str:
     if captures.failed:
         parts.append(f"{sum(captures.failed.values()):,} failed")
     parts.append(f"{rate:.1f}/s")
-    parts.append(_waiting(progress, budgets))
+    parts.append(_waiting(progress, budgets, rates))
     if rate > 0 and captures.pending and not progress.listing:
         parts.append(f"about {_duration(captures.pending / rate)} left")
     return " · ".join(part for part in parts if part)
 
 
-def _waiting(progress: Progress, budgets: list[Budget]) -> str:
+def _waiting(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
     ours = [each for each in budgets if each.archive == progress.archive]
     for each in ours:
         if each.paused_seconds > 0:
             return f"{each.archive} silent for {each.paused_seconds:.0f} s ({each.pause_reason})"
-    limits = [f"{each.per_minute}/min {each.kind}" for each in ours if each.per_minute]
+    left = [
+        f"{max(each.per_minute - rates.sent.get(each.kind, 0), 0)} of {each.per_minute} {each.kind}s"
+        for each in ours
+        if each.per_minute
+    ]
     step = (
         "listing" if progress.listing else "fetching" if progress.captures.pending else "indexing"
     )
-    return f"{step}, budget {', '.join(limits) or 'unlimited'}"
+    return f"{step}, left this minute: {', '.join(left) or 'no limit'}"
 
 
 def _states(captures: CaptureCounts) -> list[tuple[str, int]]:
