@@ -7,10 +7,11 @@ import shutil
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from chrono_ray.model.errors import InvalidInput
@@ -54,6 +55,19 @@ def volumes(root: Path) -> tuple[Volume, ...]:
     return tuple(sorted(found, key=lambda volume: volume.name))
 
 
+def volume_named(root: Path, name: str) -> Volume | None:
+    """The volume of that name, without looking at the others; None when there is none. Blocks."""
+    if root.is_file():
+        return next((one for one in volumes(root) if one.name == name), None)
+    if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        return None
+    if (root / name).is_file():
+        return Volume(name, root / name)
+    end = name.lower().find(f".wacz{INSIDE}") + len(".wacz")
+    path = root / name[:end]
+    return Volume(name, path, name[end + 1 :]) if path.is_file() else None
+
+
 def _inside(volume: Volume) -> Iterator[Volume]:
     """The files in a WACZ's `archive/` (where its specification has them), or the file itself."""
     if not zipfile.is_zipfile(volume.path):
@@ -74,6 +88,8 @@ def _inside(volume: Volume) -> Iterator[Volume]:
 @contextmanager
 def _unpacked(file: Buffered, packed: zipfile.ZipFile, entry: str) -> Iterator[Buffered]:
     """An entry as a seekable file: in place where it is stored, else a temporary copy."""
+    if entry not in packed.NameToInfo:
+        raise zipfile.BadZipFile(f"there is no {entry} inside")
     info = packed.getinfo(entry)
     if info.compress_type == zipfile.ZIP_STORED:
         file.seek(info.header_offset)
@@ -81,10 +97,18 @@ def _unpacked(file: Buffered, packed: zipfile.ZipFile, entry: str) -> Iterator[B
         start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
         yield io.BufferedReader(_Window(file, start, info.file_size))
         return
-    with packed.open(info) as source, tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(source, copy)
+    with tempfile.TemporaryFile() as copy:
+        _unpack(packed, info, copy)
         copy.seek(0)
         yield copy
+
+
+def _unpack(packed: zipfile.ZipFile, info: zipfile.ZipInfo, copy: Buffered) -> None:
+    try:
+        with packed.open(info) as source:
+            shutil.copyfileobj(source, copy)
+    except (RuntimeError, EOFError, zlib.error) as error:  # encrypted, unknown method, damaged
+        raise zipfile.BadZipFile(f"{info.filename}: {error}") from error
 
 
 class _Window(io.RawIOBase):

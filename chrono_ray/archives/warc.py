@@ -31,9 +31,9 @@ from chrono_ray.archives.payloads import (
 )
 from chrono_ray.archives.records import Damaged, Head, Place, Reader, Record
 from chrono_ray.archives.replay import base32, charset_of, compare, media_type_of, sha1_bytes
-from chrono_ray.archives.volumes import Volume, volumes
+from chrono_ray.archives.volumes import Volume, volume_named, volumes
 from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Timestamp14
-from chrono_ray.model.errors import ArchiveUnavailable, InvalidInput, TransferFailed
+from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, InvalidInput, TransferFailed
 from chrono_ray.model.memento import BadRow, ListingPage, Memento, Scope
 from chrono_ray.model.urls import matches, surt
 
@@ -86,7 +86,9 @@ class WarcArchive:
         try:
             raw = await asyncio.to_thread(self._list, scope, start)
         except OSError as error:
-            raise ArchiveUnavailable("The files cannot be read", why=str(error)) from error
+            raise ArchiveUnavailable(
+                "The files cannot be read", why=str(error), requests=0
+            ) from error
         return _parsed(raw)
 
     def parse(self, raw: bytes) -> ListingPage:
@@ -97,8 +99,11 @@ class WarcArchive:
         try:
             async with asyncio.timeout(deadline):
                 return await asyncio.to_thread(self._replay, capture)
+        except ArchiveError as error:
+            error.requests = 0
+            raise
         except TimeoutError:
-            raise TransferFailed("The files are too slow", reason="deadline") from None
+            raise TransferFailed("The files are slow", reason="deadline", requests=0) from None
         except (OSError, zipfile.BadZipFile) as error:
             raise _unusable(capture.locator, str(error)) from error
 
@@ -127,7 +132,7 @@ class WarcArchive:
         return _memento(capture, place, head, payload, self._original(head))
 
     def _load(self, place: Place) -> tuple[Head, Payload]:
-        volume = next((one for one in volumes(self._path) if one.name == place.volume), None)
+        volume = volume_named(self._path, place.volume)
         if volume is None:
             raise _unusable(str(place), "there is no such file")
         try:
@@ -304,4 +309,5 @@ def _parsed(raw: bytes) -> ListingPage:
 
 
 def _unusable(place: str, why: str) -> TransferFailed:
-    return TransferFailed(f"The record at {place[:200]} cannot be used", reason="warc", why=why)
+    what = f"The record at {place[:200]} cannot be used"
+    return TransferFailed(what, reason="warc", why=why, requests=0)

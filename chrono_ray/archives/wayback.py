@@ -10,6 +10,7 @@ captures" is `[]`; the resume key follows an empty row.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 from urllib.parse import quote_plus, unquote_plus, urlencode
@@ -64,22 +65,18 @@ class WaybackArchive:
         """Raises `ArchiveUnavailable` for an answer that is not a whole listing."""
         limit, requests = self._rows, 0
         while True:
-            query = urlencode(self._query(scope, key, limit))
-            answer = await self._http.get(
-                f"{self._base}/cdx/search/cdx?{query}",
-                deadline=self._deadline,
-                turn=turn,
-                limit=LISTING_LIMIT,
-            )
-            if answer.status != 200:
-                raise _listing_error(answer)
-            requests += answer.requests
-            page = _parsed(answer.entity(LISTING_LIMIT), requests)
+            try:
+                page = await self._ask(scope, key, limit, turn)
+            except ArchiveError as error:
+                error.requests += requests
+                raise
+            requests += page.requests
             if page.captures or page.bad_rows or not page.next_key:
-                return page
+                return replace(page, requests=requests)
+            # One second holds more rows than the page: see `_whole_seconds`.
             if limit > ROWS_MAX:
-                raise _nonsense(answer.body, requests)
-            limit *= 8  # one second holds more rows than the page: see `_whole_seconds`
+                raise _nonsense(page.raw, requests)
+            limit *= 8
 
     def parse(self, raw: bytes) -> ListingPage:
         return _parsed(raw, 0)
@@ -94,6 +91,17 @@ class WaybackArchive:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+    async def _ask(self, scope: Scope, key: str, limit: int, turn: Turn) -> ListingPage:
+        answer = await self._http.get(
+            f"{self._base}/cdx/search/cdx?{urlencode(self._query(scope, key, limit))}",
+            deadline=self._deadline,
+            turn=turn,
+            limit=LISTING_LIMIT,
+        )
+        if answer.status != 200:
+            raise _listing_error(answer)
+        return _parsed(answer.entity(LISTING_LIMIT), answer.requests)
 
     def _query(self, scope: Scope, key: str, limit: int) -> list[tuple[str, str]]:
         query = [

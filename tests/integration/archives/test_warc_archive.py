@@ -53,6 +53,7 @@ async def _replay_all(path: Path, captures, turn):
 async def _failure(path: Path, capture: Capture, turn) -> TransferFailed:
     with pytest.raises(TransferFailed) as caught:
         await WarcArchive(path).replay(capture, deadline=10, turn=turn)
+    assert caught.value.requests == turn.taken == 0
     return caught.value
 
 
@@ -223,6 +224,13 @@ async def test_a_wacz_is_read_in_place(tmp_path, turn, stored):
     ] * 3
     mementos = await _replay_all(tmp_path, page.captures, turn)
     assert {m.check for m in mementos} == {DigestCheck.VERIFIED}
+    lost = replace(page.captures[0], locator="site.wacz!archive/other.warc.gz@0")
+    assert (await _failure(tmp_path, lost, turn)).reason == "warc"
+    raw = bytearray(path.read_bytes())
+    raw[200] ^= 0xFF
+    path.write_bytes(bytes(raw))
+    damaged = await _list(tmp_path, turn)
+    assert (len(damaged.bad_rows), damaged.next_key) == (1, "")
 
 
 async def test_a_file_that_is_no_archive_is_one_bad_row_in_every_walk(tmp_path, turn):
