@@ -7,16 +7,18 @@ SQLAlchemy's pool keeps, tests and recycles.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from importlib import resources
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chrono_ray.model.errors import SettingsError, Unavailable
 
@@ -24,16 +26,16 @@ Connection: TypeAlias = asyncpg.Connection
 T = TypeVar("T")
 
 DEADLOCK_TRIES: Final = 5
+DEADLOCK_PAUSE: Final = 0.05
 COMMAND_SECONDS: Final = 60.0
 
 AWAY: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
     InterfaceError,
+    PoolTimeoutError,
     OSError,
     TimeoutError,
 )
@@ -87,31 +89,39 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of SQLAlchemy Core, where speed does not matter."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except AWAY as error:
+            raise _away(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated or isinstance(error, OperationalError):
+                raise _away(error) from error
+            raise
+
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again when PostgreSQL rolled it back for a deadlock."""
-        for _ in range(DEADLOCK_TRIES - 1):
-            try:
-                async with self.transaction() as connection:
-                    return await work(connection)
-            except ROLLED_BACK:
-                continue
-        async with self.transaction() as connection:
-            return await work(connection)
+        return await _while_rolled_back(self.transaction, work)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """All rows of one statement."""
-        async with self.connection() as connection:
+        """All rows of one statement, which runs again when it was rolled back for a deadlock."""
+
+        async def work(connection: Connection) -> list[asyncpg.Record]:
             return cast("list[asyncpg.Record]", await connection.fetch(statement, *arguments))
+
+        return await _while_rolled_back(self.connection, work)
 
     async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
         """The first row of one statement, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(statement, *arguments)
+        return next(iter(await self.fetch(statement, *arguments)), None)
 
     async def fetchval(self, statement: str, *arguments: Any) -> Any:
         """The first value of the first row, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchval(statement, *arguments)
+        row = await self.fetchrow(statement, *arguments)
+        return None if row is None else row[0]
 
     async def ping(self) -> None:
         """Ask for a sign of life within two seconds."""
@@ -121,6 +131,21 @@ class Database:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+async def _while_rolled_back(
+    opened: Callable[[], AbstractAsyncContextManager[Connection]],
+    work: Callable[[Connection], Awaitable[T]],
+) -> T:
+    for _ in range(DEADLOCK_TRIES - 1):
+        try:
+            async with opened() as connection:
+                return await work(connection)
+        except ROLLED_BACK:
+            # apart from those it met: they would meet again
+            await asyncio.sleep(random.random() * DEADLOCK_PAUSE)  # noqa: S311
+    async with opened() as connection:
+        return await work(connection)
 
 
 @cache
@@ -156,7 +181,7 @@ def _engine(url: str, pool_size: int, name: str) -> AsyncEngine:
                 },
             },
         )
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ValueError) as error:
         raise SettingsError(
             "The database URL cannot be used", why=type(error).__name__, fix="Check its form"
         ) from error

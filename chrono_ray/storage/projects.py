@@ -62,7 +62,7 @@ class Projects:
     ) -> int:
         """Create a run with its slices, and its project and domain where they are missing."""
         check_name(project)
-        async with self._database.engine.begin() as connection:
+        async with self._database.begin() as connection:
             project_id = await _project(connection, project)
             domain_id = await _domain(connection, project_id, scope)
             run_id: int = (
@@ -83,7 +83,7 @@ class Projects:
 
     async def run(self, run_id: int) -> Run:
         """One run; `NotFound` when there is none."""
-        async with self._database.engine.connect() as connection:
+        async with self._database.begin() as connection:
             row = (
                 await connection.execute(
                     select(runs, domains.c.url, domains.c.match, projects.c.name)
@@ -102,7 +102,7 @@ class Projects:
 
     async def recent_runs(self, limit: int) -> list[int]:
         """Ids of the newest runs, newest first."""
-        async with self._database.engine.connect() as connection:
+        async with self._database.begin() as connection:
             rows = await connection.execute(
                 select(runs.c.id).order_by(runs.c.id.desc()).limit(limit)
             )
@@ -111,7 +111,7 @@ class Projects:
     async def change(self, run_id: int, state: RunState) -> None:
         """Pause, resume or cancel. `Conflict` when the run's state does not allow it."""
         before = [each.value for each, after in LEGAL.items() if state in after]
-        async with self._database.engine.begin() as connection:
+        async with self._database.begin() as connection:
             changed = await connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id, runs.c.state.in_(before))

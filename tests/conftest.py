@@ -1,0 +1,97 @@
+"""A PostgreSQL for the whole session, and a migrated database of its own for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.migrate import migrate
+from tests.support.embedded import start_session_parts
+
+TEMPLATE = "template_record"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """One server with a migrated template; `url` is its maintenance database."""
+
+    url: str
+    numbers: Iterator[int]
+
+    def database(self, name: str) -> str:
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(path=f"/{name}"))
+
+    async def execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def fresh(self, *, template: str = TEMPLATE) -> AsyncIterator[str]:
+        """URL of a new database, dropped afterwards whoever is still connected."""
+        name = f"record_{next(self.numbers)}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        try:
+            yield self.database(name)
+        finally:
+            await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's server. A folder of our own: the server's account must be able to enter it."""
+    folder = Path(tempfile.mkdtemp(prefix="chrono-tests-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        with start_session_parts(folder / "parts", fsync=False) as parts:
+            server = PostgresServer(parts.database_url, count(1))
+            run_apart(lambda: prepare_template(server))
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A migrated, empty database for this test alone."""
+    async with postgres_server.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url, pool_size=8, name="test")
+    yield opened
+    await opened.aclose()
+
+
+async def prepare_template(server: PostgresServer) -> None:
+    await server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
+    record = Database(server.database(TEMPLATE), pool_size=1)
+    await migrate(record)
+    await record.aclose()
+
+
+def run_apart(work: Callable[[], Awaitable[None]]) -> None:
+    """In a thread: a session fixture must leave the tests' own event loop alone."""
+
+    async def main() -> None:
+        await work()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(main())).result()
