@@ -111,9 +111,9 @@ def _waiting(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
         if each.paused_seconds > 0:
             return f"{each.archive} silent for {each.paused_seconds:.0f} s ({each.pause_reason})"
     left = [
-        f"{max(each.per_minute - rates.sent.get(each.kind, 0), 0)} of {each.per_minute} {each.kind}s"
-        for each in ours
-        if each.per_minute
+        f"{max(b.per_minute - rates.sent.get(b.kind, 0), 0)} of {b.per_minute} {b.kind}s"
+        for b in ours
+        if b.per_minute
     ]
     step = (
         "listing" if progress.listing else "fetching" if progress.captures.pending else "indexing"
