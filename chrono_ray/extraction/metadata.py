@@ -1,8 +1,7 @@
 """What a page says about itself: title, author, date, description, canonical address.
 
-Everything is read from one parsed tree. The order of the sources is the one
-bibliographic tools use: structured statements (JSON-LD), then `meta`, then
-what the markup shows.
+Everything is read from one parsed tree. What is stated for machines (bibliographic
+`meta`, JSON-LD, other `meta`) comes before what the markup shows to readers.
 """
 
 from __future__ import annotations

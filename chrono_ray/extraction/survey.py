@@ -73,6 +73,7 @@ class Aside(IntEnum):
 class Element:
     """A block-level element; `aside` is its own reason, not what it inherits."""
 
+    # Not frozen, nor is Line: there are hundreds a page, and freezing doubles their cost.
     tag: str
     parent: int
     aside: Aside
