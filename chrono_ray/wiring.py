@@ -142,7 +142,7 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
     extraction = ExtractionProcess(
         memory=settings.scraping.page_memory * MIB,
         seconds=settings.scraping.page_seconds,
-        cpu_seconds=settings.scraping.page_seconds,
+        cpu_seconds=settings.scraping.page_seconds * 0.75,
     )
     await extraction.start()
     stack.push_async_callback(extraction.aclose)

@@ -123,6 +123,14 @@ def migrate() -> None:
 
 
 @app.command()
+def reindex() -> None:
+    """Send every page to the index again, from the record. The running indexer does the work."""
+    from chrono_ray.cli.machine import reindex_pages
+
+    raise typer.Exit(reindex_pages())
+
+
+@app.command()
 def demo(
     captures: Annotated[int, typer.Option(help="How many captures the demo archive holds")] = 0,
 ) -> None:

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Final
 
 from htmldate import find_date
-from lxml.etree import LxmlError  # type: ignore[import-untyped]
+from lxml.etree import LxmlError
 
 from chrono_ray.extraction.dates import EARLIEST_GUESS
 from chrono_ray.extraction.metadata import Metadata

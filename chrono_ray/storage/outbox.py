@@ -70,6 +70,10 @@ class Outbox:
 
         return await self._database.transact(work)
 
+    async def queue_everything(self) -> int:
+        """Every page goes to the index once more; returns how many. Safe while all else runs."""
+        return int(await self._database.fetchval(self._sql["queue_everything"]))
+
     async def renew(self, lease: OutboxLease) -> bool:
         """Another minute; False when somebody else has the batch now."""
         return bool(await self._database.fetch(RENEW, lease.token, LEASE))

@@ -27,3 +27,13 @@ SELECT count(*) AS rows, coalesce(extract(epoch FROM clock_timestamp() - min(o.q
   FROM (SELECT page_id, queued_at FROM outbox
          WHERE token IS NULL OR leased_until < clock_timestamp() ORDER BY seq LIMIT $1) o
   LEFT JOIN pages p ON p.id = o.page_id LEFT JOIN documents t ON t.id = p.document_id
+
+-- name: queue_everything
+WITH queued AS (
+    INSERT INTO outbox (page_id, op)
+    SELECT p.id, 'upsert' FROM pages p
+     WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.page_id = p.id AND o.token IS NULL)
+     ORDER BY p.id
+    RETURNING 1
+)
+SELECT count(*) FROM queued
