@@ -114,7 +114,10 @@ class PolicyResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
+        try:
+            found = await self._inner.resolve(host, port, family)
+        except UnicodeError as error:  # an empty or overlong label, from the idna codec
+            raise OSError(f"{host[:100]} is no host name") from error
         self._policy.resolved(host, port, frozenset(entry["host"] for entry in found))
         return found
 

@@ -158,7 +158,7 @@ class HttpSession:
         sent = 0
         try:
             while True:
-                target = URL(url, encoded=True)
+                target = _target(url)
                 self._policy.check_url(target)
                 await turn()
                 sent += 1
@@ -271,6 +271,18 @@ class _Stopwatch:
 _Exchange = Callable[[URL, _Stopwatch], Awaitable[_Raw]]
 
 
+def _target(url: str) -> URL:
+    what = f"Refused to ask {url[:200]}"
+    try:
+        target = URL(url, encoded=True)
+        place = (target.host, target.port)  # looked at now, for they raise when they are
+    except ValueError as error:
+        raise RequestRefused(what, reason="scheme", why=str(error)[:200]) from None
+    if None in place:
+        raise RequestRefused(what, reason="scheme", why="no host and port")
+    return target
+
+
 def ascii_url(url: str) -> str:
     """A URL fit for the wire: what a request line cannot hold is escaped, the rest untouched."""
     return quote(url.encode("utf-8", "surrogateescape"), safe=_URL_SAFE)
@@ -300,6 +312,8 @@ async def _read(response: aiohttp.ClientResponse, *, limit: int) -> bytes:
 
 
 async def _write(response: aiohttp.ClientResponse, *, file: BinaryIO, limit: int) -> bytes:
+    file.seek(0)
+    file.truncate()  # of what a redirect left there
     _declared(response, limit)
     if coding := response.headers.get("Content-Encoding"):
         raise TransferFailed("A coding was not asked for", reason="encoding", why=coding[:100])

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from chrono_ray.archives.http import HttpSession, Limits
-from chrono_ray.model.errors import ArchiveUnavailable, RequestRefused, TransferFailed
+from chrono_ray.model.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    RequestRefused,
+    TransferFailed,
+)
 
 AGENT = "chrono_ray/0.1 (+https://chrono-ray.example; contact@chrono-ray.example)"
 MIB = 1024 * 1024
@@ -198,12 +203,61 @@ async def test_a_listed_endpoint_opens_no_other_port(turn):
     assert caught.value.reason == "address"
 
 
-@pytest.mark.parametrize("url", ["http://", "http:///path", "nonsense", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///path",
+        "nonsense",
+        "",
+        "http://[bad/",
+        "http://x.example:99999/",
+        "http://x.example:abc/",
+        "http://x.example:-1/",
+    ],
+)
 async def test_what_is_no_url_is_refused(turn, url):
     async with session() as http:
         with pytest.raises(RequestRefused) as caught:
             await http.get(url, deadline=5, turn=turn)
     assert caught.value.reason == "scheme"
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 70}.example"])
+async def test_a_name_that_cannot_be_looked_up_is_an_absence(turn, host):
+    """With the system's own resolver, which these names never leave."""
+    async with session() as http:
+        with pytest.raises((ArchiveUnavailable, RequestRefused)):
+            await http.get(f"http://{host}/", deadline=5, turn=turn)
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[bad/", "//", "///", "http:", "?", "[", "http://x.example:0x50/", "\x7f"]
+)
+async def test_any_location_leads_to_an_answer_or_a_named_error(turn, location):
+    async def page(request: web.Request) -> web.Response:
+        headers = {"Location": location} if request.path == "/start" else {}
+        return web.Response(status=302, headers=headers)
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        with suppress(ArchiveError):
+            await http.get(f"http://127.0.0.1:{port}/start", deadline=5, turn=turn)
+
+
+async def test_a_saved_body_is_the_last_one(turn, tmp_path):
+    async def page(request: web.Request) -> web.Response:
+        if request.path == "/start":
+            return web.Response(status=302, headers={"Location": "/end"}, body=b"x" * 1000)
+        return web.Response(body=b"the end")
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        with (tmp_path / "saved").open("w+b") as file:
+            url = f"http://127.0.0.1:{port}/start"
+            await http.save(url, file, deadline=5, turn=turn, limit=2000)
+            file.seek(0)
+            assert file.read() == b"the end"
+            with pytest.raises(TransferFailed):
+                await http.save(url, file, deadline=5, turn=turn, limit=6)
 
 
 async def test_an_unknown_name_is_an_absence_not_a_refusal(turn):
