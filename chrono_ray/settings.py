@@ -59,6 +59,12 @@ class Warc(_Frozen):
     url: str = ""
     page_rows: Annotated[int, Field(ge=1, le=150_000)] = 10_000
 
+    @field_validator("url")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        """Actors have another working folder than the person who typed the path."""
+        return str(Path(value.removeprefix("file://")).expanduser().absolute()) if value else ""
+
 
 class Archives(_Frozen):
     wayback: Wayback = Wayback()
@@ -75,7 +81,7 @@ class Scraping(_Frozen):
     lease: Annotated[float, Field(ge=1)] = 60.0
     sweep: Annotated[float, Field(gt=0)] = 5.0
     page_seconds: Annotated[float, Field(gt=0)] = 20.0
-    page_memory: Annotated[int, Field(ge=256)] = 1024
+    page_memory: Annotated[int, Field(ge=256)] = 512
 
 
 class Indexing(_Frozen):

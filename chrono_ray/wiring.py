@@ -34,11 +34,11 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Scraper:
-    """A scraper process: what fetches, and what lists."""
+    """A scraper process: what fetches, and what lists, one for each archive: a silent archive
+    keeps no other waiting."""
 
     scrape: Scrape
-    discoverer: Discoverer
-    governor: Governor
+    discoverers: tuple[Discoverer, ...]
 
 
 def database(settings: Settings, *, pool_size: int, name: str) -> Database:
@@ -121,6 +121,13 @@ def archive_names(settings: Settings) -> list[str]:
 def check_archive(name: str, settings: Settings) -> None:
     """`InvalidInput` when the archive is unknown or not set up."""
     usable = archive_names(settings)
+    if name == "warc" and "warc" in usable and not Path(settings.archives.warc.url).exists():
+        raise InvalidInput(
+            "There are no local WARC files",
+            why=f"{settings.archives.warc.url} does not exist",
+            fix="Set CHRONO_ARCHIVES__WARC__URL to a WARC, ARC or WACZ file, or a folder of them",
+            code="archive",
+        )
     if name in usable:
         return
     known = name in Archives.model_fields
@@ -159,10 +166,14 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
         settling=Settling(record), governor=governor, blobs=payloads, archives=found,
         extraction=extraction,
     )  # fmt: skip
+    await governor.configure(limits(settings))
+    listings = Listings(record)
     return Scraper(
         Scrape(parts, pace=_pace(settings), batching=Batching()),
-        Discoverer(Listings(record), governor, payloads, found),
-        governor,
+        tuple(
+            Discoverer(listings, governor, payloads, {name: archive})
+            for name, archive in found.items()
+        ),
     )
 
 

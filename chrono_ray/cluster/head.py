@@ -43,7 +43,10 @@ PORT_OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a cluster is reached: GCS as host:port, dashboard as URL, token file."""
+    """Where a cluster is reached: GCS as host:port, dashboard as URL, and the token file.
+
+    An operator's own cluster has no dashboard here: its token is the operator's environment's.
+    """
 
     gcs: str
     dashboard: str
@@ -51,7 +54,8 @@ class Address:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` for a process that is to speak with this cluster."""
-        return {**base, **_environment(self.token), "RAY_ADDRESS": self.gcs}
+        ours = _environment(self.token) if self.dashboard else {"RAY_AUTH_MODE": "token"}
+        return {**base, **ours, "RAY_ADDRESS": self.gcs}
 
 
 class Head:

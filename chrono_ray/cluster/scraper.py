@@ -47,7 +47,8 @@ class Scraper:
             parts = await wiring.scraper(self._settings, stack, worker=wiring.worker_name())
             self._parts = parts
             async with asyncio.TaskGroup() as group:
-                group.create_task(parts.discoverer.run(stop))
+                for discoverer in parts.discoverers:
+                    group.create_task(discoverer.run(stop))
                 group.create_task(parts.scrape.run(stop))
 
     def status(self) -> Status:

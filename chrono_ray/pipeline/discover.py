@@ -84,8 +84,9 @@ class Discoverer:
                 self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
             )
             raise
-        except LeaseLost:
-            log.warning("slice.lost", extra={"run": lease.run_id, "slice": lease.slice_id})
+        except LeaseLost as error:
+            log.info("slice.left", extra={"slice": lease.slice_id, "error": str(error)})
+            await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
         return True
 
     async def _walk(self, lease: SliceLease) -> None:
@@ -107,6 +108,8 @@ class Discoverer:
 
         async def turn() -> None:
             await self._governor.turn(lease.archive, Kind.LISTING)
+            if not await self._listings.renew(lease):
+                raise LeaseLost("The run was paused, or the slice belongs to somebody else now")
 
         async with self._renewing(lease):
             return await archive.list_page(lease.scope, lease.key, turn=turn)
