@@ -18,7 +18,7 @@ from chrono_ray.embedded.account import Account, private_folder
 from chrono_ray.embedded.binaries import PostgresPrograms, find_postgres
 from chrono_ray.embedded.folder import sync_folder
 from chrono_ray.embedded.ports import LOOPBACK
-from chrono_ray.embedded.process import FOLDER, Command, ServerProcess, clear_folder
+from chrono_ray.embedded.process import FOLDER, Command, Premises, ServerProcess
 from chrono_ray.embedded.server import Endpoint, PasswordRefused, size_of, tail
 from chrono_ray.model.errors import EmbeddedError
 
@@ -162,7 +162,8 @@ class PostgresRecipe:
         """Run initdb beside the data folder and rename: the folder is whole or not there."""
         drafts = list(data.parent.glob(f".{data.name}-*"))
         for draft in drafts:
-            await clear_folder(draft / "data", self.programs, seconds=ASK_DEADLINE)
+            premises = Premises(draft / "data", self.programs, self._account)
+            await premises.clear(seconds=ASK_DEADLINE)
             await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
         draft = data.with_name(f".{data.name}-{secrets.token_hex(4)}")
         private_folder(self._account, draft)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from chrono_ray.model.errors import EmbeddedError
 # Our own environment stays out: PGDATA, LD_LIBRARY_PATH and secrets are not a server's business.
 ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
 POLL: Final = 0.02
+ASK_DEADLINE: Final = 5.0
 PROC: Final = Path("/proc")
 
 
@@ -146,31 +147,72 @@ def _send(pid: int, number: signal.Signals) -> None:
         return
 
 
-def serves(pid: int, folder: Path, programs: Collection[str]) -> bool | None:
-    """Whether the pid is one of those programs with that working folder.
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """A server's data folder, the programs that work in it and the account they run as."""
 
-    None where the system does not tell (no /proc, or root without CAP_SYS_PTRACE).
-    """
-    process = PROC / str(pid)
+    folder: Path
+    programs: frozenset[str]
+    account: Account
+
+    def holds(self, pid: int) -> bool | None:
+        """Whether the pid is one of the programs, at work in the folder.
+
+        None where the system does not tell (no /proc).
+        """
+        try:
+            name = (PROC / str(pid) / "comm").read_text(encoding="utf-8").strip()
+            if name not in self.programs:
+                return False
+            place = self.folder.stat()
+        except OSError:
+            return None
+        told = _working_folder(pid, self.account)
+        return None if told is None else told == (place.st_dev, place.st_ino)
+
+    async def clear(self, *, seconds: float) -> None:
+        """Kill what a dead server left running here, and wait until it is gone.
+
+        A postmaster's backends may outlive it until their query ends, and no new
+        postmaster starts before. They cannot commit any more: killing loses nothing.
+        """
+        left = [ServerProcess(pid) for pid in _pids() if self.holds(pid)]
+        for process in left:
+            process.send(signal.SIGKILL)
+        for process in left:
+            await process.wait_gone(seconds)
+
+
+def _working_folder(pid: int, account: Account) -> tuple[int, int] | None:
+    """Device and inode of a process's working folder."""
+    link = PROC / str(pid) / "cwd"
     try:
-        if (process / "comm").read_text(encoding="utf-8").strip() not in programs:
-            return False
-        return os.path.samestat((process / "cwd").stat(), folder.stat())
+        status = link.stat()
+    except PermissionError:
+        return _told_as(account, link) if account.switch else None
     except OSError:
         return None
+    return status.st_dev, status.st_ino
 
 
-async def clear_folder(folder: Path, programs: Collection[str], *, seconds: float) -> None:
-    """Kill what a dead server left running in its folder, and wait until it is gone.
-
-    A postmaster's backends may outlive it until their query ends, and no new
-    postmaster starts before. They cannot commit any more: killing loses nothing.
-    """
-    left = [ServerProcess(pid) for pid in _pids() if serves(pid, folder, programs)]
-    for process in left:
-        process.send(signal.SIGKILL)
-    for process in left:
-        await process.wait_gone(seconds)
+def _told_as(account: Account, link: Path) -> tuple[int, int] | None:
+    """The same, asked as the account: root without CAP_SYS_PTRACE (Docker's) may not look."""
+    try:
+        done = subprocess.run(
+            ["stat", "-L", "-c", "%d %i", link],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=ASK_DEADLINE,
+            env=ENVIRONMENT,
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    device, inode = done.stdout.split()
+    return int(device), int(inode)
 
 
 def _pids() -> list[int]:

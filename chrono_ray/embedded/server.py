@@ -18,7 +18,7 @@ from typing import Final, Literal, Protocol
 from chrono_ray.embedded.account import Account, private_folder
 from chrono_ray.embedded.folder import Credentials, load_credentials, store_credentials
 from chrono_ray.embedded.ports import free_port
-from chrono_ray.embedded.process import Command, ServerProcess, clear_folder, runs, serves
+from chrono_ray.embedded.process import Command, Premises, ServerProcess, runs
 from chrono_ray.model.errors import EmbeddedError
 
 START_DEADLINE: Final = 300.0
@@ -113,6 +113,7 @@ class Server:
         self._recipe = recipe
         self._account = account
         self._data = folder / recipe.name
+        self._premises = Premises(self._data, recipe.programs, account)
         self._log = folder / f"{recipe.name}.log"
         self._notes = folder / f"{recipe.name}.json"
         self._credentials = Credentials("", 0)
@@ -170,7 +171,7 @@ class Server:
         if self._process is None:
             return
         gone = await self._process.end((*self._recipe.steps, (signal.SIGKILL, 5.0)))
-        await self._clear()
+        await self._premises.clear(seconds=CLEAR_DEADLINE)
         if not gone:
             raise EmbeddedError(
                 f"{self.name} (pid {self.pid}) does not stop",
@@ -202,7 +203,7 @@ class Server:
         pid = _pid_in(self._data / self._recipe.pid_file)
         if not pid or not runs(pid):
             return False
-        ours = serves(pid, self._data, self._recipe.programs)
+        ours = self._premises.holds(pid)
         process = ServerProcess(pid)
         answered = ours is not False and await self._answered(
             process, seconds=START_DEADLINE if ours else UNSURE_DEADLINE, ours=bool(ours)
@@ -236,7 +237,7 @@ class Server:
         private_folder(self._account, self._data)
         end = time.monotonic() + START_DEADLINE
         while True:
-            await self._clear()
+            await self._premises.clear(seconds=CLEAR_DEADLINE)
             # Its pid is a zombie's or another process's by now (a reboot, a copied folder), which
             # PostgreSQL would take for a living postmaster. Its shared memory still guards it.
             (self._data / self._recipe.pid_file).unlink(missing_ok=True)
@@ -264,13 +265,12 @@ class Server:
                 raise
             return False
 
-    async def _clear(self) -> None:
-        await clear_folder(self._data, self._recipe.programs, seconds=CLEAR_DEADLINE)
-
     def _failure(self, process: ServerProcess, said: str) -> EmbeddedError:
         if "already in use" in said:
             return PortTaken(
-                f"{self.name} cannot have port {self.port}", why="another server listens on it"
+                f"{self.name} cannot have port {self.port}",
+                why="another server listens on it",
+                fix="Start again for another port, or stop that server",
             )
         ended = f"ended with code {process.exit_code}"
         return EmbeddedError(

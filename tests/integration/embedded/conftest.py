@@ -114,11 +114,13 @@ def start_owner() -> Iterator[Callable[..., Owner]]:
     """Start `owner.py` on a data folder; each is stopped at the end."""
     owners: list[Owner] = []
 
-    def start(data_dir: Path, *, valkey: bool = True, user: str = "") -> Owner:
+    def start(
+        data_dir: Path, *, valkey: bool = True, user: str = "", under: tuple[str, ...] = ()
+    ) -> Owner:
         arguments = [str(data_dir), *(["--valkey"] if valkey else []), "--user", user]
         owner = Owner(
             subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("owner.py")), *arguments],
+                [*under, sys.executable, str(Path(__file__).with_name("owner.py")), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

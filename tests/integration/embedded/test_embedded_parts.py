@@ -49,6 +49,24 @@ async def watched(parts: EmbeddedParts):
         await asyncio.wait_for(watching, 5)
 
 
+@asynccontextmanager
+async def endless_query(url: str):
+    """A backend that will not notice its postmaster's death; its client is cut off."""
+    connection = await asyncpg.connect(url)
+    query = connection.fetchval("SELECT count(*) FROM generate_series(1, 100000000000)")
+    endless = asyncio.create_task(query)
+    busy = (
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+        " AND query LIKE '%generate_series%' AND pid <> pg_backend_pid()"
+    )
+    async with asyncio.timeout(10):
+        while not await sql(url, busy):
+            await asyncio.sleep(0.02)
+    yield
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await endless
+
+
 def quick_parts(folder: Path, **more) -> EmbeddedParts:
     return EmbeddedParts(folder, postgres_tuning=QUICK, **more)
 
@@ -116,22 +134,28 @@ async def test_a_query_that_outlives_its_postmaster_does_not_hold_up_the_next(tm
     events: list[PartEvent] = []
     parts = quick_parts(tmp_path, postgres=True, valkey=False, report=events.append)
     async with watched(parts):
-        connection = await asyncpg.connect(parts.database_url)
-        endless = asyncio.create_task(
-            connection.fetchval("SELECT count(*) FROM generate_series(1, 100000000000)")
-        )
-        busy = (
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
-            " AND query LIKE '%generate_series%' AND pid <> pg_backend_pid()"
-        )
-        async with asyncio.timeout(10):
-            while not await sql(parts.database_url, busy):
-                await asyncio.sleep(0.02)
-        os.kill(pid_of(events, "postgres"), signal.SIGKILL)
-        await eventually(lambda: isinstance(events[-1], Revived))
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
-            await endless
+        async with endless_query(parts.database_url):
+            os.kill(pid_of(events, "postgres"), signal.SIGKILL)
+            await eventually(lambda: isinstance(events[-1], Revived))
         assert await sql(parts.database_url, "SELECT 1") == 1
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+async def test_a_root_that_may_not_look_into_processes_manages_too(tmp_path, start_owner):
+    """Docker's root has no CAP_SYS_PTRACE, which hides the server's working folder."""
+    blind = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+    first = start_owner(tmp_path, under=blind)
+    url = first.wait_for("ready")["database_url"]
+    async with endless_query(url):
+        os.kill(first.pids()["postgres"], signal.SIGKILL)
+        revived = first.wait_for("Revived")
+    first.kill()
+    second = start_owner(tmp_path, under=blind)
+    assert second.wait_for("ready")["database_url"] == url
+    assert {said["came"] for said in second.heard if said["kind"] == "Started"} == {"attached"}
+    assert second.pids()["postgres"] == revived["pid"]
 
 
 async def test_the_next_owner_attaches_to_what_a_killed_owner_left(
