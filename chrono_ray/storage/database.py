@@ -39,6 +39,14 @@ AWAY: Final = (
     OSError,
     TimeoutError,
 )
+REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    OverflowError,
+)
+"""What one row's value can cause: on the server, or in asyncpg before it is sent."""
 ROLLED_BACK: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,12 +15,16 @@ import asyncpg
 import orjson
 
 from chrono_ray.model.capture import Capture, Decision, Skipped
-from chrono_ray.model.errors import LeaseLost
+from chrono_ray.model.errors import LeaseLost, RecordRefused
 from chrono_ray.model.memento import ListingPage, MatchType, Scope
 from chrono_ray.model.urls import host_of
-from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.database import REFUSED, Connection, Database, statements
 
 SLICE_LEASE: Final = timedelta(seconds=60)
+HOST_LIMIT: Final = 255
+"""DNS knows no longer host; what a broken URL has in its place may exceed an index row."""
+EARLIEST: Final = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC)
+"""asyncpg writes the second before as -infinity, and reads it back without a zone."""
 STAGE_COLUMNS: Final = (
     "n", "key", "url_id", "share_key", "host", "urlkey", "ts", "instant", "impossible", "original",
     "mimetype", "statuscode", "digest", "length", "locator", "revisit", "reason", "rule",
@@ -97,7 +101,8 @@ class Listings:
 
         `raw` is the SHA-256 under which the page's answer was kept. Safe to run
         again after a commit whose answer was lost. Raises `LeaseLost` when
-        the slice is no longer ours.
+        the slice is no longer ours, and `RecordRefused` when PostgreSQL cannot
+        hold a row: nothing was written then.
         """
         records = list(_records(lease, decided))
 
@@ -116,7 +121,10 @@ class Listings:
                 self._settle["count_requests"], [lease.run_id], ["cdx"], [page.requests]
             )
 
-        await self._database.transact(write)
+        try:
+            await self._database.transact(write)
+        except REFUSED as error:
+            raise RecordRefused("PostgreSQL refuses a listed row", why=str(error)) from error
 
     async def _keep_answer(
         self, connection: Connection, lease: SliceLease, page: ListingPage, *, seq: int, raw: bytes
@@ -189,7 +197,9 @@ def share_key(capture: Capture, *, domain_id: int, archive: str) -> bytes:
             digest = b""
         if len(digest) == 20:
             return digest
-        return hashlib.blake2b(b"digest\0" + capture.digest.encode(), digest_size=20).digest()
+        return hashlib.blake2b(
+            b"digest\0" + capture.digest.encode("utf-8", "surrogatepass"), digest_size=20
+        ).digest()
     own = f"capture\0{domain_id}\0{archive}\0".encode() + capture.key
     return hashlib.blake2b(own, digest_size=20).digest()
 
@@ -208,8 +218,9 @@ def _records(lease: SliceLease, decided: Sequence[Decided]) -> Iterator[tuple[An
             share = share_key(capture, domain_id=lease.domain_id, archive=lease.archive)
             why = ("", "", 1.0)
         yield (
-            n, capture.key, url_id(capture.urlkey), share, _clean(host_of(capture.original)),
-            _clean(capture.urlkey), capture.timestamp.text, capture.timestamp.instant,
+            n, capture.key, url_id(capture.urlkey), share,
+            _clean(host_of(capture.original))[:HOST_LIMIT], _clean(capture.urlkey),
+            capture.timestamp.text, max(capture.timestamp.instant, EARLIEST),
             capture.timestamp.impossible, _clean(capture.original), _clean(capture.mimetype),
             _clean(capture.statuscode), _clean(capture.digest), capture.length,
             _clean(capture.locator), capture.is_revisit, *why,

@@ -20,7 +20,7 @@ from chrono_ray.model.memento import Memento
 from chrono_ray.model.outcome import Failed, Gone, Refused, Stored
 from chrono_ray.model.page import Document
 from chrono_ray.model.retry import Fail, Retry, Snooze
-from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.database import REFUSED, Connection, Database, statements
 
 ALTERNATES: Final = 5
 """How many captures of one digest are tried before the payload counts as gone."""
@@ -87,7 +87,7 @@ class Settling:
 
         try:
             return await self._database.transact(write)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        except REFUSED as error:
             raise RecordRefused("PostgreSQL refuses a row", why=str(error)) from error
 
 
