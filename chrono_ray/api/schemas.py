@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic import Field as Rule
@@ -28,7 +28,10 @@ from chrono_ray.model.query import (
     Sort,
 )
 from chrono_ray.model.targets import moment
+from chrono_ray.pipeline.report import RunReport, captures_json
+from chrono_ray.storage.certificate import SliceFact
 
+RunStateName = Literal["active", "paused", "cancelled", "done", "partial"]
 DATE_CHARS_MAX: Final = 32
 Values = Annotated[list[str], Rule(default_factory=list)]
 Date = Annotated[str, StringConstraints(max_length=DATE_CHARS_MAX)]
@@ -181,12 +184,21 @@ class HoleDetail(_Answer):
     reason: str
     detail: str
 
+    @classmethod
+    def of(cls, fact: SliceFact) -> Self:
+        return cls(
+            slice=fact.id, start=fact.start, end=fact.end, reason=fact.reason, detail=fact.detail
+        )
+
 
 class RunAnswer(_Answer):
-    """A run at a moment: what it collects, and how far it is. `seconds` since it was created."""
+    """A run at a moment: what it collects, and how far it is. `seconds` since it was created.
+
+    `state` is `partial` when it is done, but something failed or could not be listed.
+    """
 
     run: int
-    state: Literal["active", "paused", "cancelled", "done", "partial"]
+    state: RunStateName
     project: str
     url: str
     archive: str
@@ -199,6 +211,24 @@ class RunAnswer(_Answer):
     indexed: int
     requests: Requests
     seconds: float
+
+    @classmethod
+    def of(cls, report: RunReport, slices: Sequence[SliceFact]) -> Self:
+        progress, counts = report.progress, report.progress.captures
+        return cls(
+            run=progress.run_id, state=cast("RunStateName", report.state),
+            project=progress.project, url=progress.url, archive=progress.archive,
+            created_at=progress.created_at,
+            captures=Captures.model_validate(captures_json(counts)),
+            listing=progress.listing, holes=progress.holes,
+            hole_details=[HoleDetail.of(each) for each in slices if each.state == "hole"],
+            pages=report.pages.pages, indexed=report.pages.indexed,
+            requests=Requests(
+                cdx=progress.requests.get("cdx", 0), replay=progress.requests.get("replay", 0),
+                throttled=progress.requests.get("throttled", 0),
+            ),
+            seconds=round(progress.seconds, 3),
+        )  # fmt: skip
 
 
 class PartState(_Answer):

@@ -1,0 +1,131 @@
+"""Errors as RFC 9457 problems, each with a stable `code` and the request's id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final, assert_never
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from chrono_ray.api.schemas import FieldError, Problem
+from chrono_ray.model.errors import ChronoError, Conflict, InvalidInput, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_SECONDS: Final = 5
+REQUEST_ID: Final = "X-Request-Id"
+ERRORS_SHOWN: Final = 20
+INTERNAL: Final = "internal"
+
+CODES: Final[Mapping[int, str]] = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "media_type",
+    422: "invalid_request",
+}
+"""Codes of what the HTTP layer itself refuses; everything else has its error's own."""
+
+Ours = InvalidInput | NotFound | Conflict | Unavailable
+
+
+def install(app: FastAPI) -> None:
+    """Every error the application can end in becomes a problem."""
+    app.add_exception_handler(ChronoError, _chrono)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def response(
+    problem: Problem, *, headers: Mapping[str, str] | None = None, head: bool = False
+) -> Response:
+    """The problem as an answer."""
+    sent = {**(headers or {}), REQUEST_ID: problem.request_id}
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        sent["Retry-After"] = str(RETRY_SECONDS)
+    body = b"" if head else problem.model_dump_json().encode()
+    return Response(body, problem.status, sent, MEDIA_TYPE)
+
+
+def plain(status: int, *, request_id: str, detail: str = "", title: str = "") -> Problem:
+    """A problem of the HTTP layer."""
+    code = CODES.get(status, INTERNAL if status >= 500 else CODES[400])
+    return Problem(
+        type=_type(code), title=title or HTTPStatus(status).phrase, status=status, code=code,
+        detail=detail, request_id=request_id,
+    )  # fmt: skip
+
+
+def request_id_of(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("request_id", ""))
+
+
+async def _chrono(request: Request, error: Exception) -> Response:
+    if isinstance(error, InvalidInput | NotFound | Conflict | Unavailable):
+        return response(_ours(error, request_id_of(request)))
+    return await _unexpected(request, error)
+
+
+def _ours(error: Ours, request_id: str) -> Problem:
+    status = _status(error)
+    # where a part lives is for the operator's log, not for whoever asks
+    detail = "" if isinstance(error, Unavailable) else error.why
+    if isinstance(error, Unavailable):
+        log.warning("request.unavailable", extra={"request": request_id, "why": str(error)})
+    return Problem(
+        type=_type(error.code), title=error.what, status=status, code=error.code, detail=detail,
+        fix=error.fix, request_id=request_id,
+    )  # fmt: skip
+
+
+def _status(error: Ours) -> int:
+    match error:
+        case InvalidInput():
+            return 422
+        case NotFound():
+            return 404
+        case Conflict():
+            return 409
+        case Unavailable():
+            return 503
+        case _:
+            assert_never(error)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (Starlette's handlers take Exception)
+    errors = [
+        FieldError(field=_where(each["loc"]), code=each["type"], message=each["msg"])
+        for each in error.errors()[:ERRORS_SHOWN]
+    ]
+    problem = plain(422, request_id=request_id_of(request), title="The request cannot be served")
+    return response(problem.model_copy(update={"errors": errors}))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 (Starlette's handlers take Exception)
+    problem = plain(error.status_code, request_id=request_id_of(request))
+    return response(problem, headers=error.headers, head=request.method == "HEAD")
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    request_id = request_id_of(request)
+    log.error("request.failed", exc_info=error, extra={"request": request_id})
+    return response(plain(500, request_id=request_id, title="Something went wrong here"))
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """`limit`, `host.0`: without where FastAPI found it; cut, since it may be the caller's text."""
+    return ".".join(str(part) for part in location[1:])[:200]
+
+
+def _type(code: str) -> str:
+    return f"urn:chrono-ray:problem:{code}"

@@ -1,0 +1,69 @@
+"""The application in this process, over a real PostgreSQL, tantivy and Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from chrono_ray import settings as chrono_settings
+from chrono_ray.api.app import create_app
+from chrono_ray.api.parts import Actors
+from chrono_ray.search.tantivy import Role, TantivyIndex
+from chrono_ray.settings import Settings
+from tests.integration.cache.conftest import Valkey
+
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
+"""Nobody listens on port 1."""
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, *, actors: Actors | None = None
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the application, which is started and ended around it."""
+    app = create_app(settings, actors=actors)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://api") as client,
+    ):
+        yield client
+
+
+def settings_of(folder: Path, *, database_url: str, redis_url: str = "") -> Settings:
+    environment = {"CHRONO_DATA_DIR": str(folder), "CHRONO_DATABASE_URL": database_url}
+    if redis_url:
+        environment["CHRONO_REDIS_URL"] = redis_url
+    return chrono_settings.load(environment)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    server = Valkey(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, valkey: Valkey) -> Settings:
+    return settings_of(tmp_path, database_url=database_url, redis_url=valkey.url)
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    async with serving(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def index(settings: Settings) -> AsyncIterator[TantivyIndex]:
+    """The writer's side of the index that the application reads."""
+    opened = TantivyIndex(settings.data_dir / "index", Role.WRITER)
+    await opened.configure()
+    yield opened
+    await opened.aclose()

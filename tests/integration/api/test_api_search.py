@@ -1,0 +1,237 @@
+"""Search over HTTP: what comes back, and what every bad request is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import httpx2
+import pytest
+
+from chrono_ray.settings import Settings
+from tests.integration.api.conftest import NO_DATABASE, settings_of
+from tests.support.meilisearch.pages import page, seen
+
+PATH = "/api/v1/search"
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """Searching needs the index and nothing else."""
+    return settings_of(tmp_path, database_url=NO_DATABASE)
+
+
+def ids(answer: httpx2.Response) -> list[int]:
+    assert answer.status_code == 200, answer.text
+    return [hit["page"] for hit in answer.json()["hits"]]
+
+
+def problem(answer: httpx2.Response, status: int) -> dict[str, object]:
+    """The problem of an answer, once everything that every problem promises is checked."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert told["status"] == status
+    assert told["code"]
+    assert told["request_id"] == answer.headers["x-request-id"]
+    return told
+
+
+async def test_words_are_found_with_their_places(client, index):
+    await index.upsert([page(1, "The old lighthouse", "It shines."), page(2, "A ferry", "At sea.")])
+    [hit] = (await client.get(PATH, params={"q": "lighthouse"})).json()["hits"]
+    title = hit["title"]
+    assert [title["text"][a:b] for a, b in title["matches"]] == ["lighthouse"]
+    assert hit["first_seen"] == "2001-01-01T00:00:00Z"
+    assert hit["url"] == "https://example.org/1"
+
+
+async def test_get_and_post_say_the_same(client, index):
+    await index.upsert([page(n, f"lighthouse {n}") for n in range(1, 6)])
+    asked = {"q": "lighthouse", "sort": "oldest", "offset": 1, "limit": 2, "facets": ["host"]}
+    by_get, by_post = await client.get(PATH, params=asked), await client.post(PATH, json=asked)
+    assert by_get.status_code == by_post.status_code == 200
+    unmeasured = [{**each.json(), "milliseconds": 0} for each in (by_get, by_post)]
+    assert unmeasured[0] == unmeasured[1]
+    assert unmeasured[0]["total"] == 5
+    assert len(unmeasured[0]["hits"]) == 2
+    assert unmeasured[0]["facets"] == {"host": {"example.org": 5}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, {1, 2, 3}),
+        ({"project": "coast"}, {3}),
+        ({"domain": "news"}, {1, 2, 3}),
+        ({"host": ["a.example", "c.example"]}, {1, 3}),
+        ({"language": "de"}, {2}),
+        ({"type": "application/pdf"}, {3}),
+        ({"host": "a.example", "language": "de"}, set()),
+        ({"from": "2005"}, {2, 3}),
+        ({"to": "2004-12-31"}, {1}),
+        ({"from": "2005-06", "to": "200508"}, {2}),
+    ],
+)
+async def test_each_filter_chooses(client, index, asked, found):
+    await index.upsert(
+        [
+            seen(replace(page(1), host="a.example"), "2001-01-01", "2004-12-31"),
+            seen(replace(page(2), host="b.example", language="de"), "2005-01-01", "2005-12-31"),
+            seen(
+                replace(page(3), host="c.example", project="coast", type="application/pdf"),
+                "2006-01-01",
+                "2006-12-31",
+            ),
+        ]
+    )
+    assert set(ids(await client.get(PATH, params=asked))) == found
+
+
+async def test_newest_and_oldest_are_in_order(client, index):
+    await index.upsert(
+        [seen(page(n), f"200{n}-01-01", f"200{n}-06-01") for n in (2, 1, 3)],
+    )
+    assert ids(await client.get(PATH, params={"sort": "newest"})) == [3, 2, 1]
+    assert ids(await client.get(PATH, params={"sort": "oldest"})) == [1, 2, 3]
+
+
+async def test_before_anything_is_indexed_nothing_is_found(client):
+    answer = await client.get(PATH, params={"q": "anything", "facets": "language"})
+    assert ids(answer) == []
+    assert answer.json()["facets"] == {"language": {}}
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "<script>alert(1)</script>",
+        '<img src=x onerror="alert(1)">',
+        "<em>find</em> {{find}} \u0002find\u0003 %find%",
+        "\u202egnp.exe \u2066find",
+    ],
+)
+async def test_hostile_text_comes_as_text_and_matches_as_places(client, index, title):
+    """Nothing is marked up, so there is nothing to break out of."""
+    await index.upsert([page(1, f"{title} needle", f"before {title} needle after")])
+    answer = await client.get(PATH, params={"q": "needle"})
+    [hit] = answer.json()["hits"]
+    assert hit["title"]["text"] == f"{title} needle"
+    for part in (hit["title"], hit["snippet"]):
+        assert [part["text"][a:b] for a, b in part["matches"]] == ["needle"]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_hostile_address_is_only_data(client, index):
+    url = "javascript:alert('\u202e')"
+    await index.upsert([replace(page(1, "findme"), url=url)])
+    assert (await client.get(PATH, params={"q": "findme"})).json()["hits"][0]["url"] == url
+
+
+@pytest.mark.parametrize("value", ['x" OR tenant != "a', "*", "en' OR '1'='1", "[* TO *]"])
+@pytest.mark.parametrize("field", ["project", "domain", "host", "language", "type"])
+async def test_a_filter_value_is_a_literal(client, index, field, value):
+    await index.upsert([page(1, "findme")])
+    assert ids(await client.get(PATH, params={field: value})) == []
+
+
+@pytest.mark.parametrize("value", ["a\\", "a\nb", "\x00", "x" * 469])
+async def test_a_value_that_no_index_can_ask_is_refused(client, value):
+    assert problem(await client.post(PATH, json={"host": [value]}), 422)["code"] == "filter_value"
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"tenant": "a"}, "tenant"),
+        ({"q": "x", "filter": "a = b"}, "filter"),
+        ({"sort": "id;DROP"}, "sort"),
+        ({"sort": "(select 1)"}, "sort"),
+        ({"limit": -1}, "limit"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1e9}, "limit"),
+        ({"limit": "NaN"}, "limit"),
+        ({"offset": -1}, "offset"),
+        ({"offset": 1001}, "offset"),
+        ({"facets": ["host", "secret"]}, "facets.1"),
+        ({"facets": "text"}, "facets.0"),
+        ({"q": "x" * 1001}, "q"),
+        ({"from": "2" * 33}, "from"),
+    ],
+)
+async def test_what_no_rule_allows_is_named(client, asked, field):
+    told = problem(await client.get(PATH, params=asked), 422)
+    assert told["code"] == "invalid_request"
+    assert field in [each["field"] for each in told["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"from": "20231301"}, "timestamp"),
+        ({"to": "yesterday"}, "timestamp"),
+        ({"from": "2999"}, "timestamp"),
+        ({"from": "2005", "to": "2001"}, "date_range"),
+    ],
+)
+async def test_dates_that_name_nothing_are_refused(client, asked, code):
+    assert problem(await client.get(PATH, params=asked), 422)["code"] == code
+
+
+async def test_a_filter_of_500_terms_is_refused(client):
+    told = problem(await client.post(PATH, json={"host": [f"{n}" for n in range(500)]}), 422)
+    assert told["code"] == "filter_terms"
+
+
+async def test_a_value_201_levels_deep_is_refused(client):
+    body = '{"host": ' + "[" * 201 + "]" * 201 + "}"
+    answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+    assert problem(answer, 422)["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1e9", '"20x"', "null", "[]"])
+async def test_a_limit_that_is_no_count_is_refused(client, number):
+    answer = await client.post(
+        PATH, content=f'{{"limit": {number}}}', headers={"content-type": "application/json"}
+    )
+    assert problem(answer, 422)["errors"][0]["field"] == "limit"
+
+
+@pytest.mark.parametrize("body", [b"[" * 10_000, b'{"q": "\xff"}', b"{", b""])
+async def test_a_body_that_is_no_json_is_refused(client, body):
+    answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+    assert problem(answer, answer.status_code)["status"] in (400, 422)
+
+
+async def test_a_body_of_another_type_is_refused(client):
+    answer = await client.post(PATH, content="q=x", headers={"content-type": "text/plain"})
+    assert problem(answer, 415)["code"] == "media_type"
+
+
+async def test_a_body_over_the_limit_is_not_read(client):
+    body = json.dumps({"q": "x" * 70_000})
+    announced = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+    assert problem(announced, 413)["code"] == "too_large"
+
+    async def pieces():
+        for at in range(0, len(body), 1000):
+            yield body[at : at + 1000].encode()
+
+    streamed = await client.post(
+        PATH, content=pieces(), headers={"content-type": "application/json"}
+    )
+    assert problem(streamed, 413)["code"] == "too_large"
+
+
+async def test_a_damaged_index_says_nothing_about_itself(client, settings):
+    """500 with an id to look for in the log, and no path, no class, no words of the library."""
+    folder = settings.data_dir / "index"
+    folder.mkdir()
+    (folder / "meta.json").write_text("{")
+    answer = await client.get(PATH, params={"q": "x"}, headers={"x-request-id": "mine-1"})
+    told = problem(answer, 500)
+    assert told["code"] == "internal"
+    assert told["request_id"] == "mine-1"
+    assert str(settings.data_dir) not in answer.text
+    assert "antivy" not in answer.text
