@@ -1,0 +1,90 @@
+"""What a run says of itself: the JSON's stable form, exit codes, the live line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from chrono_ray.pipeline.report import Rates, RunReport, as_json, live_line, summary
+from chrono_ray.storage.governor import Budget, Kind
+from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress, counts
+
+CAPTURES = CaptureCounts(
+    discovered=20, stored=5, unchanged=3, known=2, repeated=1, gone=1, cancelled=0,
+    skipped={"redirect": 4}, refused={"type": 2}, failed={},
+)  # fmt: skip
+PROGRESS = Progress(
+    run_id=7, state="done", project="p", url="http://example.org/", archive="wayback",
+    captures=CAPTURES, requests={"cdx": 1, "replay": 6}, holes=0, listing=0, seconds=1.23456,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+REPORT = RunReport(PROGRESS, PageCounts(pages=6, indexed=6, rejected=0))
+
+
+def test_the_json_has_its_stable_form_on_one_line() -> None:
+    text = as_json(REPORT)
+    assert "\n" not in text
+    told = orjson.loads(text)
+    assert told["captures"] == {
+        "discovered": 20, "stored": 5, "unchanged": 3, "known": 2, "repeated": 1,
+        "skipped": {"redirect": 4}, "gone": 1, "refused": {"type": 2}, "failed": {},
+        "cancelled": 0, "pending": 2,
+    }  # fmt: skip
+    assert told["requests"] == {"cdx": 1, "replay": 6, "throttled": 0}
+    assert {"run", "state", "pages", "indexed", "seconds"} <= told.keys()
+
+
+def test_discovered_is_the_sum_of_the_rest() -> None:
+    told = orjson.loads(as_json(REPORT))["captures"]
+    rest = [n for name, n in told.items() if name != "discovered"]
+    assert told["discovered"] == sum(sum(n.values()) if isinstance(n, dict) else n for n in rest)
+
+
+def test_done_is_exit_0() -> None:
+    assert (REPORT.state, REPORT.exit_code) == ("done", 0)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        replace(REPORT, progress=replace(PROGRESS, captures=replace(CAPTURES, failed={"x": 1}))),
+        replace(REPORT, progress=replace(PROGRESS, holes=1)),
+        replace(REPORT, pages=PageCounts(6, 5, 1)),
+    ],
+    ids=["a capture failed", "a hole in the listing", "a page refused by the index"],
+)
+def test_partial_is_exit_3(report: RunReport) -> None:
+    assert (report.state, report.exit_code) == ("partial", 3)
+
+
+def test_a_cancelled_run_is_no_success() -> None:
+    assert replace(REPORT, progress=replace(PROGRESS, state="cancelled")).exit_code == 1
+
+
+def test_the_summary_says_what_became_of_everything_and_how_to_check() -> None:
+    text = summary(REPORT)
+    assert "20 captures listed" in text
+    assert "skipped: redirect" in text
+    assert "chrono verify 7" in text
+
+
+def test_the_live_line_says_what_is_left_of_the_budget() -> None:
+    budget = Budget("wayback", Kind.REPLAY, "default", 480, 0.0, "")
+    line = live_line(PROGRESS, [budget], Rates(2.0, {"replay": 30}))
+    assert "450 of 480 replays" in line
+    assert "2.0/s" in line
+
+
+def test_the_live_line_says_why_it_waits() -> None:
+    budget = Budget("wayback", Kind.REPLAY, "default", 480, 42.0, "throttled")
+    line = live_line(PROGRESS, [budget], Rates(0.0, {}))
+    assert "silent for 42 s (throttled)" in line
+
+
+def test_counters_that_cancelled_out_are_not_told() -> None:
+    counted = counts([("failed", "archive", 0), ("failed", "deadline", 2), ("stored", "", 1)])
+    assert counted.failed == {"deadline": 2}
+    assert counted.stored == 1

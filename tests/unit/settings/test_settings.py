@@ -1,0 +1,103 @@
+"""Settings: what is unknown, empty or weak refuses to start, and says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chrono_ray import settings
+from chrono_ray.model.errors import SettingsError
+
+
+def test_nothing_set_means_everything_is_started_for_me() -> None:
+    loaded = settings.load({})
+    assert loaded.database_url is None
+    assert loaded.redis_url is None
+    assert loaded.meilisearch_url is None
+    assert loaded.ray_address is None
+
+
+def test_wayback_defaults_are_what_its_staff_ask_for() -> None:
+    wayback = settings.load({}).archives.wayback
+    assert (wayback.cdx_per_minute, wayback.replay_per_minute) == (24, 480)
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(SettingsError, match="CHRONO_DATABSE_URL"):
+        settings.load({"CHRONO_DATABSE_URL": "postgresql://x"})
+
+
+def test_an_unknown_nested_setting_is_named() -> None:
+    with pytest.raises(SettingsError, match="CHRONO_ARCHIVES__WAYBACK__SPEED"):
+        settings.load({"CHRONO_ARCHIVES__WAYBACK__SPEED": "9"})
+
+
+def test_settings_of_tests_are_not_ours() -> None:
+    assert settings.load({"CHRONO_TEST_MEILISEARCH_URL": "http://127.0.0.1:7700"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CHRONO_DATABASE_URL", "CHRONO_REDIS_URL", "CHRONO_MEILISEARCH_URL", "CHRONO_BLOBS_URL"],
+)
+def test_an_empty_setting_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        settings.load({name: "  "})
+
+
+@pytest.mark.parametrize("key", ["", "masterKey", "changeme", "short"])
+def test_a_weak_secret_is_refused_and_not_shown(key: str) -> None:
+    environment = {"CHRONO_MEILISEARCH_URL": "http://m:7700", "CHRONO_MEILISEARCH_KEY": key}
+    with pytest.raises(SettingsError, match="CHRONO_MEILISEARCH_KEY") as caught:
+        settings.load(environment)
+    assert not key or key not in str(caught.value).replace("CHRONO_MEILISEARCH_KEY", "")
+
+
+def test_meilisearch_without_a_key_is_refused() -> None:
+    with pytest.raises(SettingsError, match="CHRONO_MEILISEARCH_KEY"):
+        settings.load({"CHRONO_MEILISEARCH_URL": "http://127.0.0.1:7700"})
+
+
+def test_a_negative_limit_is_refused() -> None:
+    with pytest.raises(SettingsError, match="CDX_PER_MINUTE"):
+        settings.load({"CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "-1"})
+
+
+def test_what_is_shown_names_the_source_and_hides_secrets() -> None:
+    environment = {
+        "CHRONO_DATABASE_URL": "postgresql://u:geheim@db/x",
+        "CHRONO_DATA_DIR": "/tmp/elsewhere",
+    }
+    rows = {
+        name: (value, source)
+        for name, value, source in settings.shown(settings.load(environment), environment)
+    }
+    assert rows["CHRONO_DATABASE_URL"] == ("(set)", "environment")
+    assert rows["CHRONO_DATA_DIR"] == ("/tmp/elsewhere", "environment")
+    assert rows["CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE"] == ("24", "default")
+    assert "geheim" not in repr(rows)
+    assert "geheim" not in repr(settings.load(environment))
+
+
+def test_the_data_folder_is_absolute() -> None:
+    assert settings.load({"CHRONO_DATA_DIR": "here"}).data_dir == Path.cwd() / "here"
+
+
+def test_a_warc_path_is_absolute_because_actors_work_elsewhere() -> None:
+    loaded = settings.load({"CHRONO_ARCHIVES__WARC__URL": "file://crawl.warc.gz"})
+    assert loaded.archives.warc.url == str(Path.cwd() / "crawl.warc.gz")
+
+
+def test_the_user_agent_names_the_project_and_the_contact() -> None:
+    agent = settings.load({"CHRONO_CONTACT": "me@example.org"}).user_agent
+    assert agent.startswith("chrono_ray/")
+    assert "me@example.org" in agent
+
+
+def test_loading_from_a_given_environment_leaves_the_process_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CHRONO_EGRESS", "ours")
+    assert settings.load({"CHRONO_EGRESS": "theirs"}).egress == "theirs"
+    assert settings.load().egress == "ours"
