@@ -68,7 +68,8 @@ class Memento:
     """One replayed payload.
 
     `body` is the archived entity with its content coding removed; `served` is
-    the timestamp the archive really answered with. `headers` are the original
+    the timestamp the archive really answered with, `served_url` its own address of what it
+    served (the locator where there is no wire). `headers` are the original
     ones (prefix removed), `media_type` and `charset` what they declare.
     `redirects` are the hops that led here, as `(status, target)`.
     """

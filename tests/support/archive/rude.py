@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 
@@ -70,5 +71,7 @@ def _chunked(reply: Reply) -> bytes:
 def reset(writer: asyncio.StreamWriter) -> None:
     """Closes so that the peer sees RST, not an orderly end."""
     raw = writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+    # closed already: OSError from asyncio, ValueError from uvloop
+    with contextlib.suppress(OSError, ValueError):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
     writer.transport.abort()
