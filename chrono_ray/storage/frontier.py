@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from chrono_ray.model.capture import Capture, Timestamp14
-from chrono_ray.storage.database import Database, statements
-from chrono_ray.storage.governor import HORIZON, LONGEST_WAIT, Slot
+from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.governor import HORIZON, LONGEST_WAIT, Slot, slot
 
 LEASE: Final = timedelta(seconds=60)
 CRASHES: Final = 3
@@ -95,12 +95,13 @@ class Frontier:
         rows = await self._database.fetch(
             self._sql["claim"], self._worker, self._egress, wanted, self._lease, HORIZON
         )
+        answered = time.monotonic()
         if rows[0]["fetch_id"] is None:
             wait = rows[0]["delay"]
             if wait is None:
                 return Nothing(idle, silent=False)
             return Nothing(min(max(wait, 0.01), LONGEST_WAIT), silent=wait > 0)
-        return Claimed(tuple(_lease(row, asked) for row in rows))
+        return Claimed(tuple(_lease(row, asked, answered) for row in rows))
 
     async def renew(self, tokens: Sequence[UUID]) -> set[int]:
         """Another lease time for these batches; returns the fetches that are still ours."""
@@ -127,9 +128,7 @@ class Frontier:
         Any number of workers may sweep at once. What it returns as condemned
         or cancelled is leased to the caller, who settles it.
         """
-        rescued = await self._database.fetch(self._sql["rescue"], CRASHES)
-        guilty = [row["fetch_id"] for row in rescued if row["condemned"]]
-        condemned = await self._lease_to_me("lease_condemned", guilty) if guilty else ()
+        rescued, condemned = await self._rescue()
         await self._database.fetch(self._sql["unpark"])
         await self._database.fetch(self._sql["take_over"])
         token = uuid4()
@@ -139,23 +138,33 @@ class Frontier:
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.fetch(self._sql["finish_runs"])
         return Swept(
-            len(rescued),
+            rescued,
             condemned,
             tuple(_condemned(row, token) for row in cancelled),
             tuple(row["id"] for row in finished),
         )
 
-    async def _lease_to_me(self, name: str, ids: list[int]) -> tuple[Condemned, ...]:
+    async def _rescue(self) -> tuple[int, tuple[Condemned, ...]]:
         token = uuid4()
-        rows = await self._database.fetch(self._sql[name], ids, token, self._worker)
-        return tuple(_condemned(row, token) for row in rows)
+
+        async def work(connection: Connection) -> tuple[int, tuple[Condemned, ...]]:
+            rows = await connection.fetch(self._sql["rescue"], CRASHES)
+            guilty = [row for row in rows if row["condemned"]]
+            leased = await connection.fetch(
+                self._sql["lease_condemned"],
+                [row["fetch_id"] for row in guilty], [row["run_id"] for row in guilty],
+                [row["capture_id"] for row in guilty], token, self._worker, CRASHES,
+            )  # fmt: skip
+            return len(rows), tuple(_condemned(row, token) for row in leased)
+
+        return await self._database.transact(work)
 
 
 def _condemned(row: asyncpg.Record, token: UUID) -> Condemned:
     return Condemned(row["fetch_id"], row["run_id"], row["capture_id"], token)
 
 
-def _lease(row: asyncpg.Record, asked: float) -> FetchLease:
+def _lease(row: asyncpg.Record, asked: float, answered: float) -> FetchLease:
     capture = Capture(
         urlkey=row["urlkey"], timestamp=Timestamp14(row["ts"]), original=row["original"],
         mimetype=row["mimetype"], statuscode=row["statuscode"], digest=row["digest"],
@@ -164,5 +173,5 @@ def _lease(row: asyncpg.Record, asked: float) -> FetchLease:
     return FetchLease(
         fetch_id=row["fetch_id"], run_id=row["run_id"], capture_id=row["capture_id"],
         archive=row["archive"], capture=capture, attempt=row["attempts"] + 1, alone=row["alone"],
-        token=row["token"], slot=Slot(asked + row["delay"], row["step"]),
+        token=row["token"], slot=slot(row["delay"], row["step"], asked=asked, answered=answered),
     )  # fmt: skip

@@ -1,14 +1,15 @@
 """Leave to send: an archive's budget, durable and shared by everyone who uses it.
 
-GCRA with one row per (archive, kind of request, egress). The interval is
-window / (budget - 1): with it, and slots given up when late by more than an
-interval, no sliding window ever held more than the budget (measured over
-64 s, research: 50 of 50 in 1 s, 2,941 of 3,000 in 60 s).
+GCRA with one row per (archive, kind of request, egress). A request is never
+sent before its slot's moment, and never later than the answer that brought the
+slot may have taken (`LATENCY`) and an interval; the interval is so much longer
+than window / budget that even then no sliding window holds more than the budget.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +18,21 @@ from enum import StrEnum
 from typing import Final
 
 from chrono_ray.model.errors import ConnectionRefused, Throttled
-from chrono_ray.model.retry import BAN_PAUSE, LONGEST_PAUSE, THROTTLE_PAUSE
+from chrono_ray.model.retry import BAN_PAUSE, LONGEST_PAUSE, THROTTLE_PAUSE, pause_after
 from chrono_ray.storage.database import Database
 
 HORIZON: Final = timedelta(seconds=2)
 OUTAGE_PAUSE: Final = 10.0
 LONGEST_WAIT: Final = 5.0
 """Nobody sleeps longer than this without asking again: a pause may be lifted."""
+WINDOW: Final = 60.0
+LATENCY: Final = 0.5
+"""Seconds that PostgreSQL may take to answer before a slot it brought is late for that."""
+LEAST_LATE: Final = 0.1
+MOST_LATE: Final = 5.0
+"""How late a slot may be used: an interval, within these bounds (timers are no better)."""
+THROTTLED: Final = "throttled"
+BANNED: Final = "banned"
 
 
 class Kind(StrEnum):
@@ -41,10 +50,32 @@ class Limit:
 
     @property
     def step(self) -> timedelta:
-        """Between two requests."""
+        """Between two slots: budget x step = window + what a request may be late."""
         if self.per_minute == 0:
             return timedelta(0)
-        return timedelta(seconds=60 / max(self.per_minute - 1, 1))
+        step = (WINDOW + LATENCY) / max(self.per_minute - 1, 1)
+        if not LEAST_LATE <= step <= MOST_LATE:
+            step = (WINDOW + LATENCY + _lateness(step)) / self.per_minute
+        return timedelta(microseconds=math.ceil(step * 1e6))
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long an archive is left alone when it does not say; seconds, each doubling up to a limit.
+
+    `throttled`: 429 or 503 without Retry-After. `ban`: connections refused
+    within ten minutes of throttling. `outage`: refused without that.
+    """
+
+    throttled: float = THROTTLE_PAUSE
+    throttled_most: float = LONGEST_PAUSE
+    ban: float = BAN_PAUSE
+    ban_most: float = 24 * 3600.0
+    outage: float = OUTAGE_PAUSE
+    outage_most: float = 300.0
+
+
+PAUSES: Final = Pauses()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +93,10 @@ class Budget:
 class Governor:
     """Everybody's view of the budgets, for one egress."""
 
-    def __init__(self, database: Database, *, egress: str) -> None:
+    def __init__(self, database: Database, *, egress: str, pauses: Pauses = PAUSES) -> None:
         self._database = database
         self._egress = egress
+        self._pauses = pauses
 
     async def configure(self, limits: Sequence[Limit]) -> None:
         """Make the budgets what the settings say; what is spent stays spent, pauses stay."""
@@ -92,7 +124,9 @@ class Governor:
             )  # fmt: skip
             if row["granted"] == 0:
                 await asyncio.sleep(min(max(row["wait"], 0.01), LONGEST_WAIT))
-            elif await Slot(asked + row["delay"], row["step"]).come():
+            elif await slot(
+                row["delay"], row["step"], asked=asked, answered=time.monotonic()
+            ).come():
                 return
 
     async def heed(self, archive: str, error: Throttled | ConnectionRefused) -> float:
@@ -102,10 +136,11 @@ class Governor:
         an hour. A refused connection within ten minutes of throttling is a
         ban: an hour, doubling; otherwise the archive is down: seconds.
         """
-        seconds, doubling, longest = await self._sentence(archive, error)
+        reason, seconds, longest = await self._sentence(archive, error)
+        named = isinstance(error, Throttled) and error.retry_after is not None
         until: datetime = await self._database.fetchval(
             "SELECT pause_archive($1, $2, $3, $4, $5)",
-            archive, error.reason, seconds, doubling, longest,
+            archive, reason, seconds, not named, longest,
         )  # fmt: skip
         left = await self._database.fetchval(
             "SELECT extract(epoch FROM $1::timestamptz - clock_timestamp())::float8", until
@@ -114,19 +149,20 @@ class Governor:
 
     async def _sentence(
         self, archive: str, error: Throttled | ConnectionRefused
-    ) -> tuple[float, bool, float]:
+    ) -> tuple[str, float, float]:
+        """Reason, seconds, and the most they may double to."""
         if isinstance(error, Throttled):
             if error.retry_after is None:
-                return THROTTLE_PAUSE, True, LONGEST_PAUSE
-            return min(max(error.retry_after, 1.0), 24 * 3600.0), False, LONGEST_PAUSE
-        throttled = await self._database.fetchval(
-            "SELECT count(*) FROM archive_budgets WHERE archive = $1 AND pause_reason = 'throttled'"
+                return THROTTLED, self._pauses.throttled, self._pauses.throttled_most
+            return THROTTLED, pause_after(0, error.retry_after), 0.0
+        after_throttling = await self._database.fetchval(
+            "SELECT count(*) FROM archive_budgets WHERE archive = $1 AND pause_reason = ANY ($2)"
             " AND paused_until > clock_timestamp() - interval '10 minutes'",
-            archive,
-        )
-        if throttled:
-            return BAN_PAUSE, True, 24 * 3600.0
-        return OUTAGE_PAUSE, True, 300.0
+            archive, [THROTTLED, BANNED],
+        )  # fmt: skip
+        if after_throttling:
+            return BANNED, self._pauses.ban, self._pauses.ban_most
+        return error.reason, self._pauses.outage, self._pauses.outage_most
 
     async def budgets(self) -> list[Budget]:
         """Every budget of every egress, by archive and kind."""
@@ -150,18 +186,28 @@ class Governor:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Leave for one request at a moment of this worker's monotonic clock; `step` 0 is no limit."""
+    """Leave for one request between two moments of this worker's monotonic clock."""
 
     at: float
-    step: float
+    until: float
 
     async def come(self) -> bool:
-        """Wait for the moment; False when it is already past by more than an interval."""
-        late = time.monotonic() - self.at
-        if self.step == 0:
-            return True
-        if late > self.step:
-            return False
-        if late < 0:
-            await asyncio.sleep(-late)
-        return time.monotonic() - self.at <= self.step
+        """Wait for the moment; False when the last one is already past."""
+        early = self.at - time.monotonic()
+        if early > 0:
+            await asyncio.sleep(early)
+        return time.monotonic() <= self.until
+
+
+def slot(delay: float, step: float, *, asked: float, answered: float) -> Slot:
+    """A slot `delay` seconds after the unknown moment, between two we know, at which it was given.
+
+    Never early: it counts from the answer. `step` 0 is no limit.
+    """
+    if step == 0:
+        return Slot(answered, math.inf)
+    return Slot(answered + delay, min(answered, asked + LATENCY) + delay + _lateness(step))
+
+
+def _lateness(step: float) -> float:
+    return min(max(step, LEAST_LATE), MOST_LATE)

@@ -19,6 +19,7 @@ from chrono_ray.model.errors import LeaseLost, RecordRefused
 from chrono_ray.model.memento import ListingPage, MatchType, Scope
 from chrono_ray.model.urls import host_of
 from chrono_ray.storage.database import REFUSED, Connection, Database, statements
+from chrono_ray.storage.settling import GUILTY_BYTES
 
 SLICE_LEASE: Final = timedelta(seconds=60)
 HOST_LIMIT: Final = 255
@@ -163,7 +164,7 @@ class Listings:
         await connection.execute(sql["mark_ready"], lease.run_id)
 
     async def _reopen(self, connection: Connection, lease: SliceLease) -> list[int]:
-        rows = await connection.fetch(self._sql["fetches_to_reopen"])
+        rows = await connection.fetch(self._sql["fetches_to_reopen"], list(GUILTY_BYTES))
         if not rows:
             return []
         ids = [row["id"] for row in rows]

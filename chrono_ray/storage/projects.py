@@ -108,6 +108,14 @@ class Projects:
             )
             return [row.id for row in rows]
 
+    async def any_active(self) -> bool:
+        """Whether any run is listing or fetching."""
+        async with self._database.engine.connect() as connection:
+            found = await connection.execute(
+                select(runs.c.id).where(runs.c.state == RunState.ACTIVE.value).limit(1)
+            )
+            return found.first() is not None
+
     async def change(self, run_id: int, state: RunState) -> None:
         """Pause, resume or cancel. `Conflict` when the run's state does not allow it."""
         before = [each.value for each, after in LEGAL.items() if state in after]

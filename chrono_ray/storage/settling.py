@@ -25,6 +25,8 @@ from chrono_ray.storage.database import REFUSED, Connection, Database, statement
 ALTERNATES: Final = 5
 """How many captures of one digest are tried before the payload counts as gone."""
 DETAIL_LIMIT: Final = 500
+GUILTY_BYTES: Final = ("too_large", "crashed", "internal")
+"""Failures that the bytes themselves caused: another capture of the same digest has the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,14 @@ class Settling:
             raise RecordRefused("PostgreSQL refuses a row", why=str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Under which run a fetch waits, and with which capture."""
+
+    run_id: int
+    capture_id: int
+
+
 @dataclass(slots=True)
 class _Batch:
     """One transaction under way."""
@@ -106,7 +116,7 @@ class _Batch:
         await self._log_attempts()
         waiting = [s for s in self.mine if isinstance(s.verdict, Retry | Snooze)]
         ending = [s for s in self.mine if not isinstance(s.verdict, Retry | Snooze)]
-        others = await self._other_captures(ending)
+        others = await self._other_captures(ending) | await self._wanted_still(ending)
         again = [s for s in ending if s.fetch_id in others]
         await self._park(waiting + again, others)
         await self._end([s for s in ending if s.fetch_id not in others])
@@ -124,21 +134,33 @@ class _Batch:
                 [_capture_is_useless(s) for s in tried],
             )  # fmt: skip
 
-    async def _other_captures(self, ending: Sequence[Settlement]) -> dict[int, int]:
-        useless = [s.fetch_id for s in ending if _capture_is_useless(s)]
+    async def _other_captures(self, ending: Sequence[Settlement]) -> dict[int, _Place]:
+        useless = [s for s in ending if _capture_is_useless(s)]
         if not useless:
             return {}
-        rows = await self.connection.fetch(self.sql["other_captures"], useless, ALTERNATES)
-        return {row["fetch_id"]: row["id"] for row in rows}
+        rows = await self.connection.fetch(
+            self.sql["other_captures"],
+            [s.fetch_id for s in useless], [s.run_id for s in useless], ALTERNATES,
+        )  # fmt: skip
+        return {row["fetch_id"]: _Place(row["run_id"], row["capture_id"]) for row in rows}
 
-    async def _park(self, waiting: Sequence[Settlement], others: dict[int, int]) -> None:
+    async def _wanted_still(self, ending: Sequence[Settlement]) -> dict[int, _Place]:
+        """Asked with the fetch locked, so that no lister can adopt it meanwhile."""
+        cancelled = [s.fetch_id for s in ending if isinstance(s.verdict, Cancelled)]
+        if not cancelled:
+            return {}
+        rows = await self.connection.fetch(self.sql["wanted_still"], cancelled)
+        return {row["fetch_id"]: _Place(row["run_id"], row["capture_id"]) for row in rows}
+
+    async def _park(self, waiting: Sequence[Settlement], others: dict[int, _Place]) -> None:
         if not waiting:
             return
         lease = self.leases
-        captures = [others.get(s.fetch_id, s.capture_id) for s in waiting]
+        places = [others.get(s.fetch_id, _Place(s.run_id, s.capture_id)) for s in waiting]
+        runs, captures = [p.run_id for p in places], [p.capture_id for p in places]
         await self.connection.execute(
             self.sql["park"],
-            [s.fetch_id for s in waiting], [s.run_id for s in waiting],
+            [s.fetch_id for s in waiting], runs,
             [lease[s.fetch_id]["order_key"] for s in waiting],
             [_attempts_after(s, lease[s.fetch_id]["attempts"]) for s in waiting],
             [lease[s.fetch_id]["crashes"] for s in waiting], captures,
@@ -146,7 +168,7 @@ class _Batch:
         )  # fmt: skip
         await self.connection.execute(
             self.sql["spend_requests"],
-            [s.fetch_id for s in waiting], [s.requests for s in waiting], captures,
+            [s.fetch_id for s in waiting], [s.requests for s in waiting], runs, captures,
         )  # fmt: skip
 
     async def _end(self, ending: Sequence[Settlement]) -> None:
@@ -244,7 +266,7 @@ def _capture_is_useless(s: Settlement) -> bool:
         case Gone():
             return True
         case Failed() as failed:
-            return s.kept is None and failed.reason != "too_large"
+            return s.kept is None and failed.reason not in GUILTY_BYTES
         case Stored() | Refused():
             return False
         case other:

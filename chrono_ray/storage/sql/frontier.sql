@@ -10,12 +10,14 @@ UPDATE leases SET leased_until = clock_timestamp() + $2::interval WHERE token = 
 SELECT id FROM runs WHERE id = ANY ($1::bigint[]) AND state <> 'active'
 
 -- name: release
--- unused leases go back as they were
+-- unused leases go back as they were; the floor may have risen meanwhile, so it is lowered again
 WITH back AS (
     DELETE FROM leases l USING unnest($1::bigint[], $2::uuid[]) AS w (fetch_id, token)
      WHERE l.fetch_id = w.fetch_id AND l.token = w.token RETURNING l.*
 ), ready AS (
-    UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM back) AND NOT ready
+    UPDATE runs r SET ready = true, floor_key = least(r.floor_key, b.lowest)
+      FROM (SELECT run_id, min(order_key) AS lowest FROM back GROUP BY run_id) b
+     WHERE r.id = b.run_id AND (NOT r.ready OR r.floor_key > b.lowest)
 )
 INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, archive, urlkey, ts, original,
                    mimetype, statuscode, digest, locator)
@@ -44,12 +46,14 @@ WITH dead AS (
 ), ready AS (
     UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM back) AND NOT ready
 )
-SELECT fetch_id, run_id, charged >= $1::smallint AS condemned FROM back
+SELECT fetch_id, run_id, capture_id, charged >= $1::smallint AS condemned FROM back
 
 -- name: lease_condemned
+-- in the rescue's transaction; the charge stays on them, so that they are condemned again should
+-- this rescuer die too
 INSERT INTO leases (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, token, worker, leased_until)
-SELECT f.id, f.run_id, 0, 0, 0, false, f.capture_id, $2, $3, clock_timestamp() + interval '60 seconds'
-  FROM fetches f WHERE f.id = ANY ($1::bigint[]) AND f.state = 'pending' ON CONFLICT DO NOTHING
+SELECT w.fetch_id, w.run_id, 0, 0, $6::smallint, false, w.capture_id, $4, $5, clock_timestamp() + interval '60 seconds'
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (fetch_id, run_id, capture_id)
 RETURNING fetch_id, run_id, capture_id
 
 -- name: unpark
@@ -73,18 +77,25 @@ UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.f
  WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key))
 
 -- name: take_over
--- a run that waits for payloads queued under a run that no longer runs: take them over
-WITH moved AS (
-    UPDATE queue q SET run_id = w.run_id
-      FROM (SELECT DISTINCT ON (q.fetch_id) q.fetch_id, c.run_id
-              FROM queue q JOIN runs o ON o.id = q.run_id AND o.state <> 'active'
-              JOIN captures cc ON cc.fetch_id = q.fetch_id
-             CROSS JOIN LATERAL (SELECT cc.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = cc.id) c
-              JOIN runs n ON n.id = c.run_id AND n.state = 'active'
-             ORDER BY q.fetch_id, c.run_id LIMIT 10000) w
-     WHERE q.fetch_id = w.fetch_id
-    RETURNING q.fetch_id, q.run_id
-), owned AS (UPDATE fetches f SET run_id = m.run_id FROM moved m WHERE f.id = m.fetch_id)
+-- a run that waits for payloads queued under a run that no longer runs: take them over. A run asks
+-- its own archive only: where the other's was another, the capture changes too.
+WITH wanted AS (
+    SELECT DISTINCT ON (q.fetch_id) q.fetch_id, q.ctid AS tid, n.id AS run_id,
+           CASE WHEN n.archive = q.archive THEN q.capture_id ELSE cc.id END AS capture_id
+      FROM runs o JOIN queue q ON q.run_id = o.id
+      JOIN captures cc ON cc.fetch_id = q.fetch_id
+     CROSS JOIN LATERAL (SELECT cc.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = cc.id) c
+      JOIN runs n ON n.id = c.run_id AND n.state = 'active'
+     WHERE o.state <> 'active'
+       AND EXISTS (SELECT 1 FROM runs b WHERE b.project_id = o.project_id AND b.state = 'active')
+     ORDER BY q.fetch_id, n.id LIMIT 10000
+), moved AS (
+    UPDATE queue q SET run_id = w.run_id, capture_id = c.id, archive = c.archive, urlkey = c.urlkey, ts = c.ts,
+           original = c.original, mimetype = c.mimetype, statuscode = c.statuscode, digest = c.digest, locator = c.locator
+      FROM wanted w JOIN captures c ON c.id = w.capture_id
+     WHERE q.ctid = w.tid
+    RETURNING q.fetch_id, q.run_id, q.capture_id
+), owned AS (UPDATE fetches f SET run_id = m.run_id, capture_id = m.capture_id FROM moved m WHERE f.id = m.fetch_id)
 UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM moved)
 
 -- name: lease_cancelled

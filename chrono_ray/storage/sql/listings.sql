@@ -98,10 +98,11 @@ INSERT INTO adoptions (run_id, capture_id)
 SELECT DISTINCT $1::bigint, id FROM stage WHERE fate = 'adopted' ON CONFLICT DO NOTHING
 
 -- name: fetches_to_reopen
--- ended without the bytes, and now another capture promises the same ones; or wanted again after a cancel
+-- ended without the bytes, and now another capture promises the same ones; or wanted again after a
+-- cancel. Not where the bytes themselves are to blame ($1).
 SELECT f.id, min(s.id) AS capture_id
   FROM stage s JOIN fetches f ON f.id = s.fetch_id
- WHERE (s.fate = 'new' AND (f.state IN ('gone', 'cancelled') OR (f.state = 'failed' AND f.payload_id IS NULL AND f.reason <> 'too_large')))
+ WHERE (s.fate = 'new' AND (f.state IN ('gone', 'cancelled') OR (f.state = 'failed' AND f.payload_id IS NULL AND f.reason <> ALL ($1::text[]))))
     OR (s.fate = 'adopted' AND f.state = 'cancelled')
  GROUP BY f.id ORDER BY f.id
 

@@ -46,13 +46,29 @@ INSERT INTO attempts (fetch_id, capture_id, run_id, reason, detail, requests, fi
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::int[], $7::boolean[])
 
 -- name: other_captures
--- for payloads that one capture could not give: the next capture of the same digest, not tried yet
-SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id
-  FROM captures c
- WHERE c.fetch_id = ANY ($1::bigint[])
+-- for payloads that one capture could not give: the next capture of the same digest, not tried yet.
+-- One in another archive is asked for by the run that listed it there: its budget is another.
+SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id,
+       CASE WHEN c.archive = r.archive THEN r.id ELSE o.id END AS run_id
+  FROM unnest($1::bigint[], $2::bigint[]) AS w (fetch_id, run_id)
+  JOIN runs r ON r.id = w.run_id
+  JOIN captures c ON c.fetch_id = w.fetch_id
+  JOIN runs o ON o.id = c.run_id
+ WHERE (c.archive = r.archive OR o.state IN ('active', 'paused'))
    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final)
-   AND (SELECT count(DISTINCT a.capture_id) FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.final) < $2
- ORDER BY c.fetch_id, (c.mimetype = 'warc/revisit'), c.instant DESC
+   AND (SELECT count(DISTINCT a.capture_id) FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.final) < $3
+ ORDER BY c.fetch_id, (c.archive <> r.archive), (c.mimetype = 'warc/revisit'), c.instant DESC
+
+-- name: wanted_still
+-- of payloads whose run was cancelled: those that a run which is not waits for too
+SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, n.id AS run_id
+  FROM captures c
+ CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+  JOIN runs n ON n.id = u.run_id AND n.state IN ('active', 'paused')
+ WHERE c.fetch_id = ANY ($1::bigint[])
+ ORDER BY c.fetch_id, n.state,
+       EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final),
+       (c.mimetype = 'warc/revisit'), c.instant DESC
 
 -- name: end_fetches
 UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requests = f.requests + w.requests,
@@ -65,8 +81,8 @@ UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requ
  WHERE f.id = w.id AND f.state = 'pending'
 
 -- name: spend_requests
-UPDATE fetches f SET requests = f.requests + w.requests, capture_id = w.capture_id
-  FROM unnest($1::bigint[], $2::int[], $3::bigint[]) AS w (id, requests, capture_id) WHERE f.id = w.id
+UPDATE fetches f SET requests = f.requests + w.requests, run_id = w.run_id, capture_id = w.capture_id
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[]) AS w (id, requests, run_id, capture_id) WHERE f.id = w.id
 
 -- name: park
 INSERT INTO parked (fetch_id, run_id, order_key, attempts, crashes, capture_id, reason, until)

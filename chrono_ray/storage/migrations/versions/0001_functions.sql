@@ -64,6 +64,7 @@ DECLARE
     v_token uuid := gen_random_uuid();
     v_now timestamptz;
     v_wait float8 := NULL;
+    v_budget archive_budgets;
     r record;
     -- one element per budget that may be used
     b_name text[] := '{}'; b_room int[] := '{}'; b_start timestamptz[] := '{}'; b_step interval[] := '{}';
@@ -72,28 +73,28 @@ DECLARE
     v_pattern smallint[]; v_mask int; v_class int; v_total float8; v_left float8; v_ticket bigint;
     v_pick int; v_alone bigint := NULL; v_wanted int := p_wanted; v_got int := 0; n int;
 BEGIN
-    FOR r IN
+    FOR v_budget IN
         SELECT a.* FROM archive_budgets a
          WHERE a.kind = 'replay' AND a.egress = p_egress
            AND a.archive IN (SELECT u.archive FROM runs u WHERE u.state = 'active' AND u.ready)
          ORDER BY a.archive
     LOOP
-        IF r.step > interval '0' AND r.paused_until <= clock_timestamp() AND r.tat <= clock_timestamp() + p_horizon THEN
-            SELECT a.* INTO r FROM archive_budgets a
-             WHERE a.archive = r.archive AND a.kind = 'replay' AND a.egress = p_egress FOR UPDATE;
+        IF v_budget.step > interval '0' AND v_budget.paused_until <= clock_timestamp() AND v_budget.tat <= clock_timestamp() + p_horizon THEN
+            SELECT a.* INTO v_budget FROM archive_budgets a
+             WHERE a.archive = v_budget.archive AND a.kind = 'replay' AND a.egress = p_egress FOR UPDATE;
         END IF;
         v_now := clock_timestamp();
-        IF r.paused_until > v_now THEN
-            v_wait := least(v_wait, extract(epoch FROM r.paused_until - v_now)::float8);
-        ELSIF r.step = interval '0' THEN
-            b_name := b_name || r.archive; b_room := b_room || p_wanted;
+        IF v_budget.paused_until > v_now THEN
+            v_wait := least(v_wait, extract(epoch FROM v_budget.paused_until - v_now)::float8);
+        ELSIF v_budget.step = interval '0' THEN
+            b_name := b_name || v_budget.archive; b_room := b_room || p_wanted;
             b_start := b_start || v_now; b_step := b_step || interval '0';
-        ELSIF r.tat > v_now + p_horizon THEN
-            v_wait := least(v_wait, extract(epoch FROM r.tat - v_now - p_horizon)::float8);
+        ELSIF v_budget.tat > v_now + p_horizon THEN
+            v_wait := least(v_wait, extract(epoch FROM v_budget.tat - v_now - p_horizon)::float8);
         ELSE
-            b_name := b_name || r.archive;
-            b_start := b_start || greatest(r.tat, v_now);
-            b_step := b_step || budget_step(r, v_now);
+            b_name := b_name || v_budget.archive;
+            b_start := b_start || greatest(v_budget.tat, v_now);
+            b_step := b_step || budget_step(v_budget, v_now);
             n := cardinality(b_name);
             b_room := b_room || (1 + floor(extract(epoch FROM v_now + p_horizon - b_start[n]) / extract(epoch FROM b_step[n]))::int);
         END IF;
@@ -116,6 +117,8 @@ BEGIN
     SELECT q.run_id INTO v_alone FROM queue q WHERE q.alone AND q.run_id = ANY (c_run) LIMIT 1;
     IF v_alone IS NOT NULL THEN
         c_count[array_position(c_run, v_alone)] := 1;
+        -- nothing else is given out while it waits, so a floor that rose above it must not hide it
+        c_floor[array_position(c_run, v_alone)] := 0;
     ELSE
         FOR i IN 1..v_wanted LOOP
             v_mask := 0;
@@ -191,7 +194,8 @@ BEGIN
 END $$;
 
 -- An archive asked for silence: all its budgets, for everyone. Seconds double with each pause in a
--- row (forgiven after 30 quiet minutes) unless the archive named its own. Returns the pause's end.
+-- row for the same reason (forgiven after 30 quiet minutes) unless the archive named its own.
+-- Returns the pause's end.
 CREATE FUNCTION pause_archive(p_archive text, p_reason text, p_seconds float8, p_doubling boolean, p_longest float8)
 RETURNS timestamptz LANGUAGE plpgsql AS $$
 DECLARE
@@ -201,7 +205,7 @@ DECLARE
 BEGIN
     PERFORM 1 FROM archive_budgets WHERE archive = p_archive ORDER BY archive, kind, egress FOR UPDATE;
     v_now := clock_timestamp();
-    SELECT max(paused_until), max(CASE WHEN paused_until < v_now - interval '30 minutes' THEN 0 ELSE pauses END)
+    SELECT max(paused_until), max(CASE WHEN paused_until < v_now - interval '30 minutes' OR pause_reason <> p_reason THEN 0 ELSE pauses END)
       INTO v_until, v_pauses FROM archive_budgets WHERE archive = p_archive;
     -- several requests in flight meet the same throttling: that is one pause, not many
     IF v_until > v_now THEN
