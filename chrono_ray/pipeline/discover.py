@@ -14,8 +14,10 @@ from chrono_ray.archives.base import Archive
 from chrono_ray.model.decision import decide as decide_capture
 from chrono_ray.model.errors import (
     ArchiveError,
+    ArchiveUnavailable,
     ConnectionRefused,
     LeaseLost,
+    RecordRefused,
     Throttled,
     Unavailable,
 )
@@ -51,10 +53,12 @@ class Discoverer:
         while not stop.is_set():
             walking = asyncio.create_task(self._step_or_wait())
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({walking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            walking.cancel()
-            await asyncio.gather(walking, return_exceptions=True)
+            try:
+                await asyncio.wait({walking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
+                walking.cancel()
+                await asyncio.gather(walking, stopping, return_exceptions=True)
             if not walking.cancelled():
                 walking.result()
 
@@ -96,7 +100,12 @@ class Discoverer:
             except ArchiveError as error:
                 await self._settle_error(lease, error)
                 return
-            await self._keep(lease, page)
+            try:
+                await self._keep(lease, page)
+            except RecordRefused as error:
+                log.exception("slice.refused", extra={"run": lease.run_id, "slice": lease.slice_id})
+                await self._listings.leave_hole(lease, reason="internal", detail=str(error))
+                return
             if not page.next_key:
                 log.info("slice.listed", extra={"run": lease.run_id, "slice": lease.slice_id})
                 return
@@ -112,7 +121,12 @@ class Discoverer:
                 raise LeaseLost("The run was paused, or the slice belongs to somebody else now")
 
         async with self._renewing(lease):
-            return await archive.list_page(lease.scope, lease.key, turn=turn)
+            page = await archive.list_page(lease.scope, lease.key, turn=turn)
+        if page.next_key and page.next_key == lease.key:
+            raise ArchiveUnavailable(
+                "The listing does not move on", why="it answers with the key it was asked from"
+            )
+        return page
 
     async def _keep(self, lease: SliceLease, page: ListingPage) -> None:
         [digest] = await self._blobs.put([page.raw])
@@ -170,7 +184,10 @@ class Discoverer:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(RENEW_SECONDS)
-                await self._listings.renew(lease)
+                try:
+                    await self._listings.renew(lease)
+                except Unavailable as error:
+                    log.warning("slice.away", extra={"error": str(error)})
 
         task = asyncio.create_task(renew())
         try:
