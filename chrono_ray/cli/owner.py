@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,25 @@ def ensure(settings: Settings, *, api: bool) -> Owned:
     Raises `EmbeddedError` with its last words when it does not become ready, `Conflict`
     when the running one was started with other archives.
     """
+    with _one_at_a_time(settings.data_dir):
+        return _ensure(settings, api=api)
+
+
+def release(owned: Owned, others_active: Callable[[], bool]) -> bool:
+    """Stop what was started for this command, unless somebody else's run is under way there.
+
+    False when it was left running for them.
+    """
+    if not owned.started:
+        return True
+    with _one_at_a_time(owned.settings.data_dir):
+        if others_active():
+            return False
+        stop(owned.running)
+    return True
+
+
+def _ensure(settings: Settings, *, api: bool) -> Owned:
     found = running(settings.data_dir)
     if found:
         if found.archives != archives_chosen(settings):
@@ -64,8 +85,27 @@ def stop(found: Running) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def _one_at_a_time(data_dir: Path) -> Iterator[None]:
+    """Two commands at once: the second waits and then uses what the first has started."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "start.lock").open("w") as lock:
+        ends = time.monotonic() + START_SECONDS + STOP_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise EmbeddedError(
+                        "Somebody else has been starting chrono_ray for too long",
+                        fix=f"See {data_dir / LOG_FILE}",
+                    ) from None
+            time.sleep(0.1)
+        yield
+
+
 def _start(settings: Settings, *, api: bool) -> Running:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = settings.data_dir / LOG_FILE
     command = [sys.executable, "-m", "chrono_ray.cluster.owner", *([] if api else ["--no-api"])]
     with log.open("ab") as output:
@@ -73,6 +113,16 @@ def _start(settings: Settings, *, api: bool) -> Running:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
+    try:
+        return _wait_until_ready(settings, process, log, api=api)
+    except BaseException:
+        process.terminate()
+        raise
+
+
+def _wait_until_ready(
+    settings: Settings, process: subprocess.Popen[bytes], log: Path, *, api: bool
+) -> Running:
     ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
         found = running(settings.data_dir)
@@ -81,7 +131,6 @@ def _start(settings: Settings, *, api: bool) -> Running:
         if process.poll() is not None:
             raise EmbeddedError("chrono_ray did not start", why=_last_words(log), fix=f"See {log}")
         time.sleep(0.1)
-    process.terminate()
     raise EmbeddedError(
         "chrono_ray did not start", why=f"not ready after {START_SECONDS:.0f} s", fix=f"See {log}"
     )

@@ -14,6 +14,7 @@ from chrono_ray import wiring
 from chrono_ray.cli import owner
 from chrono_ray.cluster.owner import running
 from chrono_ray.model.capture import Timestamp14
+from chrono_ray.model.errors import Unavailable
 from chrono_ray.model.memento import Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.targets import target
@@ -45,14 +46,12 @@ def run_to_end(request: Request) -> int:
     settings = chrono_settings.load()
     scope = checked(request, settings)
     found = owner.ensure(settings, api=False)
+    keep = False
     try:
         code, keep = asyncio.run(_run(request, scope, found.settings))
-    except BaseException:
-        if found.started:
-            owner.stop(found.running)
-        raise
-    if found.started and not keep:
-        owner.stop(found.running)
+    finally:
+        if not keep and not owner.release(found, lambda: _others_active(found.settings)):
+            sys.stderr.write("Other runs go on, so chrono_ray stays up. Stop it: chrono down\n")
     return code
 
 
@@ -92,6 +91,19 @@ async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int,
         return ended.exit_code, False
     finally:
         await record.aclose()
+
+
+def _others_active(settings: Settings) -> bool:
+    async def ask() -> bool:
+        record = wiring.database(settings, pool_size=1, name="chrono run")
+        try:
+            return await Projects(record).any_active()
+        except Unavailable:
+            return False
+        finally:
+            await record.aclose()
+
+    return asyncio.run(ask())
 
 
 async def _interrupt(projects: Projects, run_id: int, *, stop: bool) -> None:

@@ -29,6 +29,10 @@ from chrono_ray import wiring
 from chrono_ray.cluster.head import Address, Head
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.embedded.parts import EmbeddedParts
+from chrono_ray.embedded.postgres import PostgresTuning
+from chrono_ray.embedded.valkey import ValkeyTuning
+from chrono_ray.model.budget import MIB
+from chrono_ray.embedded.ports import free_port
 from chrono_ray.model.errors import ChronoError, EmbeddedError
 from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
@@ -81,13 +85,16 @@ class Owner:
     """Starts, keeps, ends."""
 
     def __init__(self, settings: Settings, *, api: bool) -> None:
-        self._settings = settings
+        self._settings = _with_port(settings)
         self._api = api
+        budget = budget_here()
         self._parts = EmbeddedParts(
             settings.data_dir, postgres=settings.database_url is None,
             valkey=settings.redis_url is None,
+            postgres_tuning=PostgresTuning(shared_buffers_mb=budget.postgresql.memory // MIB // 4),
+            valkey_tuning=ValkeyTuning(maxmemory_mb=budget.redis.memory // MIB),
         )  # fmt: skip
-        self._head = Head(settings.data_dir / "ray", budget_here())
+        self._head = Head(settings.data_dir / "ray", budget)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
@@ -184,7 +191,8 @@ class Owner:
             raise EmbeddedError(f"`{order}` failed on the Ray cluster", why=" / ".join(last))
 
     def _environment(self) -> dict[str, str]:
-        return wiring.child_environment(self._settings, os.environ)
+        ours = wiring.child_environment(self._settings, os.environ)
+        return {**ours, "CHRONO_SERVING__PORT": str(self._settings.serving.port)}
 
     def _tell(self, address: Address, *, api: str = "", api_error: str = "") -> None:
         settings = self._settings
@@ -219,9 +227,23 @@ def attached(settings: Settings, found: Running) -> Settings:
     )
 
 
+def attached_here(settings: Settings) -> Settings:
+    """The settings for a process inside the cluster: what is not set, a running owner has."""
+    found = running(settings.data_dir)
+    return attached(settings, found) if found else settings
+
+
 def cluster_environment(found: Running, base: Mapping[str, str]) -> dict[str, str]:
     """`base` for a process that is to speak with the owner's cluster."""
     return Address(found.ray_address, found.dashboard, Path(found.token)).environment(base)
+
+
+def _with_port(settings: Settings) -> Settings:
+    """Port 0 becomes a free one, and stays it: a head that is started again serves there too."""
+    if settings.serving.port:
+        return settings
+    serving = settings.serving.model_copy(update={"port": free_port()})
+    return settings.model_copy(update={"serving": serving})
 
 
 def _secret(value: SecretStr | None) -> str:
