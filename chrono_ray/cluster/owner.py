@@ -29,10 +29,10 @@ from chrono_ray import wiring
 from chrono_ray.cluster.head import Address, Head
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.embedded.parts import EmbeddedParts
+from chrono_ray.embedded.ports import free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
 from chrono_ray.model.budget import MIB
-from chrono_ray.embedded.ports import free_port
 from chrono_ray.model.errors import ChronoError, EmbeddedError
 from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
