@@ -32,10 +32,10 @@ lint: $(READY) ## Style, types and layers
 	$(BIN)/lint-imports
 
 check: lint ## The inner loop: lint, unit and integration tests
-	$(BIN)/python -m pytest -q tests/unit tests/integration
+	$(BIN)/python -m pytest -q -n 2 tests/unit tests/integration
 
-test: lint ## Everything, on real parts
-	$(BIN)/python -m pytest -q tests
+test: check ## Everything, on real parts: Ray clusters and faults too, one after the other
+	$(BIN)/python -m pytest -q tests/cluster tests/faults
 
 clean: ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis
