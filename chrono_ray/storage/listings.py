@@ -116,7 +116,6 @@ class Listings:
                 raise LeaseLost("The slice belongs to somebody else now")
             await self._keep_answer(connection, lease, page, seq=seq, raw=raw)
             await connection.copy_records_to_table("stage", records=records, columns=STAGE_COLUMNS)
-            await connection.execute("ANALYZE stage")
             await self._write_stage(connection, lease, bad=len(page.bad_rows))
             await connection.fetch(
                 self._settle["count_requests"], [lease.run_id], ["cdx"], [page.requests]
@@ -148,6 +147,8 @@ class Listings:
         )
         await connection.execute(sql["fate_of_new_rows"])
         await connection.execute(sql["number_new_rows"])
+        # now that fates are known: a planner that expects no new rows compares all with all
+        await connection.execute("ANALYZE stage (fate, key, share_key, fetch_id, id, host)")
         wanted = await connection.fetch(sql["want_payloads"], lease.project_id, lease.run_id)
         await connection.execute(sql["lock_fetches"], lease.project_id)
         await connection.execute(sql["lock_adopted"])
