@@ -27,9 +27,10 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = _request_id(headers.get(REQUEST_ID, ""))
+        given = headers.get(REQUEST_ID, "")
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        send = _with_headers(send, request_id)
+        send = _with_headers(send, "" if request_id == given else request_id)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > BODY_BYTES_MAX:
             await response(plain(413, request_id=request_id))(scope, receive, send)
@@ -37,16 +38,14 @@ class Edge:
         await self._app(scope, _bounded(receive), send)
 
 
-def _request_id(given: str) -> str:
-    """The proxy's id, so that its log and ours tell of the same request; else a new one."""
-    return given if _ID.fullmatch(given) else uuid.uuid4().hex
+def _with_headers(send: Send, new_id: str) -> Send:
+    """`new_id` is empty where the asker gave one: Serve's proxy does, and sends it back itself."""
 
-
-def _with_headers(send: Send, request_id: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            headers.setdefault(REQUEST_ID, request_id)
+            if new_id:
+                headers[REQUEST_ID] = new_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Cache-Control", "no-store")
         await send(message)

@@ -48,7 +48,7 @@ def response(
     problem: Problem, *, headers: Mapping[str, str] | None = None, head: bool = False
 ) -> Response:
     """The problem as an answer."""
-    sent = {**(headers or {}), REQUEST_ID: problem.request_id}
+    sent = dict(headers or {})
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         sent["Retry-After"] = str(RETRY_SECONDS)
     body = b"" if head else problem.model_dump_json().encode()

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 STATE_FILE: Final = "owner.json"
 DEPLOY_SECONDS: Final = 120.0
 HEAD_RESTARTS: Final = 20
+HEAD_PAUSE: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,18 @@ class Owner:
         if self._settings.ray_address:
             token = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
             return Address(self._settings.ray_address, "", Path(token))
+        await self._end_left_behind()
         return await self._head.start()
+
+    async def _end_left_behind(self) -> None:
+        """A killed owner's actors work on with its settings: they give back what they hold."""
+        left = self._head.left_behind()
+        if left is None:
+            return
+        log.warning("ray.head.left_behind", extra={"gcs": left.gcs})
+        with contextlib.suppress(EmbeddedError):
+            await self._order("drain", left)
+        await self._head.stop()
 
     async def _populate(self, address: Address) -> None:
         """The actors, then the API. An API that cannot be had is told, and the work goes on."""
@@ -169,8 +181,13 @@ class Owner:
         for _ in range(HEAD_RESTARTS):
             code = await self._head.ended()
             log.error("ray.head.died", extra={"code": code})
-            await self._head.stop()
-            await self._populate(await self._head.start())
+            try:
+                await self._head.stop()
+                await self._populate(await self._head.start())
+            except EmbeddedError:
+                log.exception("ray.head.failed")
+                await self._head.stop()  # it counts as one more death, at once
+                await asyncio.sleep(HEAD_PAUSE)
         raise EmbeddedError("Ray keeps dying", fix=f"See {self._settings.data_dir / 'ray'}")
 
     async def _order(self, order: str, address: Address) -> None:

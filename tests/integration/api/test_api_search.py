@@ -33,7 +33,8 @@ def problem(answer: httpx2.Response, status: int) -> dict[str, object]:
     told = answer.json()
     assert told["status"] == status
     assert told["code"]
-    assert told["request_id"] == answer.headers["x-request-id"]
+    given = answer.request.headers.get("x-request-id")
+    assert told["request_id"] == given or told["request_id"] == answer.headers["x-request-id"]
     return told
 
 

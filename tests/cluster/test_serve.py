@@ -1,0 +1,98 @@
+"""The API on a real Ray Serve: it answers, it knows its cluster, and only loopback hears it."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+import httpx2
+import psutil
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from chrono_ray.cluster.serve import Api, application, options
+from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, fit
+from chrono_ray.settings import Serving
+from tests.cluster.conftest import ROOT, Cluster
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+async def http(cluster: Cluster):
+    async with httpx2.AsyncClient(base_url=cluster.api, timeout=30) as client:
+        yield client
+
+
+async def test_health_tells_of_every_part_and_actor(http):
+    async with asyncio.timeout(60):
+        while (told := (await http.get("/health")).json())["status"] != "ok":
+            await asyncio.sleep(0.2)
+    assert set(told["parts"]) == {"database", "redis", "index", "blobs", "ray"}
+    assert all(part["state"] == "ok" for part in told["parts"].values())
+    assert {"indexer", "scraper-0"} <= set(told["actors"])
+
+
+async def test_the_chosen_port_is_told_and_only_loopback_hears_it(cluster):
+    host, _, port = cluster.running.api.removeprefix("http://").rpartition(":")
+    assert host == "127.0.0.1"
+    assert int(port) not in (0, 8000)
+    owner = psutil.Process(cluster.running.pid)
+    open_to_all = {
+        (process.name(), each.laddr)
+        for process in owner.children(recursive=True)
+        for each in _listening(process)
+        if not _loopback(each.laddr.ip)
+    }
+    assert open_to_all == set()
+
+
+def _loopback(text: str) -> bool:
+    address = ip_address(text)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _listening(process: psutil.Process) -> list:
+    try:
+        found = process.net_connections("inet")
+    except psutil.NoSuchProcess:
+        return []
+    return [each for each in found if each.status == psutil.CONN_LISTEN]
+
+
+async def test_errors_come_through_serve_as_they_are(http):
+    """One id for the request, in the answer's head and in the problem."""
+    for path, status, code in [
+        ("/search?limit=0", 422, "invalid_request"),
+        ("/runs/999999", 404, "not_found"),
+        ("/nothing", 404, "not_found"),
+    ]:
+        answer = await http.get(path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == code
+        assert [answer.json()["request_id"]] == answer.headers.get_list("x-request-id")
+
+
+def test_the_file_for_serve_deploy_agrees_with_the_budget():
+    """What `serve deploy` reads is what `chrono up` deploys, on the reference machine."""
+    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config = ServeDeploySchema.model_validate(document)
+    [app] = config.applications
+    [deployment] = document["applications"][0]["deployments"]
+    ours = options(fit(REFERENCE_CPUS, REFERENCE_MEMORY), at_head=False)
+    wanted = {name: value for name, value in ours.items() if name != "backpressure_config"}
+    wanted["ray_actor_options"].pop("resources")
+    assert {name: deployment[name] for name in wanted} == wanted
+    assert deployment["backpressure_config"] == ours["backpressure_config"].model_dump(
+        exclude_none=True
+    )
+    assert app.import_path == f"{application.__module__}:{application.__name__}"
+    assert deployment["name"] == Api.__name__
+    assert config.http_options.host == Serving().host
+    assert config.http_options.port == Serving().port
+
+
+def test_nothing_on_all_interfaces_in_the_file():
+    assert "0.0.0.0" not in (ROOT / "serve_config.yaml").read_text()
