@@ -43,6 +43,11 @@ class Wayback(_Frozen):
     replay_per_minute: PerMinute = 480
     page_rows: Annotated[int, Field(ge=1, le=150_000)] = 10_000
 
+    @property
+    def is_public(self) -> bool:
+        """Whether it is the Internet Archive's own, not a compatible server of somebody's."""
+        return self.url == Wayback.model_fields["url"].default
+
 
 class Pywb(_Frozen):
     """A pywb collection, such as http://127.0.0.1:8080/mine; unset: not used."""

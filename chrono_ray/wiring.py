@@ -20,7 +20,7 @@ from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.batch import BatchLimits
-from chrono_ray.settings import Archives, Settings, Wayback
+from chrono_ray.settings import Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import Frontier
@@ -96,7 +96,7 @@ def archives(settings: Settings) -> dict[str, Archive]:
     found: dict[str, Archive] = {
         "wayback": WaybackArchive(
             chosen.wayback.url, agent, rows_per_page=chosen.wayback.page_rows,
-            allowed=_listed(chosen.wayback.url) if chosen.wayback != Wayback() else frozenset(),
+            allowed=frozenset() if chosen.wayback.is_public else _listed(chosen.wayback.url),
         )
     }  # fmt: skip
     if chosen.pywb.url:

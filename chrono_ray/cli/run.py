@@ -45,6 +45,12 @@ def run_to_end(request: Request) -> int:
     """Returns the exit code. Nothing is started before the request is known to be good."""
     settings = chrono_settings.load()
     scope = checked(request, settings)
+    if (
+        request.archive == "wayback"
+        and settings.archives.wayback.is_public
+        and not settings.contact
+    ):
+        sys.stderr.write("Archives like to know whom to write to: set CHRONO_CONTACT\n")
     found = owner.ensure(settings, api=False)
     keep = False
     try:
