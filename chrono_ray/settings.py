@@ -46,7 +46,7 @@ class Wayback(_Frozen):
     @property
     def is_public(self) -> bool:
         """Whether it is the Internet Archive's own, not a compatible server of somebody's."""
-        return self.url == Wayback.model_fields["url"].default
+        return bool(self.url == Wayback.model_fields["url"].default)
 
 
 class Pywb(_Frozen):

@@ -144,7 +144,7 @@ def fit(cpus: float, memory: int) -> Budget:
         raise SettingsError(
             "The machine is too small for a cluster",
             why=f"{cpus:g} CPUs and {mib} MiB; it takes {_LEAST_MIB} MiB (2 CPUs advised)",
-            fix="Give it more memory, or use `chrono run`, which needs no cluster",
+            fix="Give it more memory",
         )
     rich = _richness(max(cpu, _LEAST_CPU), _LEAST_CPU, REFERENCE_CPUS * 10_000)
     wide = _richness(mib, _LEAST_MIB, REFERENCE_MEMORY // MIB)
