@@ -19,10 +19,14 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import orjson
+import psutil
 
 from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
 from chrono_ray.model.errors import EmbeddedError
@@ -58,20 +62,42 @@ class Address:
         return {**base, **ours, "RAY_ADDRESS": self.gcs}
 
 
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """`head.json`: the session that the head was started in, when, and where it is."""
+
+    session: int
+    born: float
+    gcs: str
+    dashboard: str
+
+
 class Head:
-    """One `ray start --head --block` as a child process."""
+    """One `ray start --head --block` as a child process.
+
+    It outlives a killed owner. The next one finds it noted in its folder
+    (`left_behind`) and ends it with `stop`.
+    """
 
     def __init__(self, folder: Path, budget: Budget) -> None:
         """`folder` keeps token and log. Ray's own files go to a short path: its sockets need it."""
         self._folder = folder
         self._budget = budget
+        self._token = folder / "token"
         self._process: asyncio.subprocess.Process | None = None
         self.address: Address | None = None
+
+    def left_behind(self) -> Address | None:
+        """The head that an owner before us started and did not end."""
+        noted = self._noted()
+        if noted is None or not _of_session(noted, self._token):
+            return None
+        return Address(noted.gcs, noted.dashboard, self._token)
 
     async def start(self) -> Address:
         """Start and wait until it takes orders. Raises `EmbeddedError` with its last words."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        token = write_token(self._folder / "token")
+        token = write_token(self._token)
         ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
         log = self._folder / "head.log"
         with log.open("wb") as output:
@@ -79,11 +105,14 @@ class Head:
                 *self._command(ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
                 stderr=output, env={**os.environ, **_environment(token)}, start_new_session=True,
             )  # fmt: skip
-        await self._wait_until_started(log)
-        self.address = Address(
+        address = Address(
             f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", token
         )
-        return self.address
+        noted = _Noted(self._process.pid, time.time(), address.gcs, address.dashboard)
+        self._note.write_bytes(orjson.dumps(noted))
+        await self._wait_until_started(log)
+        self.address = address
+        return address
 
     @property
     def pid(self) -> int | None:
@@ -96,21 +125,24 @@ class Head:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """End the head and everything it started; within seconds."""
-        process = self._process
-        if process is None:
-            return
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
+        """End the head and everything it started, ours or left behind; within seconds."""
+        process, noted = self._process, self._noted()
+        if process is not None:
+            await _terminate(process)
+        if noted is not None:
+            # what outlived it: Ray's workers have process groups of their own, but one session
+            await asyncio.to_thread(_end_session, noted, self._token)
+            self._note.unlink(missing_ok=True)
+
+    @property
+    def _note(self) -> Path:
+        return self._folder / "head.json"
+
+    def _noted(self) -> _Noted | None:
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            pass
-        # what outlived it (or its own SIGKILL) is in the session it was started in
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+            return _Noted(**orjson.loads(self._note.read_bytes()))
+        except (OSError, orjson.JSONDecodeError, TypeError):
+            return None
 
     def _command(self, ports: Mapping[str, int]) -> list[str]:
         return [
@@ -135,6 +167,44 @@ class Head:
             raise EmbeddedError(
                 "Ray did not start", why=" / ".join(last), fix=f"The whole story is in {log}"
             )
+
+
+async def _terminate(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _of_session(noted: _Noted, token: Path) -> list[psutil.Process]:
+    """What still lives of a head; a session's number alone may have been reused."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == noted.session and _is_rays(process, noted, token):
+                found.append(process)
+    return found
+
+
+def _is_rays(process: psutil.Process, noted: _Noted, token: Path) -> bool:
+    """Ray's agents and actors write their titles (`ray::...`) over their environment."""
+    if process.create_time() < noted.born - 1 or process.status() == psutil.STATUS_ZOMBIE:
+        return False
+    named: bool = process.name().startswith("ray")
+    return named or process.environ().get("RAY_AUTH_TOKEN_PATH") == str(token)
+
+
+def _end_session(noted: _Noted, token: Path) -> None:
+    ends = time.monotonic() + STOP_SECONDS
+    while (left := _of_session(noted, token)) and time.monotonic() < ends:
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=STOP_SECONDS)
 
 
 def write_token(path: Path) -> Path:
