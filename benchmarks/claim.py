@@ -1,0 +1,221 @@
+"""Claims of 32 from a long queue, by one and by four workers, beside a bare SKIP LOCKED claim.
+
+    python -m benchmarks.claim [--pending 1000000] [--seconds 5] [--json]
+
+Ours is `Frontier.claim`: budgets, classes by ticket, runs by weight, one fresh
+token a batch, queue rows moved to leases. The bare one updates a state column
+of as many rows under a partial index. Each worker is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Final
+
+import asyncpg
+import uvloop
+
+from benchmarks.record import postgres, scratch
+from benchmarks.report import Figure, Goal, Report, show, versions
+from chrono_ray.model.memento import MatchType, Scope
+from chrono_ray.model.priority import QueueClass
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.frontier import Claimed, Frontier
+from chrono_ray.storage.governor import Governor, Kind, Limit
+from chrono_ray.storage.projects import Projects
+
+BATCH: Final = 32
+EGRESS: Final = "benchmark"
+WARM_CLAIMS: Final = 5
+RATE_GOAL: Final = Goal(20_000, at_least=True)
+P99_GOAL: Final = Goal(8, at_least=False)
+REAL: Final = (
+    "Real: PostgreSQL with fsync, the migrated schema, Frontier.claim over its own pool, each",
+    "worker a process of its own. Stands in: queue rows written by SQL, two projects, four runs",
+    "of two classes; nothing is fetched or settled. All workers and PostgreSQL share the cores.",
+)
+
+# As wide as rows of a real listing, in claim order, over four runs.
+FILL_QUEUE: Final = """
+INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original,
+                   mimetype, statuscode, digest, locator)
+SELECT n, ($2::bigint[])[1 + n % cardinality($2::bigint[])], n, n, 'wayback',
+       'com,example)/path/to/an/archived/page/' || n || '.html', '20040303120000',
+       'http://www.example.com/path/to/an/archived/page/' || n || '.html', 'text/html', '200',
+       upper(left(md5(n::text), 32)), ''
+  FROM generate_series(1, $1::bigint) n
+"""
+BARE_TABLE: Final = """
+CREATE TABLE bare (
+    id bigint PRIMARY KEY, order_key bigint NOT NULL, state text NOT NULL DEFAULT 'pending',
+    token uuid, leased_until timestamptz, urlkey text NOT NULL, ts text NOT NULL,
+    original text NOT NULL, mimetype text NOT NULL, statuscode text NOT NULL, digest text NOT NULL
+) WITH (fillfactor = 70)
+"""
+FILL_BARE: Final = """
+INSERT INTO bare (id, order_key, urlkey, ts, original, mimetype, statuscode, digest)
+SELECT fetch_id, order_key, urlkey, ts, original, mimetype, statuscode, digest FROM queue
+"""
+BARE_INDEX: Final = "CREATE INDEX bare_pending ON bare (order_key) WHERE state = 'pending'"
+BARE_CLAIM: Final = """
+UPDATE bare SET state = 'leased', token = gen_random_uuid(),
+       leased_until = clock_timestamp() + interval '60 seconds'
+ WHERE id IN (SELECT id FROM bare WHERE state = 'pending' ORDER BY order_key
+               LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING *
+"""
+
+Claim = Callable[[], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """One worker's claims: seconds of each, leases got, first began and last ended."""
+
+    latencies: tuple[float, ...]
+    leases: int
+    began: float
+    ended: float
+
+
+async def fill(url: str, pending: int) -> None:
+    """Two projects with two runs each, and as many rows for ours as for the bare claim."""
+    record = Database(url, pool_size=1)
+    limits = [Limit("wayback", kind, 0) for kind in Kind]
+    await Governor(record, egress=EGRESS).configure(limits)
+    runs = [
+        await Projects(record).start_run(
+            Scope(f"{name}.example", MatchType.DOMAIN), project=name, archive="wayback",
+            queue_class=queue_class,
+        )
+        for name in ("one", "two")
+        for queue_class in (QueueClass.SCRAPING, QueueClass.DEFAULT)
+    ]  # fmt: skip
+    await record.aclose()
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(FILL_QUEUE, pending, runs)
+        await connection.execute("UPDATE runs SET ready = true, floor_key = 1")
+        await connection.execute(BARE_TABLE)
+        await connection.execute(FILL_BARE)
+        await connection.execute(BARE_INDEX)
+        await connection.execute("VACUUM ANALYZE queue")
+        await connection.execute("VACUUM ANALYZE bare")
+    finally:
+        await connection.close()
+
+
+def work(url: str, seconds: float, most: int, *, bare: bool) -> Worked:
+    """One worker, in its process: claim until the time is up or `most` leases are held."""
+    return uvloop.run(_bare(url, seconds, most) if bare else _ours(url, seconds, most))
+
+
+async def _ours(url: str, seconds: float, most: int) -> Worked:
+    record = Database(url, pool_size=1, name="benchmark")
+    frontier = Frontier(record, worker="benchmark", egress=EGRESS)
+
+    async def claim() -> int:
+        got = await frontier.claim(BATCH, idle=0)
+        return len(got.leases) if isinstance(got, Claimed) else 0
+
+    try:
+        return await _repeat(claim, seconds, most)
+    finally:
+        await record.aclose()
+
+
+async def _bare(url: str, seconds: float, most: int) -> Worked:
+    connection = await asyncpg.connect(url)
+
+    async def claim() -> int:
+        return len(await connection.fetch(BARE_CLAIM, BATCH))
+
+    try:
+        return await _repeat(claim, seconds, most)
+    finally:
+        await connection.close()
+
+
+async def _repeat(claim: Claim, seconds: float, most: int) -> Worked:
+    for _ in range(WARM_CLAIMS):
+        await claim()
+    latencies: list[float] = []
+    leases = 0
+    began = now = time.monotonic()
+    while now - began < seconds and leases < most:
+        got = await claim()
+        then, now = now, time.monotonic()
+        latencies.append(now - then)
+        leases += got
+        if not got:
+            break
+    return Worked(tuple(latencies), leases, began, now)
+
+
+def at_once(pool: ProcessPoolExecutor, url: str, options: argparse.Namespace, *, workers: int,
+            bare: bool) -> list[Worked]:  # fmt: skip
+    """So many workers side by side; together they take a tenth of the queue at most."""
+    most = options.pending // 10 // workers
+    futures = [pool.submit(work, url, options.seconds, most, bare=bare) for _ in range(workers)]
+    return [future.result(timeout=options.seconds + 60) for future in futures]
+
+
+def figures(label: str, worked: Sequence[Worked], *, goals: bool) -> list[Figure]:
+    latencies = sorted(s * 1000 for each in worked for s in each.latencies)
+    lasted = max(each.ended for each in worked) - min(each.began for each in worked)
+    rate = sum(each.leases for each in worked) / lasted
+    return [
+        Figure(f"{label}: leases", rate, "leases/s", RATE_GOAL if goals else None),
+        Figure(f"{label}: p50", statistics.median(latencies), "ms"),
+        Figure(f"{label}: p99", latencies[int(len(latencies) * 0.99)], "ms",
+               P99_GOAL if goals else None),
+    ]  # fmt: skip
+
+
+def ratios(label: str, ours: Sequence[Figure], bare: Sequence[Figure]) -> Figure:
+    return Figure(f"{label}, leases/s: ours to bare", ours[0].value / bare[0].value, "x")
+
+
+def measure(url: str, options: argparse.Namespace) -> list[Figure]:
+    compared: list[Figure] = []
+    told: list[Figure] = []
+    with ProcessPoolExecutor(max(options.workers), mp_context=get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [0.2] * max(options.workers)))  # all of them are up
+        for workers in options.workers:
+            who = f"{workers} worker{'s' if workers > 1 else ''}"
+            runs = [
+                figures(f"{who}, {name}", at_once(pool, url, options, workers=workers, bare=bare),
+                        goals=not bare)
+                for name, bare in (("ours", False), ("bare", True))
+            ]  # fmt: skip
+            compared.append(ratios(who, *runs))
+            told += [*runs[0], *runs[1]]
+    return [*compared, *told]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pending", type=int, default=1_000_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with scratch() as folder, postgres(folder) as server:
+        url = asyncio.run(server.fresh("claim"))
+        asyncio.run(fill(url, options.pending))
+        found = measure(url, options)
+    title = f"Claims of {BATCH} at {options.pending:,} pending"
+    show(Report(title, found, REAL, versions(postgresql=server.version)), json=options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
