@@ -1,0 +1,247 @@
+"""Any order of listing, claiming, dying, rescuing and cancelling keeps the record whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from chrono_ray.model.capture import Capture
+from chrono_ray.model.errors import Conflict
+from chrono_ray.model.retry import Retry, Snooze
+from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.frontier import FetchLease
+from chrono_ray.storage.projects import RunState
+from chrono_ray.storage.settling import Settlement
+from tests.conftest import PostgresServer
+from tests.integration.storage.making import (
+    Record,
+    capture,
+    failed,
+    gone,
+    revisit,
+    settlement,
+    stored,
+)
+
+T = TypeVar("T")
+TABLES = (
+    "projects, attempts, fetches, queue, leases, parked, pages, documents, payloads, outbox, hosts"
+)
+ARCHIVES = ("wayback", "pywb")
+CANCELLED_ELSEWHERE = """
+SELECT count(*) FROM domain_counters k JOIN runs r ON r.id = k.run_id
+ WHERE k.state = 'cancelled' AND k.n <> 0 AND r.state IN ('active', 'paused')
+"""
+
+
+@st.composite
+def listed_rows(draw: st.DrawFn) -> list[Capture]:
+    """Few URLs, moments and bodies, so that everything meets everything."""
+    rows = []
+    for _ in range(draw(st.integers(0, 6))):
+        url = f"http://{draw(st.sampled_from('ab'))}.example/{draw(st.integers(0, 2))}"
+        stamp = f"200{draw(st.integers(0, 2))}0101000000"
+        row = capture(url, stamp, body=draw(st.sampled_from("uvwx")))
+        kind = draw(st.sampled_from(["response"] * 4 + ["revisit", "redirect"]))
+        if kind == "revisit":
+            row = revisit(row, stamp)
+        elif kind == "redirect":
+            row = replace(row, statuscode="302")
+        rows.append(row)
+    return rows
+
+
+class RecordMachine(RuleBasedStateMachine):
+    """The real record; the machine itself only remembers who holds what."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.database = Database(self.url, pool_size=2)
+        self.record = Record(self.database)
+        self.runs: list[int] = []
+        self.held: list[FetchLease] = []
+        self.lost: list[FetchLease] = []
+        self.keys = 0
+
+    def do(self, work: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+
+    @initialize()
+    def empty(self) -> None:
+        self.do(self.database.fetch(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE"))
+        self.do(self.record.unlimited(*ARCHIVES))
+
+    # -- listing
+
+    @precondition(lambda self: len(self.runs) < 5)
+    @rule(domain=st.sampled_from("ab"), archive=st.sampled_from(ARCHIVES))
+    def start_run(self, domain: str, archive: str) -> None:
+        self.runs.append(self.do(self.record.start(f"{domain}.example", archive=archive)))
+
+    @rule(rows=listed_rows(), last=st.booleans())
+    def list_page(self, rows: list[Capture], last: bool) -> None:
+        lease = self.do(self.record.listings.claim(ARCHIVES))
+        if lease is None:
+            return
+        self.keys += 1
+        next_key = "" if last else str(self.keys)
+        self.do(self.record.keep(lease, rows, next_key=next_key))
+        if not last:
+            self.do(
+                self.record.listings.release(lease, delay=0, attempt=False, reason="", detail="")
+            )
+
+    # -- working
+
+    @rule(worker=st.sampled_from("AB"), wanted=st.integers(1, 5))
+    def claim(self, worker: str, wanted: int) -> None:
+        leases = self.do(self.record.claim(wanted, worker=worker))
+        held = {lease.fetch_id for lease in self.held}
+        assert not held & {lease.fetch_id for lease in leases}, "leased twice"
+        self.held += leases
+
+    @precondition(lambda self: self.held)
+    @rule(
+        n=st.integers(1, 4),
+        how=st.sampled_from(["stored", "stored", "gone", "failed", "crashed", "retry", "snooze"]),
+    )
+    def settle(self, n: int, how: str) -> None:
+        batch, self.held = self.held[:n], self.held[n:]
+        settled = self.do(self.record.settling.settle([ending(lease, how) for lease in batch]))
+        assert settled == len(batch), "what nobody took over is ours"
+
+    @precondition(lambda self: self.lost)
+    @rule(n=st.integers(1, 4))
+    def write_too_late(self, n: int) -> None:
+        batch, self.lost = self.lost[:n], self.lost[n:]
+        assert self.do(self.record.settling.settle([stored(lease) for lease in batch])) == 0
+        self.do(self.record.frontier().release(batch))
+
+    @precondition(lambda self: self.held)
+    @rule(n=st.integers(1, 4))
+    def release(self, n: int) -> None:
+        batch, self.held = self.held[:n], self.held[n:]
+        self.do(self.record.frontier().release(batch))
+
+    # -- dying and being found
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def die(self) -> None:
+        """Whoever holds anything is gone; the leases run out."""
+        self.do(
+            self.database.fetch(
+                "UPDATE leases SET leased_until = clock_timestamp() - interval '1 second'"
+            )
+        )
+        self.lost, self.held = self.lost + self.held, []
+        self.do(self.record.frontier().sweep())
+
+    @rule()
+    def sweep(self) -> None:
+        self.do(sweep(self.record.frontier("sweeper"), self.record.settling))
+
+    @rule()
+    def time_passes(self) -> None:
+        self.do(self.database.fetch("UPDATE parked SET until = clock_timestamp()"))
+        self.do(self.record.frontier().sweep())
+
+    # -- a person
+
+    @precondition(lambda self: self.runs)
+    @rule(place=st.integers(0, 4), state=st.sampled_from(["active", "paused", "cancelled"]))
+    def change(self, place: int, state: str) -> None:
+        run = self.runs[place % len(self.runs)]
+        try:
+            self.do(self.record.projects.change(run, RunState(state)))
+        except Conflict:
+            return
+
+    # -- what always holds
+
+    @invariant()
+    def nothing_is_lost_or_twice(self) -> None:
+        assert self.do(self.record.faults()) == []
+
+    @invariant()
+    def only_cancelled_runs_hold_cancelled_captures(self) -> None:
+        assert self.do(self.database.fetchval(CANCELLED_ELSEWHERE)) == 0
+
+    def teardown(self) -> None:
+        try:
+            self.do(self.finish())
+        finally:
+            self.do(self.database.aclose())
+            self.loop.close()
+
+    async def finish(self) -> None:
+        """With everybody back at work, every run ends and every fetch has its reason."""
+        await self.database.fetch("UPDATE leases SET leased_until = clock_timestamp()")
+        for run in self.runs:
+            if await self.record.state_of(run) == "paused":
+                await self.record.projects.change(run, RunState.ACTIVE)
+        while (lease := await self.record.listings.claim(ARCHIVES)) is not None:
+            await self.record.keep(lease, [])
+        for _ in range(60):
+            await sweep(self.record.frontier(), self.record.settling)
+            await self.database.fetch("UPDATE parked SET until = clock_timestamp()")
+            batch = await self.record.claim(50)
+            await self.record.settling.settle([stored(lease) for lease in batch])
+        assert await self.record.faults() == []
+        states = {await self.record.state_of(run) for run in self.runs}
+        assert states <= {"done", "cancelled"}
+        assert (
+            await self.database.fetchval("SELECT count(*) FROM fetches WHERE state = 'pending'")
+            == 0
+        )
+
+
+def ending(lease: FetchLease, how: str) -> Settlement:
+    match how:
+        case "stored":
+            return stored(lease)
+        case "gone":
+            return gone(lease)
+        case "retry":
+            return settlement(lease, Retry(3600, "protocol"))
+        case "snooze":
+            return settlement(lease, Snooze(3600, "throttled"), throttled=1)
+        case reason:
+            return failed(lease, "encoding" if reason == "failed" else reason)
+
+
+def test_no_order_of_events_breaks_the_record(postgres_server: PostgresServer):
+    loop = asyncio.new_event_loop()
+    fresh = postgres_server.fresh()
+
+    class Machine(RecordMachine):
+        url = loop.run_until_complete(fresh.__aenter__())
+
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=20, stateful_step_count=30, deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )  # fmt: skip
+    finally:
+        loop.run_until_complete(fresh.__aexit__(None, None, None))
+        loop.close()
