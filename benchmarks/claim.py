@@ -23,7 +23,7 @@ from typing import Final
 import asyncpg
 import uvloop
 
-from benchmarks.record import postgres, scratch
+from benchmarks.record import Postgres, postgres, scratch
 from benchmarks.report import Figure, Goal, Report, show, versions
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
@@ -84,6 +84,15 @@ class Worked:
     leases: int
     began: float
     ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How long the queue is, how many workers claim at once, for how many seconds."""
+
+    pending: int
+    workers: tuple[int, ...]
+    seconds: float
 
 
 async def fill(url: str, pending: int) -> None:
@@ -160,12 +169,13 @@ async def _repeat(claim: Claim, seconds: float, most: int) -> Worked:
     return Worked(tuple(latencies), leases, began, now)
 
 
-def at_once(pool: ProcessPoolExecutor, url: str, options: argparse.Namespace, *, workers: int,
-            bare: bool) -> list[Worked]:  # fmt: skip
+def at_once(
+    pool: ProcessPoolExecutor, url: str, size: Size, *, workers: int, bare: bool
+) -> list[Worked]:
     """So many workers side by side; together they take a tenth of the queue at most."""
-    most = options.pending // 10 // workers
-    futures = [pool.submit(work, url, options.seconds, most, bare=bare) for _ in range(workers)]
-    return [future.result(timeout=options.seconds + 60) for future in futures]
+    most = size.pending // 10 // workers
+    futures = [pool.submit(work, url, size.seconds, most, bare=bare) for _ in range(workers)]
+    return [future.result(timeout=size.seconds + 60) for future in futures]
 
 
 def figures(label: str, worked: Sequence[Worked], *, goals: bool) -> list[Figure]:
@@ -184,15 +194,22 @@ def ratios(label: str, ours: Sequence[Figure], bare: Sequence[Figure]) -> Figure
     return Figure(f"{label}, leases/s: ours to bare", ours[0].value / bare[0].value, "x")
 
 
-def measure(url: str, options: argparse.Namespace) -> list[Figure]:
+def measure(server: Postgres, size: Size) -> Report:
+    url = asyncio.run(server.fresh("claim"))
+    asyncio.run(fill(url, size.pending))
+    title = f"Claims of {BATCH} at {size.pending:,} pending"
+    return Report(title, compare(url, size), REAL, versions(postgresql=server.version))
+
+
+def compare(url: str, size: Size) -> list[Figure]:
     compared: list[Figure] = []
     told: list[Figure] = []
-    with ProcessPoolExecutor(max(options.workers), mp_context=get_context("spawn")) as pool:
-        list(pool.map(time.sleep, [0.2] * max(options.workers)))  # all of them are up
-        for workers in options.workers:
+    with ProcessPoolExecutor(max(size.workers), mp_context=get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [0.2] * max(size.workers)))  # all of them are up
+        for workers in size.workers:
             who = f"{workers} worker{'s' if workers > 1 else ''}"
             runs = [
-                figures(f"{who}, {name}", at_once(pool, url, options, workers=workers, bare=bare),
+                figures(f"{who}, {name}", at_once(pool, url, size, workers=workers, bare=bare),
                         goals=not bare)
                 for name, bare in (("ours", False), ("bare", True))
             ]  # fmt: skip
@@ -209,11 +226,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with scratch() as folder, postgres(folder) as server:
-        url = asyncio.run(server.fresh("claim"))
-        asyncio.run(fill(url, options.pending))
-        found = measure(url, options)
-    title = f"Claims of {BATCH} at {options.pending:,} pending"
-    show(Report(title, found, REAL, versions(postgresql=server.version)), json=options.json)
+        size = Size(options.pending, tuple(options.workers), options.seconds)
+        report = measure(server, size)
+    show(report, json=options.json)
     return 0
 
 

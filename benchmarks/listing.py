@@ -77,12 +77,8 @@ async def check(url: str, rows: int) -> None:
         raise RuntimeError(f"of {rows} rows: {dict(found)}")
 
 
-async def measure(rows: int, page_rows: Sequence[int]) -> Report:
-    with (
-        scratch() as folder,
-        postgres(folder) as server,
-        archive_process("--rows", str(rows)) as archive,
-    ):
+async def measure(server: Postgres, folder: Path, *, rows: int, page_rows: Sequence[int]) -> Report:
+    with archive_process("--rows", str(rows)) as archive:
         walks = [
             await walk(server, archive, folder, page_rows=size, rows=rows) for size in page_rows
         ]
@@ -120,7 +116,11 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    show(asyncio.run(measure(whole(options.rows), options.page_rows)), json=options.json)
+    with scratch() as folder, postgres(folder) as server:
+        report = asyncio.run(
+            measure(server, folder, rows=whole(options.rows), page_rows=options.page_rows)
+        )
+    show(report, json=options.json)
     return 0
 
 

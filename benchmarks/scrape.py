@@ -95,15 +95,14 @@ def replay_urls(archive: ArchiveProcess) -> list[str]:
     return [f"{archive.url}/web/{row[1]}id_/{row[2]}" for row in rows]
 
 
-async def compare(pages: Path, *, count: int, repeats: int) -> Report:
+async def compare(
+    server: Postgres, folder: Path, *, pages: Path, count: int, repeats: int
+) -> Report:
+    """Ours and Scrapy in turns. Raises `PeerMissing` where Scrapy cannot be had."""
     python = await asyncio.to_thread(peer.scrapy_python)
     ours: list[Ours] = []
     theirs: list[peer.Crawled] = []
-    with (
-        scratch() as folder,
-        postgres(folder) as server,
-        archive_process("--pages", str(pages), "--captures", str(count)) as archive,
-    ):
+    with archive_process("--pages", str(pages), "--captures", str(count)) as archive:
         urls = replay_urls(archive)
         for number in range(repeats):
             ours.append(
@@ -164,12 +163,8 @@ def comparison(ours: Sequence[Ours], theirs: Sequence[peer.Crawled], count: int)
     ]  # fmt: skip
 
 
-async def soak(pages: Path, *, count: int) -> Report:
-    with (
-        scratch() as folder,
-        postgres(folder) as server,
-        archive_process("--pages", str(pages), "--captures", str(count)) as archive,
-    ):
+async def soak(server: Postgres, folder: Path, *, pages: Path, count: int) -> Report:
+    with archive_process("--pages", str(pages), "--captures", str(count)) as archive:
         ran = await run_ours(server, archive, folder, name="soak", count=count)
     return Report(
         f"Memory of one scraper process over {count} pages", memory(ran), REAL,
@@ -196,6 +191,14 @@ def memory(ran: Ours) -> list[Figure]:
     ]  # fmt: skip
 
 
+async def measure(server: Postgres, folder: Path, options: argparse.Namespace) -> Report:
+    if options.soak:
+        return await soak(server, folder, pages=options.pages, count=options.soak)
+    return await compare(
+        server, folder, pages=options.pages, count=options.count, repeats=options.repeats
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=Path, default=PAGES, help="folder of *.html.gz")
@@ -207,13 +210,9 @@ def main() -> int:
     if not any(options.pages.glob("*.html.gz")):
         sys.stderr.write(f"There are no *.html.gz in {options.pages}; say where: --pages DIR\n")
         return 2
-    work = (
-        soak(options.pages, count=options.soak)
-        if options.soak
-        else compare(options.pages, count=options.count, repeats=options.repeats)
-    )
     try:
-        report = asyncio.run(work)
+        with scratch() as folder, postgres(folder) as server:
+            report = asyncio.run(measure(server, folder, options))
     except peer.PeerMissing as error:
         sys.stderr.write(f"{error}\n")
         return 1
