@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chrono_ray.model.capture import Capture, Decision, Skipped, Wanted
+from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Decision, Skipped, Wanted
 
 UNREADABLE_KINDS: Final = ("image/", "video/", "audio/", "font/")
 UNREADABLE_TYPES: Final = frozenset(
@@ -51,7 +51,11 @@ def decide(capture: Capture) -> Decision:
 
 
 def _revisit(capture: Capture) -> Decision:
-    """A revisit is an ordinary want for its digest; without one it names no bytes."""
-    if not capture.shareable:
+    """A revisit is an ordinary want for its digest; the empty payload's is no page.
+
+    One without a digest is wanted for itself: the archive, or what the record
+    says it refers to, may still know its payload.
+    """
+    if capture.digest == EMPTY_DIGEST:
         return Skipped("redirect", "revisit of an empty payload", 0.7)
     return Wanted()

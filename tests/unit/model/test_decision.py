@@ -48,9 +48,14 @@ def test_a_revisit_is_a_want_for_its_digest() -> None:
     assert decide(capture(mimetype="warc/revisit", statuscode="-")) == Wanted()
 
 
-def test_a_revisit_that_names_no_bytes_is_skipped() -> None:
+def test_a_revisit_of_an_empty_payload_is_skipped() -> None:
     decision = decide(capture(mimetype="warc/revisit", statuscode="-", digest=EMPTY_DIGEST))
     assert isinstance(decision, Skipped)
+
+
+@pytest.mark.parametrize("digest", ["-", ""])
+def test_a_revisit_without_a_digest_is_wanted_for_itself(digest: str) -> None:
+    assert decide(capture(mimetype="warc/revisit", statuscode="-", digest=digest)) == Wanted()
 
 
 def test_an_empty_page_of_its_own_is_wanted() -> None:
