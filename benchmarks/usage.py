@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -11,29 +13,29 @@ import psutil
 MIB: Final = 1024 * 1024
 
 
+def children(pid: int) -> list[psutil.Process]:
+    """Of its threads, each; without a look at every process of the machine."""
+    found = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listed.read_text().split():
+            try:
+                found.append(psutil.Process(int(child)))
+            except psutil.NoSuchProcess:
+                continue
+    return found
+
+
 def tree_seconds(pid: int) -> float:
     """Processor time of a process and its children, living or waited for."""
-    root = psutil.Process(pid)
-    times = root.cpu_times()
+    times = psutil.Process(pid).cpu_times()
     spent = times.user + times.system + times.children_user + times.children_system
-    for child in root.children():
-        try:
-            spent += _own_seconds(child)
-        except psutil.NoSuchProcess:
-            continue
-    return float(spent)
+    return float(spent) + sum(_own_seconds(child) for child in children(pid))
 
 
 def children_seconds() -> float:
     """Processor time of this process's children, living or waited for."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = ended.ru_utime + ended.ru_stime
-    for child in psutil.Process().children():
-        try:
-            spent += _own_seconds(child)
-        except psutil.NoSuchProcess:
-            continue
-    return float(spent)
+    return ended.ru_utime + ended.ru_stime + sum(map(_own_seconds, children(os.getpid())))
 
 
 def rss() -> float:
@@ -43,13 +45,7 @@ def rss() -> float:
 
 def rss_of_children() -> float:
     """MiB of this process's children now."""
-    total = 0
-    for child in psutil.Process().children():
-        try:
-            total += child.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total / MIB
+    return sum(map(_own_rss, children(os.getpid()))) / MIB
 
 
 def peak_rss() -> float:
@@ -70,5 +66,15 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def _own_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
     return float(times.user + times.system)
+
+
+def _own_rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

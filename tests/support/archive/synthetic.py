@@ -157,9 +157,9 @@ class SyntheticWayback:
         return Reply(200, memento_headers(Record(capture, origin), host, modifier), body)
 
 
-def _stamp(place: int) -> str:
-    """A timestamp for each place in a block, over 25 years."""
-    return f"{1996 + place % 25:04}{1 + place % 12:02}{1 + place % 28:02}{place % 24:02}0000"
+def _stamp(place: int, *, first: int = 1996, years: int = 25) -> str:
+    """A timestamp for each place in a block, over so many years."""
+    return f"{first + place % years:04}{1 + place % 12:02}{1 + place % 28:02}{place % 24:02}0000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,8 @@ class PagesWayback:
         url = f"http://h{number % 8}.{self.domain}/{number // 8:06}.html"
         return Capture(
             surt(url),
-            Timestamp14(_stamp(number % _BLOCK)),
+            # after the pages were published: a page from the future takes longer to date
+            Timestamp14(_stamp(number % _BLOCK, first=2020, years=5)),
             url,
             "text/html",
             "200",
