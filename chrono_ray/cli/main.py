@@ -25,6 +25,7 @@ app = typer.Typer(
 config = typer.Typer(help="Settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config, name="config")
 
+Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -96,6 +97,30 @@ def verify(
     from chrono_ray.cli.verify import verify_and_print
 
     raise typer.Exit(verify_and_print(run_id, json=json))
+
+
+@app.command()
+def pause(run_id: Run, *, json: Json = False) -> None:
+    """Send nothing more for a run, within seconds. What it has stays."""
+    from chrono_ray.cli import control
+
+    raise typer.Exit(control.pause(run_id, json=json))
+
+
+@app.command()
+def resume(run_id: Run, *, json: Json = False) -> None:
+    """Go on with a paused run."""
+    from chrono_ray.cli import control
+
+    raise typer.Exit(control.resume(run_id, json=json))
+
+
+@app.command()
+def cancel(run_id: Run, *, json: Json = False) -> None:
+    """End a run for good. What it has stored stays."""
+    from chrono_ray.cli import control
+
+    raise typer.Exit(control.cancel(run_id, json=json))
 
 
 @app.command()

@@ -100,6 +100,24 @@ class Projects:
             row.finished_at,
         )  # fmt: skip
 
+    async def unfinished(self, scope: Scope, *, project: str, archive: str) -> int | None:
+        """The newest run of exactly this that is active or paused; None without one."""
+        async with self._database.begin() as connection:
+            found = await connection.execute(
+                select(runs.c.id)
+                .join(domains, domains.c.id == runs.c.domain_id)
+                .join(projects, projects.c.id == runs.c.project_id)
+                .where(
+                    projects.c.name == project, domains.c.url == scope.url,
+                    domains.c.match == scope.match.value, runs.c.archive == archive,
+                    runs.c.start_ts == scope.start, runs.c.end_ts == scope.end,
+                    runs.c.state.in_([RunState.ACTIVE.value, RunState.PAUSED.value]),
+                )
+                .order_by(runs.c.id.desc())
+                .limit(1)
+            )  # fmt: skip
+            return found.scalar_one_or_none()
+
     async def recent_runs(self, limit: int) -> list[int]:
         """Ids of the newest runs, newest first."""
         async with self._database.begin() as connection:
