@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,8 @@ from chrono_ray.model.errors import NotFound, SettingsError, Unavailable
 
 LEVEL: Final = 3
 """zstd-3: 0.45 ms for a 182 KB page, ratio 5.1 (research: performance, section 4)."""
+WRITERS: Final = 4
+"""Files of one batch that are written at a time."""
 LARGEST: Final = 256 * 1024 * 1024
 SECONDS: Final = 60
 
@@ -38,17 +40,23 @@ class Blobs:
 
     async def put(self, bodies: Sequence[bytes]) -> list[bytes]:
         """Keep each body; returns their SHA-256 in order. Durable when it returns."""
-        packed = await asyncio.to_thread(_pack, bodies)
+        digests, packed = await asyncio.to_thread(_pack, bodies)
         try:
             async with asyncio.timeout(SECONDS):
                 if self._folder is not None:
-                    await asyncio.to_thread(_write_files, self._folder, packed)
+                    await self._write(self._folder, packed)
                 else:
                     for digest, body in packed.items():
                         await obstore.put_async(self._store, _path(digest), body)
         except (OSError, BaseError, TimeoutError) as error:
             raise _away(error) from error
-        return [hashlib.sha256(body).digest() for body in bodies]
+        return digests
+
+    async def _write(self, folder: Path, packed: dict[bytes, bytes]) -> None:
+        """Side by side: a disk syncs several files in little more time than one."""
+        items = list(packed.items())
+        parts = [dict(items[first::WRITERS]) for first in range(min(WRITERS, len(items)))]
+        await asyncio.gather(*(asyncio.to_thread(_write_files, folder, part) for part in parts))
 
     async def get(self, digest: bytes) -> bytes:
         """The body of this SHA-256; `NotFound` when there is none, or its bytes are not that."""
@@ -71,9 +79,12 @@ class Blobs:
                     yield bytes.fromhex(name)
 
 
-def _pack(bodies: Iterable[bytes]) -> dict[bytes, bytes]:
+def _pack(bodies: Sequence[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """The digest of each body, and what is to be written."""
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-    return {hashlib.sha256(body).digest(): compressor.compress(body) for body in bodies}
+    digests = [hashlib.sha256(body).digest() for body in bodies]
+    unique = dict(zip(digests, bodies, strict=True))
+    return digests, {digest: compressor.compress(body) for digest, body in unique.items()}
 
 
 def _unpack(digest: bytes, packed: bytes) -> bytes:
