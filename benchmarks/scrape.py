@@ -79,7 +79,7 @@ async def check(url: str, payloads: Path, count: int) -> None:
         )
     finally:
         await connection.close()
-    found = {**dict(rows), "blobs": count_files(payloads, "*/*/*.zst")}
+    found = {**dict(rows), "blobs": count_files(payloads, "**/*.zst")}
     # a listing page is a blob, too; a few of the real pages hold no words
     if found["stored"] != count or found["outbox"] != count or found["counted"] != count:
         raise RuntimeError(f"of {count} pages: {found}")
