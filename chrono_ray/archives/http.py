@@ -41,6 +41,7 @@ from chrono_ray.model.errors import (
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _COOKIE_LINES: Final = 10_240
 """Set-Cookie lines are dropped, not counted: a site that sets thousands is still a page."""
+_LINKING: Final = frozenset({"link", "location", "content-location"})
 _READ_BUFFER: Final = 256 * 1024
 _URL_SAFE: Final = "".join(chr(code) for code in range(33, 127) if chr(code) not in '"<>\\^`{|}#')
 _ABSOLUTE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
@@ -48,11 +49,16 @@ _ABSOLUTE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one answer may cost. Times in seconds, sizes in bytes."""
+    """What one answer may cost. Times in seconds, sizes in bytes.
+
+    `link_line` is for headers that are made of URLs: a memento's Link names the archived
+    one eight times over.
+    """
 
     connect: float = 10.0
     head: float = 30.0
     header_line: int = 8190
+    link_line: int = 32 * 1024
     headers: int = 128
     hops: int = 5
     connections: int = 0
@@ -202,6 +208,9 @@ class HttpSession:
             count -= len(headers.getall("Set-Cookie", []))
         if count > self._limits.headers:
             raise TransferFailed("Too many headers", reason="protocol", why=f"{count}")
+        for name, value in headers.items():
+            if len(value) > self._limits.header_line and name.lower() not in _LINKING:
+                raise TransferFailed("A header is too long", reason="protocol", why=name[:100])
 
     async def _head(self, url: URL, clock: _Stopwatch, accept: str) -> aiohttp.ClientResponse:
         headers = {"Accept-Encoding": accept}
@@ -228,7 +237,7 @@ class HttpSession:
             trust_env=False,
             read_bufsize=_READ_BUFFER,
             max_line_size=limits.header_line,
-            max_field_size=limits.header_line,
+            max_field_size=limits.link_line,
             max_headers=_COOKIE_LINES + limits.headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
             headers={"User-Agent": self._user_agent},

@@ -14,6 +14,7 @@ import pytest
 
 from chrono_ray.archives.http import Limits
 from chrono_ray.archives.wayback import WaybackArchive
+from chrono_ray.demo.record import Origin, Site, record
 from chrono_ray.model.capture import Capture
 from chrono_ray.model.errors import (
     ArchiveError,
@@ -159,6 +160,23 @@ async def test_a_redirect_out_of_bounds_is_refused_and_not_sent(
     error = await failure(server, turn, RedirectTo(location, memento=memento))
     assert isinstance(error, RequestRefused)
     assert (error.reason, error.requests) == (reason, 1)
+
+
+@pytest.mark.parametrize("length", [1_000, 2_000, 3_500])
+async def test_a_long_url_is_replayed_though_its_link_header_names_it_eight_times(turn, length):
+    html = (("Content-Type", "text/html"),)
+    records = [
+        record(f"http://long.example/{'x' * length}", stamp, Origin(200, "text/html", html, body))
+        for stamp, body in zip(
+            ("20010101000000", "20020101000000", "20030101000000"), (b"1", b"2", b"3"), strict=True
+        )
+    ]
+    async with (
+        HostileArchive(DemoWayback(Site.of("long.example", records))) as server,
+        speaking_to(server.url) as archive,
+    ):
+        memento = await archive.replay(records[1].capture, deadline=10, turn=turn)
+    assert memento.body == b"2"
 
 
 @pytest.mark.parametrize("behaviour", [RedirectLoop(), RedirectChain(6)])
