@@ -22,7 +22,7 @@ RENEW: Final = (
     " RETURNING seq"
 )
 RELEASE: Final = "UPDATE outbox SET token = NULL, leased_until = NULL WHERE token = $1"
-ACKNOWLEDGE: Final = "DELETE FROM outbox WHERE token = $1"
+ACKNOWLEDGE: Final = "DELETE FROM outbox WHERE token = $1 RETURNING seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,14 @@ class Outbox:
         ids = [entry.id for entry in lease.entries]
 
         async def work(connection: Connection) -> None:
+            if not await connection.fetch(ACKNOWLEDGE, lease.token):
+                return  # somebody else delivers it now, and knows better
             await connection.execute(
                 self._sql["mark"],
                 ids,
                 [page for page, _ in rejected],
                 [why[:500] for _, why in rejected],
             )
-            await connection.execute(ACKNOWLEDGE, lease.token)
 
         await self._database.transact(work)
 

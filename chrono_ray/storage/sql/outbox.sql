@@ -1,10 +1,13 @@
 -- The outbox: leased, delivered, acknowledged.
 
 -- name: claim
--- the oldest rows first; several rows of one page go together, as one entry
+-- the oldest rows first; several rows of one page go together, as one entry. A page that is being
+-- delivered waits: its older text could else arrive after the newer.
 UPDATE outbox SET token = $1, leased_until = clock_timestamp() + $3::interval
  WHERE seq = ANY (ARRAY (
-       SELECT seq FROM outbox WHERE token IS NULL OR leased_until < clock_timestamp()
+       SELECT seq FROM outbox o WHERE (token IS NULL OR leased_until < clock_timestamp())
+          AND NOT EXISTS (SELECT 1 FROM outbox u WHERE u.page_id = o.page_id AND u.token IS NOT NULL
+                             AND u.leased_until >= clock_timestamp())
         ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING page_id, op
 

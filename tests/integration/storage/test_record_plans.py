@@ -1,0 +1,196 @@
+"""The hot statements use the indexes they were designed around, with 50,000 rows behind them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from importlib import resources
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from chrono_ray.storage.database import Database, statements
+from tests.conftest import TEMPLATE, PostgresServer, run_apart
+from tests.integration.storage.making import Record
+
+ROWS = 50_000
+
+VARIABLES = {
+    "c_run[j]": "bigint",
+    "c_floor[j]": "bigint",
+    "v_alone": "bigint",
+    "c_count[j]": "int",
+    "v_token": "uuid",
+    "p_worker": "text",
+    "p_lease": "interval",
+}
+
+FILL = f"""
+INSERT INTO projects (name) SELECT 'p' || n FROM generate_series(1, 5) n;
+INSERT INTO domains (project_id, url, match)
+SELECT n, 'http://a' || n || '.example/', 'domain' FROM generate_series(1, 5) n;
+INSERT INTO runs (project_id, domain_id, archive, ready)
+SELECT n, n, 'wayback', true FROM generate_series(1, 5) n;
+INSERT INTO slices (run_id, state)
+SELECT 1 + n % 5, CASE WHEN n < {ROWS} - 5 THEN 'listed' ELSE 'pending' END
+  FROM generate_series(1, {ROWS}) n;
+INSERT INTO fetches (project_id, share_key, run_id, capture_id)
+SELECT 1 + n % 5, decode(md5(n::text), 'hex'), 1 + n % 5, n FROM generate_series(1, {ROWS}) n;
+INSERT INTO captures (domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts, instant,
+                      original, mimetype, statuscode, digest)
+SELECT 1 + n % 5, 1 + n % 5, n, 'wayback', decode(md5(n::text), 'hex'), decode(md5(n::text), 'hex'),
+       'example,a)/' || n, '20100101000000', now(), 'http://a.example/' || n, 'text/html', '200',
+       md5(n::text)
+  FROM generate_series(1, {ROWS}) n;
+INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype,
+                   statuscode, digest, locator)
+SELECT id, run_id, id, id, archive, urlkey, ts, original, mimetype, statuscode, digest, ''
+  FROM captures ORDER BY id;
+INSERT INTO outbox (page_id, op) SELECT n, 'upsert' FROM generate_series(1, {ROWS}) n;
+INSERT INTO leases SELECT id, 1, id, 0, 0, false, id, gen_random_uuid(), 'w', 'infinity'
+  FROM fetches WHERE id <= 20000;
+INSERT INTO parked SELECT id, 1, id, 0, 0, id, 'x', 'infinity'
+  FROM fetches WHERE id > 20000 AND id <= 40000;
+VACUUM ANALYZE;
+"""
+
+
+@pytest.fixture(scope="module")
+def filled_template(postgres_server: PostgresServer) -> str:
+    name = "template_filled"
+
+    async def fill() -> None:
+        await postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        connection = await asyncpg.connect(postgres_server.database(name))
+        for statement in FILL.strip().removesuffix(";").split(";\n"):
+            await connection.execute(statement)
+        await connection.close()
+
+    run_apart(fill)
+    return name
+
+
+@pytest.fixture
+async def filled(postgres_server: PostgresServer, filled_template: str) -> AsyncIterator[Record]:
+    async with postgres_server.fresh(template=filled_template) as url:
+        database = Database(url, pool_size=2)
+        yield Record(database)
+        await database.aclose()
+
+
+async def plan(database: Database, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+    """The plan's nodes, outermost first; nothing of the statement stays."""
+    async with database.connection() as connection:
+        inside = connection.transaction()
+        await inside.start()
+        try:
+            await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            [root] = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+        finally:
+            await inside.rollback()
+    return list(nodes(root["Plan"]))
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from nodes(child)
+
+
+def scans_of(found: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
+    return [n for n in found if n.get("Relation Name") == table and "Scan" in n["Node Type"]]
+
+
+def claim_inside() -> str:
+    """The statement inside the claim function, with its variables as parameters."""
+    folder = resources.files("chrono_ray.storage") / "migrations" / "versions"
+    text = (folder / "0001_functions.sql").read_text("utf-8")
+    body = re.search(r"FOR r IN\s+(WITH got AS MATERIALIZED.*?)\s+LOOP", text, re.DOTALL)
+    assert body is not None, "the claim has changed: change this test with it"
+    inside = body.group(1)
+    for place, name in enumerate(VARIABLES, 1):
+        inside = inside.replace(name, f"${place}::{VARIABLES[name]}")
+    return inside
+
+
+async def test_the_claim_reads_the_queue_in_its_order_and_deletes_by_place(filled: Record):
+    found = await plan(
+        filled.database, claim_inside(), 1, 100, None, 32, uuid4(), "w", timedelta(seconds=60)
+    )
+    [limit] = [n for n in found if n["Node Type"] == "Limit"]
+    [locks] = limit["Plans"]
+    [scan] = locks["Plans"]
+    assert [locks["Node Type"], scan["Node Type"]] == ["LockRows", "Index Scan"]
+    assert scan["Index Name"] == "queue_take"
+    assert "run_id" in scan["Index Cond"]
+    assert "order_key" in scan["Index Cond"]
+    assert not [n for n in nodes(limit) if "Sort" in n["Node Type"]]
+    [delete] = [n for n in found if n.get("Operation") == "Delete"]
+    assert [n["Node Type"] for n in delete["Plans"] if n.get("Relation Name") == "queue"] == [
+        "Tid Scan"
+    ]
+
+
+async def test_the_claim_stays_one_short_read_with_a_dead_front(filled: Record):
+    """A floor that the sweep raised starts the scan behind what is gone."""
+    await filled.unlimited("wayback")
+    await filled.database.fetch("TRUNCATE leases, parked")
+    await filled.database.fetch(f"DELETE FROM queue WHERE order_key < {ROWS - 500}")
+    await filled.frontier().sweep()
+    floors = await filled.database.fetch("SELECT floor_key FROM runs")
+    assert min(row["floor_key"] for row in floors) >= ROWS - 500
+    assert len(await filled.claim(64)) == 64
+
+
+@pytest.mark.parametrize("name", ["count_captures", "put_pages", "other_captures"])
+async def test_settling_finds_a_fetch_s_captures_by_index(filled: Record, name: str):
+    arguments: list[Any] = [list(range(1, 129))]
+    match name:
+        case "count_captures":
+            arguments += [1, None]
+        case "put_pages":
+            arguments += [None]
+        case _:
+            arguments += [[1] * 128, 5]
+    found = await plan(filled.database, statements("settle")[name], *arguments)
+    scans = scans_of(found, "captures")
+    assert scans
+    assert {n.get("Index Name") for n in scans if n["Node Type"] != "Bitmap Heap Scan"} | {
+        n.get("Index Name") for n in found if n["Node Type"] == "Bitmap Index Scan"
+    } >= {"captures_fetch"}
+    assert not [n for n in scans if n["Node Type"] == "Seq Scan"]
+
+
+async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
+    found = await plan(
+        filled.database, statements("listings")["claim_slice"], timedelta(seconds=60), ["wayback"]
+    )
+    indexes = {n["Index Name"] for n in found if "Index Name" in n}
+    assert "slices_pending" in indexes
+    assert not [n for n in scans_of(found, "slices") if n["Node Type"] == "Seq Scan"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "index", "arguments"),
+    [
+        ("frontier", "rescue", "leases_until", (3,)),
+        ("frontier", "unpark", "parked_until", ()),
+        ("outbox", "backlog", "outbox_pkey", (100,)),
+        ("settle", "lock_fetches", "fetches_pkey", ([1, 2, 3],)),
+    ],
+)
+async def test_what_runs_beside_the_claim_finds_its_rows_by_index(
+    filled: Record, file: str, name: str, index: str, arguments: tuple[Any, ...]
+):
+    found = await plan(filled.database, statements(file)[name], *arguments)
+    assert index in {n["Index Name"] for n in found if "Index Name" in n}
+
+
+async def test_the_sweep_of_a_large_queue_is_short(filled: Record):
+    async with filled.database.transaction() as connection:
+        await connection.execute("SET LOCAL statement_timeout = '5s'")
+        for name in ("take_over", "refresh_hints", "finish_runs"):
+            await connection.fetch(statements("frontier")[name])
