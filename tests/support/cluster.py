@@ -33,7 +33,7 @@ import asyncpg
 import orjson
 import psutil
 
-from chrono_ray.cluster.owner import STATE_FILE, Running, running
+from chrono_ray.cluster.owner import STATE_FILE, Running, cluster_environment, running
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 150.0
@@ -41,6 +41,25 @@ STOP_SECONDS: Final = 90.0
 GONE_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 100.0
 MARK: Final = "CHRONO_TEST_CLUSTER"
+
+# A raylet of its own on loopback; `ray start` would listen on every interface (cluster/head.py).
+_NODE: Final = """
+import os, sys
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+
+node = Node(
+    RayParams(
+        gcs_address=os.environ["RAY_ADDRESS"], node_ip_address="127.0.0.1", num_cpus=2, num_gpus=0,
+        memory=4 * 2**30, object_store_memory=100 * 2**20, include_log_monitor=False,
+        min_worker_port=0, max_worker_port=0, node_manager_port=0, dashboard_agent_listen_port=None,
+    ),
+    head=False, shutdown_at_exit=False, spawn_reaper=False,
+)
+print("started", flush=True)
+sys.stdin.read()
+node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+"""
 
 T = TypeVar("T")
 
@@ -270,6 +289,26 @@ def cluster_folder(settings: Mapping[str, str], *, api: bool = False) -> Iterato
     finally:
         cluster.kill_everything()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def another_node(cluster: Cluster) -> Iterator[int]:
+    """A second raylet with a node id of its own joins the running cluster; gives its pid."""
+    before = {each.pid for each in cluster.processes() if each.name() == "raylet"}
+    environment = cluster_environment(cluster.running, cluster.environment)
+    with (cluster.data_dir / "node.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _NODE], cwd=ROOT, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        assert line, (cluster.data_dir / "node.log").read_text()[-2000:]
+        raylets = [each.pid for each in cluster.processes() if each.name() == "raylet"]
+        [mine] = set(raylets) - before
+        yield mine
+    finally:
+        process.communicate()  # its standard input ends, and so does it
 
 
 async def _fetch(url: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
