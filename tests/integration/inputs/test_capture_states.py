@@ -15,8 +15,10 @@ from chrono_ray.demo.record import Origin, record, revisit
 from chrono_ray.model.capture import Capture
 from tests.integration.archives.warcs import write_warc
 from tests.integration.inputs.collecting import (
+    DOMAIN,
     HTML,
     NEIGHBOURS,
+    STAMP,
     Collected,
     address,
     assert_whole,
@@ -264,6 +266,57 @@ async def test_inputs_13_33_34_36_a_listing_that_cannot_be_had_is_a_named_hole(
     assert done.holes == [reason]
     assert done.recount.faults == []
     assert len(archive.log) == asked
+
+
+ODD_URLS = {
+    "18-percent": f"http://{DOMAIN}/%zz/%2525/%.html",
+    "18-blank": f"http://{DOMAIN}/a b.html",
+    "17-path": f"http://{DOMAIN}/Путь.html",
+    "17-subdomain": f"http://bücher.{DOMAIN}/",
+    "17-dot": f"http://dot.{DOMAIN}./",
+    "11-userinfo": f"http://user:pw@{DOMAIN}/private.html",
+    "15-long": f"http://{DOMAIN}/{'x' * 3500}.html",
+    "16-escaped": f"http://{DOMAIN}/a%0D%0AHost: b%00%09.html",
+    "53-bidi": f"http://{DOMAIN}/\u202elmth.exe",
+    "53-script": f"http://{DOMAIN}/javascript:alert(1)",
+}
+
+
+async def test_inputs_11_to_18_and_53_odd_urls_that_an_archive_lists_are_ordinary_captures(
+    collecting,
+) -> None:
+    """What a person may not ask for, an archive may well hold: kept as it was written."""
+    records = [
+        record(url, STAMP, Origin(200, "text/html", HTML, page(name)))
+        for name, url in ODD_URLS.items()
+    ]
+    async with served(records) as archive:
+        work = collecting(archive.url)
+        run_id = await work.start()
+        done = await work.to_its_end(run_id)
+    assert_whole(done)
+    assert {ended.fate for ended in done.captures.values()} == {STORED}
+    assert {ended.digest_check for ended in done.captures.values()} == {"verified"}
+    rows = await work.database.fetch("SELECT original FROM captures WHERE run_id = $1", run_id)
+    assert set(ODD_URLS.values()) < {row["original"] for row in rows}
+
+
+async def test_inputs_15_and_16_what_no_request_line_can_hold_ends_by_name(collecting) -> None:
+    bad = {"16-line": "/a\r\nHost: evil\r\n/16-line", "16-tab": "/a\tb/16-tab",
+           "15-longer": f"/{'x' * 9000}/15-longer"}  # fmt: skip
+    records = [
+        record(f"http://{DOMAIN}{path}", STAMP, Origin(200, "text/html", HTML, page(name)))
+        for name, path in bad.items()
+    ]
+    async with served(records) as archive:
+        work = collecting(archive.url)
+        done = await work.to_its_end(await work.start())
+    assert_whole(done)
+    assert done.fates["16-line"] == done.fates["16-tab"] == ("gone", "not_found")
+    assert done.fates["15-longer"] == ("failed", "protocol")
+    asked = [each.target for each in archive.log.entries()]
+    assert any(target.endswith("/a%0D%0AHost:%20evil%0D%0A/16-line") for target in asked)
+    assert len(asked) == 1 + len(NEIGHBOURS) + 2 + 5, "nothing was smuggled in"
 
 
 # what pages hold
