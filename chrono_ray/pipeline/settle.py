@@ -23,7 +23,7 @@ class Batching:
 
     count: int = 128
     bytes: int = 8 * 1024 * 1024
-    seconds: float = 0.25
+    seconds: float = 0.1
     retry: float = 0.5
 
 
