@@ -5,17 +5,21 @@ Nothing may have been started by then: not even the data folder is made.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from chrono_ray.cli.main import main
+from chrono_ray.model.query import PageEntry
+from chrono_ray.search.tantivy import Role, TantivyIndex
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU_SECONDS = 3.0
@@ -114,6 +118,53 @@ def test_input_76_settings_that_cannot_be_used_refuse_to_start(
     said = chrono("run", "a.example", **chosen)
     assert_refused(said, tmp_path, *words)
     assert "masterKey" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        pytest.param(("--sort", "id;DROP"), ("id;DROP", "newest"), id="59"),
+        pytest.param(("--sort", "(select 1)"), ("select", "newest"), id="59-select"),
+        pytest.param(("--limit", "-1"), ("-1", "1..100"), id="60-negative"),
+        pytest.param(("--limit", "1000000000"), ("1000000000", "1..100"), id="60-billion"),
+        pytest.param(("--host", "a\\"), ("filter value",), id="57-backslash"),
+        pytest.param(("--from", "20231301"), ("20231301", "YYYY"), id="19"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(
+    tmp_path: Path, chrono: Chrono, typed: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    assert_refused(chrono("search", "words", *typed), tmp_path, *words)
+
+
+def test_input_60_what_is_no_number_is_a_usage_error(tmp_path: Path, chrono: Chrono) -> None:
+    said = chrono("search", "words", "--limit", "NaN")
+    assert (said.code, said.out) == (2, "")
+    assert "--limit" in said.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_inputs_51_to_53_what_a_page_holds_steers_no_terminal(
+    tmp_path: Path, chrono: Chrono
+) -> None:
+    hostile = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe <script>needle</script>\r\n\x9b31m"
+    day = datetime(2005, 1, 2, tzinfo=UTC)
+    entry = PageEntry(
+        1, "default", "a.example", f"http://a.example/{hostile}", "a.example", hostile,
+        f"before {hostile} after", "", "en", "text/html", day, day, 1,
+    )  # fmt: skip
+
+    async def fill() -> None:
+        index = TantivyIndex(tmp_path / "data" / "index", Role.WRITER)
+        await index.configure()
+        await index.upsert([entry])
+        await index.aclose()
+
+    asyncio.run(fill())
+    said = chrono("search", "needle")
+    assert said.code == 0
+    assert "<script>[needle]</script>" in said.out
+    assert all(char == "\n" or char.isprintable() for char in said.out)
 
 
 def test_a_process_of_its_own_says_the_same_and_quickly(tmp_path: Path) -> None:
