@@ -100,13 +100,23 @@ class Owner:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
         await self._parts.start()
+        beginning = asyncio.create_task(self._begin())
+        stopping = asyncio.create_task(stop.wait())
         try:
-            await self._prepare_record()
-            address = await self._start_ray()
-            await self._populate(address)
-            await self._keep(stop)
+            await asyncio.wait({beginning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                beginning.result()
+                await self._keep(stop)
         finally:
+            for task in (beginning, stopping):
+                task.cancel()
+            await asyncio.gather(beginning, stopping, return_exceptions=True)
             await self._end()
+
+    async def _begin(self) -> None:
+        """All there is, in order; it may be cancelled at any point."""
+        await self._prepare_record()
+        await self._populate(await self._start_ray())
 
     async def _prepare_record(self) -> None:
         self._settings = self._settings.model_copy(
@@ -203,6 +213,9 @@ class Owner:
         except TimeoutError:
             process.kill()
             output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
         if process.returncode:
             last = output.decode("utf-8", "replace").strip().splitlines()[-3:]
             raise EmbeddedError(f"`{order}` failed on the Ray cluster", why=" / ".join(last))

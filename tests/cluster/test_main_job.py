@@ -310,6 +310,17 @@ def test_a_run_that_started_everything_leaves_nothing(archive: ArchiveProcess):
         alone.assert_nothing_left()
 
 
+def test_ctrl_c_while_everything_starts_leaves_nothing(archive: ArchiveProcess):
+    settings = {**UNLIMITED, "CHRONO_ARCHIVES__WAYBACK__URL": archive.url}
+    with cluster_folder(settings) as alone, alone.spawn("run", SITE, "--json") as command:
+        until(lambda: alone.named(f"{sys.executable} -m ray.scripts"), 60, "Ray is starting")
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+        assert (command.returncode, out) == (130, ""), err
+        assert "Traceback" not in err
+        until(lambda: not alone.processes(), 60, "every process has ended")
+
+
 def _sum_of_states(captures: dict) -> int:
     """What `discovered` must equal."""
     rest = {name: n for name, n in captures.items() if name != "discovered"}
