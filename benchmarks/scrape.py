@@ -132,19 +132,19 @@ REAL: Final = (
 
 
 def comparison(ours: Sequence[Ours], theirs: Sequence[peer.Crawled], count: int) -> list[Figure]:
+    """Ratios are of neighbouring repeats, which met the same load."""
     rates = [each.scraped.done / each.scraped.seconds for each in ours]
     scrapy = [each.pages / each.seconds for each in theirs]
     cpu = [(each.scraped.cpu + each.scraped.child_cpu) / count * 1000 for each in ours]
     scrapy_cpu = [each.cpu / count * 1000 for each in theirs]
     return [
-        Figure(
-            "pages/s, chrono_ray : Scrapy", statistics.median(rates) / statistics.median(scrapy),
-            "x", RATIO_GOAL, tuple(a / b for a, b in zip(rates, scrapy, strict=True)),
+        median(
+            "pages/s, chrono_ray : Scrapy",
+            [a / b for a, b in zip(rates, scrapy, strict=True)], "x", RATIO_GOAL,
         ),
-        Figure(
+        median(
             "cpu-ms a page, Scrapy : chrono_ray",
-            statistics.median(scrapy_cpu) / statistics.median(cpu), "x", None,
-            tuple(b / a for a, b in zip(cpu, scrapy_cpu, strict=True)),
+            [b / a for a, b in zip(cpu, scrapy_cpu, strict=True)], "x",
         ),
         median("chrono_ray, one scraper process", rates, "pages/s"),
         median("Scrapy + trafilatura fast, with metadata", scrapy, "pages/s"),
