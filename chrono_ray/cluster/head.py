@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -132,6 +133,7 @@ class Head:
         if noted is not None:
             # what outlived it: Ray's workers have process groups of their own, but one session
             await asyncio.to_thread(_end_session, noted, self._token)
+            await asyncio.to_thread(_put_away, _short_folder(self._folder), self._folder / "logs")
             self._note.unlink(missing_ok=True)
 
     @property
@@ -240,6 +242,15 @@ def _short_folder(folder: Path) -> Path:
     """Unix socket paths end at 107 characters (ray#7724), so not below the data folder."""
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"chrono-ray-{os.getuid()}-{name}"
+
+
+def _put_away(short: Path, logs: Path) -> None:
+    """Ray's logs take the place of those of the session before; the rest of its files goes."""
+    ended = (short / "session_latest" / "logs").resolve()
+    if ended.is_dir():
+        shutil.rmtree(logs, ignore_errors=True)
+        shutil.move(ended, logs)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
@@ -249,10 +250,14 @@ def test_a_killed_owner_is_followed_by_another_and_the_run_goes_on(until_2004: R
 
 def test_sigterm_gives_every_lease_back_within_30_seconds(until_2004: Run):
     cluster = until_2004.cluster
+    [head] = cluster.named(f"{sys.executable} -m ray.scripts")
+    [rays] = [each for each in head.cmdline() if each.startswith("--temp-dir=")]
     began = time.monotonic()
     assert cluster.terminate() == 0
     assert time.monotonic() - began < 30 + 15, "30 s to drain, and the servers' own end"
     cluster.assert_nothing_left([])
+    assert not Path(rays.removeprefix("--temp-dir=")).exists()
+    assert any((cluster.data_dir / "ray" / "logs").iterdir())
     left, lost = asyncio.run(_left_in_the_record(cluster))
     cluster.start()
     assert (left, lost) == (0, 0)
