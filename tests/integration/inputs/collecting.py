@@ -135,7 +135,7 @@ class Collecting:
                 "CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "0",
                 "CHRONO_ARCHIVES__WAYBACK__REPLAY_PER_MINUTE": "0",
                 "CHRONO_SCRAPING__SWEEP": "0.1",
-                "CHRONO_SCRAPING__REPLAY_DEADLINE": "1.5",
+                "CHRONO_SCRAPING__REPLAY_DEADLINE": "15",
                 "CHRONO_INDEXING__SECONDS": "0.1",
                 **chosen,
             }
@@ -151,13 +151,13 @@ class Collecting:
         """Walk the listing to its end and fetch nothing yet."""
         async with AsyncExitStack() as stack:
             parts = await wiring.scraper(self.settings, stack, worker="lister")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await self._pending_slices(run_id):
                     for each in parts.discoverers:
                         await each.step()
                     await self._hurry()
 
-    async def to_its_end(self, run_id: int, *, seconds: float = 40.0) -> Collected:
+    async def to_its_end(self, run_id: int, *, seconds: float = 100.0) -> Collected:
         """List, fetch, understand, store and index until nothing is left to do."""
         stop = asyncio.Event()
         target = wiring.index(self.settings, "writer")

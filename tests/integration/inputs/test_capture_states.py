@@ -161,7 +161,7 @@ async def test_inputs_21_to_26_codings_end_in_a_page_or_a_named_failure(collecti
 
 
 async def test_inputs_27_to_37_a_broken_wire_never_stores_half_a_page(collecting) -> None:
-    done = await collected(collecting, WIRE, CHRONO_SCRAPING__REPLAY_DEADLINE="0.8")
+    done = await collected(collecting, WIRE, CHRONO_SCRAPING__REPLAY_DEADLINE="1")
     for name in WIRE:
         ended = done.captures[name]
         if ended.reason in PASSING:
@@ -176,7 +176,7 @@ async def test_what_passes_is_stored_after_all(collecting) -> None:
     passing = {name: broken for name, (broken, fate) in WIRE.items() if fate[1] in PASSING}
     async with served(listed(name) for name in passing) as archive:
         archive.behave(*(at(name, broken, times=1) for name, broken in passing.items()))
-        work = collecting(archive.url, CHRONO_SCRAPING__REPLAY_DEADLINE="0.8")
+        work = collecting(archive.url, CHRONO_SCRAPING__REPLAY_DEADLINE="1")
         done = await work.to_its_end(await work.start())
     assert_whole(done)
     for name in passing:
