@@ -129,7 +129,7 @@ def work(url: str, seconds: float, most: int, *, bare: bool) -> Worked:
 
 async def _ours(url: str, seconds: float, most: int) -> Worked:
     record = Database(url, pool_size=1, name="benchmark")
-    frontier = Frontier(record, worker="benchmark", egress=EGRESS)
+    frontier = Frontier(record, worker="benchmark", egress=EGRESS, archives=("wayback",))
 
     async def claim() -> int:
         got = await frontier.claim(BATCH, idle=0)

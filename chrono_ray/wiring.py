@@ -160,7 +160,7 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
     payloads = blobs(settings)
     parts = Parts(
         frontier=Frontier(
-            record, worker=worker, egress=settings.egress,
+            record, worker=worker, egress=settings.egress, archives=found,
             lease=timedelta(seconds=settings.scraping.lease),
         ),
         settling=Settling(record), governor=governor, blobs=payloads, archives=found,

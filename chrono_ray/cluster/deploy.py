@@ -6,6 +6,7 @@ ends, so that nobody who lives long depends on the head being alive.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Final
@@ -16,13 +17,17 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.pools import NAMESPACE, existing, options
 from chrono_ray.cluster.supervisor import SupervisorActor
+from chrono_ray.model.errors import ChronoError
 
 DRAIN_SECONDS: Final = 45.0
 
 
 def main(order: str) -> int:
     """0 done, 1 something is still held."""
-    ray.init(address=os.environ["RAY_ADDRESS"], namespace=NAMESPACE, log_to_driver=False)
+    ray.init(
+        address=os.environ["RAY_ADDRESS"], namespace=NAMESPACE, log_to_driver=False,
+        logging_level=logging.WARNING,  # our last lines are shown when something fails
+    )  # fmt: skip
     try:
         match order:
             case "up":
@@ -67,4 +72,7 @@ def drain() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    try:
+        sys.exit(main(sys.argv[1]))
+    except ChronoError as error:
+        sys.exit(str(error))

@@ -28,9 +28,11 @@ from chrono_ray.api.problems import RETRY_SECONDS
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.owner import attached_here
 from chrono_ray.cluster.pools import HEAD_NODE, existing
+from chrono_ray.embedded.ports import LOOPBACK, is_free
 from chrono_ray.model.budget import Budget
-from chrono_ray.model.errors import Unavailable
+from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.observability import log
+from chrono_ray.settings import Serving
 
 APPLICATION: Final = "api"
 ONGOING: Final = 64
@@ -62,8 +64,12 @@ class Api:
 
 
 def deploy(environment: Mapping[str, str]) -> None:
-    """Start Serve where it does not run, and the API in it; returns when it answers."""
+    """Start Serve where it does not run, and the API in it; returns when it answers.
+
+    Raises `SettingsError` when another program has the port.
+    """
     settings = chrono_settings.load(environment)
+    check_port(settings.serving, serving=bool(serve.status().proxies))
     serve.start(
         proxy_location=ProxyLocation.HeadOnly,
         http_options=HTTPOptions(
@@ -97,6 +103,19 @@ async def actors() -> Mapping[str, ActorState | None]:
         name: ActorState(status.done, status.in_flight, status.rss) if status else None
         for name, status in found.items()
     }
+
+
+def check_port(chosen: Serving, *, serving: bool) -> None:
+    """`SettingsError` when another program has the port; `serving` says that Serve runs already.
+
+    Serve would say so too, after half a minute and in its own words.
+    """
+    if not serving and chosen.host == LOOPBACK and not is_free(chosen.port):
+        raise SettingsError(
+            f"Port {chosen.port} is taken",
+            why="another program listens there",
+            fix="Choose one with CHRONO_SERVING__PORT; 0 takes a free one",
+        )
 
 
 def _close_to_strangers() -> None:

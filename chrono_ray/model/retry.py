@@ -28,6 +28,8 @@ LONGEST_DELAY: Final = 300.0
 THROTTLE_PAUSE: Final = 60.0
 LONGEST_PAUSE: Final = 3600.0
 BAN_PAUSE: Final = 3600.0
+SNOOZE_CAP: Final = 24 * 3600.0
+"""Seconds of silence, added up, after which a fetch or a listing ends with the reason for it."""
 PASSING: Final = frozenset({"truncated", "protocol", "deadline"})
 
 

@@ -91,7 +91,19 @@ class Discoverer:
         except LeaseLost as error:
             log.info("slice.left", extra={"slice": lease.slice_id, "error": str(error)})
             await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.exception("slice.bug", extra={"run": lease.run_id, "slice": lease.slice_id})
+            await self._settle_unforeseen(lease, error)
         return True
+
+    async def _settle_unforeseen(self, lease: SliceLease, error: Exception) -> None:
+        """The worker loop's boundary: one bad listing must not stop the others' work."""
+        wrapped = ArchiveUnavailable("The listing could not be read", reason="unforeseen",
+                                     why=repr(error), requests=0)  # fmt: skip
+        verdict = decide(wrapped, lease.attempts + 1, random.random())  # noqa: S311 - jitter
+        await self._give_back(lease, verdict, wrapped, 0.0)
 
     async def _walk(self, lease: SliceLease) -> None:
         while await self._listings.renew(lease):
@@ -109,7 +121,7 @@ class Discoverer:
             if not page.next_key:
                 log.info("slice.listed", extra={"run": lease.run_id, "slice": lease.slice_id})
                 return
-            lease = replace(lease, key=page.next_key, attempts=0)
+            lease = replace(lease, key=page.next_key, attempts=0, tired=False)
         await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
 
     async def _list_page(self, lease: SliceLease) -> ListingPage:
@@ -167,6 +179,8 @@ class Discoverer:
         self, lease: SliceLease, verdict: Retry | Snooze | Fail, error: ArchiveError, pause: float
     ) -> None:
         match verdict:
+            case Snooze() if lease.tired:
+                await self._listings.leave_hole(lease, reason=error.reason, detail=str(error))
             case Retry() | Snooze():
                 await self._listings.release(
                     lease, delay=max(pause, 0.0 if pause else verdict.delay),

@@ -13,7 +13,7 @@ from chrono_ray.model.errors import Unavailable
 from chrono_ray.pipeline.report import Rates, RunReport, live_line
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor
-from chrono_ray.storage.stats import Progress, Stats
+from chrono_ray.storage.stats import PageCounts, Progress, Stats
 
 LOOK_EVERY: Final = 0.25
 INDEX_SECONDS: Final = 120.0
@@ -125,18 +125,26 @@ class _Following:
         return Rates(ended, sent)
 
     async def _until_indexed(self, progress: Progress, stop: asyncio.Event) -> RunReport:
-        pages = await self._stats.pages(self._run_id)
+        """Wait for the index as long as it moves: `INDEX_SECONDS` without progress is the end."""
+        pages = await self._pages(PageCounts(0, 0, 0))
         ends = time.monotonic() + INDEX_SECONDS
-        while pages.indexed + pages.rejected < pages.pages and time.monotonic() < ends:
-            if stop.is_set():
-                break
+        while pages.waiting and time.monotonic() < ends and not stop.is_set():
             await _sleep(stop, LOOK_EVERY)
+            before, pages = pages, await self._pages(pages)
+            if pages != before:
+                ends = time.monotonic() + INDEX_SECONDS
+        return RunReport(progress, pages)
+
+    async def _pages(self, before: PageCounts) -> PageCounts:
+        while True:
             try:
-                pages = await self._stats.pages(self._run_id)
+                return await self._stats.pages(self._run_id)
             except Unavailable:
                 if not self._alive():
-                    break
-        return RunReport(progress, pages)
+                    raise
+                if before.pages:
+                    return before
+            await asyncio.sleep(LOOK_EVERY)
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

@@ -73,9 +73,12 @@ class Indexing:
 
     async def _delete(self, ids: tuple[int, ...]) -> bool:
         ticket = await self._index.delete(ids)
-        async with asyncio.timeout(DELIVERY_SECONDS):
-            while not isinstance(await self._index.confirm(ticket), Confirmed):
-                await asyncio.sleep(CONFIRM_EVERY)
+        try:
+            async with asyncio.timeout(DELIVERY_SECONDS):
+                while not isinstance(await self._index.confirm(ticket), Confirmed):
+                    await asyncio.sleep(CONFIRM_EVERY)
+        except TimeoutError:
+            return False
         return True
 
     async def _acknowledge(self, lease: OutboxLease, done: Delivered) -> None:

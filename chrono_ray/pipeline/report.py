@@ -19,9 +19,10 @@ class RunReport:
 
     @property
     def state(self) -> str:
-        """The run's state; `partial` when it is done but something failed or stayed unlisted."""
+        """The run's state; `partial`: done, but something failed, is unlisted or not searchable."""
+        unfindable = self.pages.rejected or self.pages.waiting
         if self.progress.state == "done" and (
-            self.progress.captures.failed or self.progress.holes or self.pages.rejected
+            self.progress.captures.failed or self.progress.holes or unfindable
         ):
             return "partial"
         return self.progress.state

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from chrono_ray.model.outcome import Failed
 from chrono_ray.model.retry import Fail
 from chrono_ray.storage.frontier import CRASHES, Condemned, Frontier
 from chrono_ray.storage.settling import Cancelled, Settlement, Settling
+
+CANCEL_BATCH: Final = 250
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +24,8 @@ async def sweep(frontier: Frontier, settling: Settling) -> None:
     swept = await frontier.sweep()
     crashed = Fail(Failed("crashed", f"its worker died {CRASHES} times while it had only this"))
     await settling.settle(_settlements(swept.condemned, crashed))
-    await settling.settle(_settlements(swept.cancelled, Cancelled()))
+    while cancelled := await frontier.cancelled(CANCEL_BATCH):
+        await settling.settle(_settlements(cancelled, Cancelled()))
     if swept.rescued:
         log.warning("lease.rescued", extra={"count": swept.rescued})
     for run_id in swept.finished_runs:

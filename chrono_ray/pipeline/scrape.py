@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.errors import (
     ArchiveError,
+    ArchiveUnavailable,
     ConnectionRefused,
     ExtractionFailed,
     Throttled,
@@ -26,11 +27,11 @@ from chrono_ray.model.errors import (
 from chrono_ray.model.memento import Memento
 from chrono_ray.model.outcome import Failed, Outcome, Refused, Stored
 from chrono_ray.model.page import Document
-from chrono_ray.model.retry import Fail, Retry, Snooze, decide
+from chrono_ray.model.retry import Fail, Retry, Snooze, decide, pause_after
 from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.pipeline.settle import Batching, Settle
 from chrono_ray.storage.blobs import Blobs
-from chrono_ray.storage.frontier import Claimed, FetchLease, Frontier, Nothing
+from chrono_ray.storage.frontier import FetchLease, Frontier, Nothing
 from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.settling import Kept, Settlement, Settling
 
@@ -104,7 +105,9 @@ class Scrape:
         self._pace = pace
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
-        self.settle = Settle(parts.settling, parts.blobs, batching=batching, written=self._room.set)
+        self.settle = Settle(parts.settling, parts.blobs, batching=batching, written=self._settled)
+        self._held: dict[int, FetchLease] = {}
+        """Every lease from its claim until it is settled or given back: all of them are renewed."""
         self._in_flight: dict[int, _InFlight] = {}
         self._returned: list[FetchLease] = []
         self._halted_runs: set[int] = set()
@@ -116,7 +119,7 @@ class Scrape:
     @property
     def in_flight(self) -> int:
         """Fetches leased here and not settled yet."""
-        return len(self._in_flight) + self.settle.waiting
+        return len(self._held)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then drain: no new claims; what is in flight ends or goes back."""
@@ -132,14 +135,14 @@ class Scrape:
                 if self.in_flight >= self._allowance:
                     await self._wait_for_room()
                 else:
-                    await within(stop, await self._claim(group))
+                    await within(stop, await self._claim(group, stop))
             await self._drain()
             for task in beside:
                 task.cancel()
 
     # claiming
 
-    async def _claim(self, group: asyncio.TaskGroup) -> float:
+    async def _claim(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> float:
         """Lease and start what there is room for; returns how long to wait before the next try."""
         if not self.in_flight and time.monotonic() - self._worked_at > self._pace.forget:
             self._allowance = self._pace.begin
@@ -155,24 +158,40 @@ class Scrape:
                 self._idle.set()
             return got.wait
         self._idle.clear()
-        await self._start(got, group)
+        self.claimed += len(got.leases)
+        self._held.update((lease.fetch_id, lease) for lease in got.leases)
+        if got.leases[0].alone:
+            await self._work_alone(got.leases, group, stop)
+        else:
+            self._start(got.leases, group)
         return 0.0
 
-    async def _start(self, got: Claimed, group: asyncio.TaskGroup) -> None:
-        """A fetch leased alone is worked on alone: it must be the only one to blame."""
-        self.claimed += len(got.leases)
-        alone = got.leases[0].alone
-        if alone:
-            await self._until_empty()
-        for lease in got.leases:
+    def _start(self, leases: Sequence[FetchLease], group: asyncio.TaskGroup) -> None:
+        for lease in leases:
             task = group.create_task(self._work(lease))
             self._in_flight[lease.fetch_id] = _InFlight(lease, task)
-        if alone:
-            await self._until_empty()
 
-    async def _until_empty(self) -> None:
-        while self._in_flight:
-            await asyncio.wait([each.task for each in self._in_flight.values()])
+    async def _work_alone(
+        self, leases: Sequence[FetchLease], group: asyncio.TaskGroup, stop: asyncio.Event
+    ) -> None:
+        """A fetch leased alone is worked on alone: it must be the only one to blame."""
+        await self._until_empty(stop)
+        if stop.is_set():
+            self._returned.extend(leases)
+            return
+        self._start(leases, group)
+        await self._until_empty(stop)
+
+    async def _until_empty(self, stop: asyncio.Event) -> None:
+        while self._in_flight and not stop.is_set():
+            await self._wait_for_room()
+
+    def _settled(self, batch: Sequence[Settlement]) -> None:
+        for settlement in batch:
+            held = self._held.get(settlement.fetch_id)
+            if held and held.token == settlement.token:
+                del self._held[settlement.fetch_id]
+        self._room.set()
 
     async def _wait_for_room(self) -> None:
         """Until a fetch ends or a batch is written; a second at most, to see a stop."""
@@ -182,26 +201,33 @@ class Scrape:
     # one fetch
 
     async def _work(self, lease: FetchLease) -> None:
+        turn = _Turns(self, lease)
         try:
-            settlement = await self._settlement(lease)
+            self.settle.put(await self._settlement(lease, turn))
         except (Halted, Unavailable):
-            self._returned.append(lease)
+            self._leave(lease, turn)
         except asyncio.CancelledError:
-            self._returned.append(lease)
+            self._leave(lease, turn)
             raise
         except Exception as error:
             log.error("fetch.bug", exc_info=True, extra={"fetch": lease.fetch_id})
-            self.settle.put(_settlement(lease, Fail(Failed("internal", repr(error))), requests=1))
-        else:
-            self.settle.put(settlement)
+            wrapped = ArchiveUnavailable("The fetch failed", reason="unforeseen", why=repr(error))
+            verdict = decide(wrapped, lease.attempt, random.random())  # noqa: S311 - jitter
+            self.settle.put(_settlement(lease, verdict, requests=turn.taken))
         finally:
             self._in_flight.pop(lease.fetch_id, None)
             self._allowance = min(self._allowance + 1, self._pace.in_flight)
             self._worked_at = time.monotonic()
             self._room.set()
 
-    async def _settlement(self, lease: FetchLease) -> Settlement:
-        turn = _Turns(self, lease)
+    def _leave(self, lease: FetchLease, turn: _Turns) -> None:
+        """Unasked, it goes back as it was; a request that went out is written down."""
+        if turn.taken:
+            self.settle.put(_settlement(lease, Snooze(0.0, "halted"), requests=turn.taken))
+        else:
+            self._returned.append(lease)
+
+    async def _settlement(self, lease: FetchLease, turn: _Turns) -> Settlement:
         archive = self._parts.archives[lease.archive]
         try:
             memento = await archive.replay(
@@ -217,7 +243,7 @@ class Scrape:
         verdict = decide(error, lease.attempt, random.random())  # noqa: S311 - jitter, no secret
         if isinstance(error, Throttled | ConnectionRefused):
             self._silent_archives.add(lease.archive)
-            seconds = await self._parts.governor.heed(lease.archive, error)
+            seconds = await self._heed(lease.archive, error)
             verdict = Snooze(seconds, error.reason)
             log.warning(
                 "archive.silenced",
@@ -225,6 +251,13 @@ class Scrape:
             )
         throttled = int(isinstance(error, Throttled))
         return _settlement(lease, verdict, requests=requests, throttled=throttled)
+
+    async def _heed(self, archive: str, error: Throttled | ConnectionRefused) -> float:
+        """Seconds of silence. With the record away it is ours alone; others learn by themselves."""
+        try:
+            return await self._parts.governor.heed(archive, error)
+        except Unavailable:
+            return pause_after(0, error.retry_after if isinstance(error, Throttled) else None)
 
     async def _understand(self, lease: FetchLease, memento: Memento) -> Outcome:
         try:
@@ -245,20 +278,23 @@ class Scrape:
 
     async def next_slot(self, lease: FetchLease) -> None:
         """Another of the archive's slots, for a request beyond the one the lease brought."""
-        await self._parts.governor.turn(lease.archive, Kind.REPLAY)
+        await self._parts.governor.turn(
+            lease.archive, Kind.REPLAY, asking=lambda: self.may_send(lease)
+        )
 
     # beside
 
     async def _renew(self) -> None:
-        before = dict(self._in_flight)
-        tokens = {each.lease.token for each in before.values()}
+        before = dict(self._held)
+        tokens = {lease.token for lease in before.values()}
         if not tokens:
             return
         ours = await self._parts.frontier.renew(list(tokens))
-        for fetch_id, each in before.items():
-            if fetch_id not in ours and fetch_id in self._in_flight:
+        for fetch_id in before.keys() - ours:
+            working = self._in_flight.get(fetch_id)
+            if working and working.lease is before[fetch_id]:
                 log.warning("lease.lost", extra={"fetch": fetch_id})
-                each.task.cancel()
+                working.task.cancel()
 
     async def _watch(self) -> None:
         """Paused runs and silent archives are seen within a second."""
@@ -298,6 +334,9 @@ class Scrape:
         except Unavailable:
             self._returned = returned + self._returned
             raise
+        for lease in returned:
+            if self._held.get(lease.fetch_id) is lease:
+                del self._held[lease.fetch_id]
 
     async def _drain(self) -> None:
         """What ends in time is settled; the rest goes back; what nobody could write expires."""

@@ -48,9 +48,9 @@ class Settle:
         blobs: Blobs,
         *,
         batching: Batching,
-        written: Callable[[], None],
+        written: Callable[[Sequence[Settlement]], None],
     ) -> None:
-        """`written` is called after each batch: there is room again."""
+        """`written` is called with each batch once it is settled: there is room again."""
         self._settling = settling
         self._blobs = blobs
         self._batching = batching
@@ -75,7 +75,7 @@ class Settle:
                     log.warning("settle.away", extra={"error": str(error), "waiting": len(batch)})
                 await asyncio.sleep(self._batching.retry)
             self.waiting -= len(batch)
-            self._written()
+            self._written(batch)
 
     async def _gather(self) -> list[Settlement]:
         batch = [await self._queue.get()]

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from chrono_ray.archives.base import Archive
-from chrono_ray.model.errors import ChronoError, NotFound
+from chrono_ray.model.errors import ArchiveError, ChronoError, NotFound
+from chrono_ray.model.memento import ListingPage
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.storage.blobs import Blobs
-from chrono_ray.storage.certificate import Certificate, KeptPage, SliceFact
+from chrono_ray.storage.certificate import Certificate, KeptPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Verify:
                 recount.holes.append(Hole(each.id, each.start, each.end, each.reason, each.detail))
             elif each.state == "pending":
                 recount.faults.append(f"slice {each.id} is not listed to its end")
-            elif each.state == "listed" and not _reached_its_end(each):
+            elif each.state == "listed" and (each.next_key or not each.reached_its_end):
                 recount.faults.append(f"slice {each.id} says listed, but its last page goes on")
 
     async def _listings(self, recount: Recount, archive_name: str) -> None:
@@ -93,9 +94,15 @@ class Verify:
         seen: set[bytes] = set()
         follows: dict[int, str] = {}
         async for page, raw in self._kept_pages(recount):
-            parsed = archive.parse(raw)
+            try:
+                parsed = archive.parse(raw)
+            except ArchiveError as error:
+                recount.faults.append(
+                    f"listing page {page.id} cannot be read as a listing: {error}"
+                )
+                continue
             keys = [capture.key for capture in parsed.captures]
-            self._check_page(recount, page, rows=len(keys) + len(parsed.bad_rows))
+            self._check_page(recount, page, parsed)
             recount.bad_rows += len(parsed.bad_rows)
             if follows.get(page.slice_id, "") != page.key:
                 recount.faults.append(f"listing page {page.id} does not follow the one before it")
@@ -109,9 +116,14 @@ class Verify:
         if invented:
             recount.faults.append(f"{invented} captures stand in no kept listing page")
 
-    def _check_page(self, recount: Recount, page: KeptPage, *, rows: int) -> None:
+    def _check_page(self, recount: Recount, page: KeptPage, parsed: ListingPage) -> None:
+        rows = len(parsed.captures) + len(parsed.bad_rows)
         recount.pages_kept += 1
         recount.rows_listed += rows
+        if parsed.next_key != page.next_key:
+            recount.faults.append(
+                f"listing page {page.id}: the archive's answer goes on elsewhere than the row says"
+            )
         if rows != page.rows:
             recount.faults.append(f"listing page {page.id}: {page.rows} rows kept, {rows} read")
 
@@ -136,6 +148,9 @@ class Verify:
                 states[key] = n
         for (state, reason), n in states.items():
             recount.states.setdefault(state, {})[reason] = n
+        if "pending" in recount.states:
+            waiting = sum(recount.states["pending"].values())
+            recount.faults.append(f"{waiting} captures have not ended yet")
         if "lost" in recount.states:
             recount.faults.append("captures point at fetches that do not exist")
         if sum(states.values()) != recount.rows_listed:
@@ -203,7 +218,3 @@ def _tally(
             recount.known += 1
         here.add(key)
     seen.update(here)
-
-
-def _reached_its_end(fact: SliceFact) -> bool:
-    return fact.next_key == ""

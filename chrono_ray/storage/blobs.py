@@ -99,7 +99,7 @@ def _unpack(digest: bytes, packed: bytes) -> bytes:
 
 def _path(digest: bytes) -> str:
     name = digest.hex()
-    return f"{name[:2]}/{name[2:4]}/{name}.zst"
+    return f"{name[:2]}/{name}.zst"
 
 
 def _write_files(folder: Path, packed: dict[bytes, bytes]) -> None:
@@ -107,25 +107,19 @@ def _write_files(folder: Path, packed: dict[bytes, bytes]) -> None:
     folders: set[Path] = set()
     for digest, body in packed.items():
         target = folder / _path(digest)
+        # also for a file that stands already: whoever wrote it may not have synced its folder yet
+        folders.update((target.parent, folder))
         if target.exists():
             continue
-        _make_folders(folder, target.parent, folders)
+        target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
         with aside.open("xb") as file:
             file.write(body)
             file.flush()
             os.fdatasync(file.fileno())
         aside.rename(target)
-        folders.add(target.parent)
     for each in folders:
         _sync_folder(each)
-
-
-def _make_folders(root: Path, leaf: Path, made: set[Path]) -> None:
-    for each in (leaf.parent, leaf):
-        if not each.is_dir():
-            each.mkdir(parents=True, exist_ok=True)
-            made.add(each.parent if each.parent != root.parent else root)
 
 
 def _sync_folder(folder: Path) -> None:

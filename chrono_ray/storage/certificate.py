@@ -18,6 +18,8 @@ class SliceFact:
     reason: str
     detail: str
     next_key: str
+    reached_its_end: bool
+    """Whether its last kept page was the listing's last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Certificate:
         return [
             SliceFact(
                 r["id"], r["start_ts"], r["end_ts"], r["state"], r["reason"], r["detail"],
-                r["next_key"],
+                r["next_key"], r["reached_its_end"],
             )
             for r in rows
         ]  # fmt: skip

@@ -7,7 +7,7 @@ another worker took over meanwhile is left alone. PostgreSQL's clock only.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -68,7 +68,6 @@ class Swept:
 
     rescued: int
     condemned: tuple[Condemned, ...]
-    cancelled: tuple[Condemned, ...]
     finished_runs: tuple[int, ...]
 
 
@@ -76,8 +75,16 @@ class Frontier:
     """The queue of wanted payloads as one worker sees it."""
 
     def __init__(
-        self, database: Database, *, worker: str, egress: str, lease: timedelta = LEASE
+        self,
+        database: Database,
+        *,
+        worker: str,
+        egress: str,
+        archives: Collection[str],
+        lease: timedelta = LEASE,
     ) -> None:
+        """`archives` are those this worker can ask: it never leases another's fetches."""
+        self._archives = sorted(archives)
         self._database = database
         self._worker = worker
         self._egress = egress
@@ -93,8 +100,9 @@ class Frontier:
         """
         asked = time.monotonic()
         rows = await self._database.fetch(
-            self._sql["claim"], self._worker, self._egress, wanted, self._lease, HORIZON
-        )
+            self._sql["claim"],
+            self._worker, self._egress, wanted, self._lease, HORIZON, self._archives,
+        )  # fmt: skip
         answered = time.monotonic()
         if rows[0]["fetch_id"] is None:
             wait = rows[0]["delay"]
@@ -126,23 +134,20 @@ class Frontier:
         """What must happen without anybody asking: rescue, unpark, take over, finish.
 
         Any number of workers may sweep at once. What it returns as condemned
-        or cancelled is leased to the caller, who settles it.
+        is leased to the caller, who settles it.
         """
         rescued, condemned = await self._rescue()
         await self._database.fetch(self._sql["unpark"])
         await self._database.fetch(self._sql["take_over"])
-        token = uuid4()
-        cancelled = await self._database.fetch(
-            self._sql["lease_cancelled"], token, self._worker, 250
-        )
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.fetch(self._sql["finish_runs"])
-        return Swept(
-            rescued,
-            condemned,
-            tuple(_condemned(row, token) for row in cancelled),
-            tuple(row["id"] for row in finished),
-        )
+        return Swept(rescued, condemned, tuple(row["id"] for row in finished))
+
+    async def cancelled(self, limit: int) -> tuple[Condemned, ...]:
+        """Up to `limit` fetches that cancelled runs still have queued, leased to the caller."""
+        token = uuid4()
+        rows = await self._database.fetch(self._sql["lease_cancelled"], token, self._worker, limit)
+        return tuple(_condemned(row, token) for row in rows)
 
     async def _rescue(self) -> tuple[int, tuple[Condemned, ...]]:
         token = uuid4()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -99,24 +99,36 @@ class Governor:
         self._pauses = pauses
 
     async def configure(self, limits: Sequence[Limit]) -> None:
-        """Make the budgets what the settings say; what is spent stays spent, pauses stay."""
+        """Make the budgets what the settings say; what is spent stays spent, pauses stay.
+
+        A new egress joins the archive's pause, should there be one.
+        """
         async with self._database.transaction() as connection:
             for limit in sorted(limits, key=lambda limit: (limit.archive, limit.kind)):
                 await connection.execute(
-                    "INSERT INTO archive_budgets (archive, kind, egress, per_minute, step)"
-                    " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (archive, kind, egress) DO UPDATE"
+                    "INSERT INTO archive_budgets (archive, kind, egress, per_minute, step,"
+                    " paused_until, pause_reason, pauses)"
+                    " SELECT $1, $2, $3, $4, $5, coalesce(max(paused_until), '-infinity'),"
+                    " coalesce(max(pause_reason), ''), coalesce(max(pauses), 0)"
+                    " FROM archive_budgets WHERE archive = $1"
+                    " ON CONFLICT (archive, kind, egress) DO UPDATE"
                     " SET per_minute = excluded.per_minute, step = excluded.step"
                     " WHERE archive_budgets.step <> excluded.step",
                     limit.archive, limit.kind.value, self._egress, limit.per_minute, limit.step,
                 )  # fmt: skip
 
-    async def turn(self, archive: str, kind: Kind) -> None:
+    async def turn(
+        self, archive: str, kind: Kind, *, asking: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait until one request may go out, and return at its moment.
+
+        `asking` is called every few seconds meanwhile and raises to give up the wait.
 
         A slot that is missed by more than one interval is given up and
         another is asked for: late slots are never sent in a burst.
         """
         while True:
+            asking()
             asked = time.monotonic()
             [row] = await self._database.fetch(
                 "SELECT * FROM take_slots($1, $2, $3, 1, $4)",

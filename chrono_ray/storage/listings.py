@@ -17,6 +17,7 @@ import orjson
 from chrono_ray.model.capture import Capture, Decision, Skipped
 from chrono_ray.model.errors import LeaseLost, RecordRefused
 from chrono_ray.model.memento import ListingPage, MatchType, Scope
+from chrono_ray.model.retry import SNOOZE_CAP
 from chrono_ray.model.urls import host_of
 from chrono_ray.storage.database import REFUSED, Connection, Database, statements
 from chrono_ray.storage.settling import GUILTY_BYTES
@@ -35,7 +36,10 @@ STAGE_COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SliceLease:
-    """A resumable part of a listing, ours while the token holds."""
+    """A resumable part of a listing, ours while the token holds.
+
+    `tired`: for its next page the archive has asked for a day of silence in all.
+    """
 
     slice_id: int
     token: UUID
@@ -46,6 +50,7 @@ class SliceLease:
     scope: Scope
     key: str
     attempts: int
+    tired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,9 @@ class Listings:
 
     async def claim(self, archives: Sequence[str]) -> SliceLease | None:
         """The next slice of an active run of one of these archives, leased; None without one."""
-        row = await self._database.fetchrow(self._sql["claim_slice"], SLICE_LEASE, list(archives))
+        row = await self._database.fetchrow(
+            self._sql["claim_slice"], SLICE_LEASE, list(archives), timedelta(seconds=SNOOZE_CAP)
+        )
         return None if row is None else _slice(row)
 
     async def renew(self, lease: SliceLease) -> bool:
@@ -109,6 +116,9 @@ class Listings:
 
         async def write(connection: Connection) -> None:
             await connection.execute(self._sql["stage"])
+            await connection.execute(
+                self._sql["one_at_a_time"], f"{lease.domain_id} {lease.archive}"
+            )
             seq = await connection.fetchval(
                 self._sql["advance_slice"], lease.slice_id, lease.token, page.next_key, lease.key
             )
@@ -241,5 +251,5 @@ def _slice(row: asyncpg.Record) -> SliceLease:
     return SliceLease(
         slice_id=row["id"], token=row["token"], run_id=row["run_id"], project_id=row["project_id"],
         domain_id=row["domain_id"], archive=row["archive"], scope=scope, key=row["next_key"],
-        attempts=row["attempts"],
+        attempts=row["attempts"], tired=bool(row["tired"]),
     )  # fmt: skip

@@ -138,6 +138,11 @@ class Projects:
         """Pause, resume or cancel. `Conflict` when the run's state does not allow it."""
         before = [each.value for each, after in LEGAL.items() if state in after]
         async with self._database.begin() as connection:
+            # in the order a lister locks them: its slice, then its run
+            await connection.execute(
+                select(slices.c.id).where(slices.c.run_id == run_id).order_by(slices.c.id)
+                .with_for_update()
+            )  # fmt: skip
             changed = await connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id, runs.c.state.in_(before))

@@ -8,7 +8,8 @@ leases are gone, so nothing of it is ours any more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final, assert_never
 from uuid import UUID
 
@@ -19,12 +20,13 @@ from chrono_ray.model.errors import RecordRefused
 from chrono_ray.model.memento import Memento
 from chrono_ray.model.outcome import Failed, Gone, Refused, Stored
 from chrono_ray.model.page import Document
-from chrono_ray.model.retry import Fail, Retry, Snooze
+from chrono_ray.model.retry import SNOOZE_CAP, Fail, Retry, Snooze
 from chrono_ray.storage.database import REFUSED, Connection, Database, statements
 
 ALTERNATES: Final = 5
 """How many captures of one digest are tried before the payload counts as gone."""
 DETAIL_LIMIT: Final = 500
+SNOOZED_LONG_ENOUGH: Final = timedelta(seconds=SNOOZE_CAP)
 GUILTY_BYTES: Final = ("too_large", "crashed", "internal")
 """Failures that the bytes themselves caused: another capture of the same digest has the same."""
 
@@ -112,7 +114,9 @@ class _Batch:
 
     async def write(self) -> None:
         ids = [s.fetch_id for s in self.mine]
-        await self.connection.fetch(self.sql["lock_fetches"], ids)
+        rows = await self.connection.fetch(self.sql["lock_fetches"], ids, SNOOZED_LONG_ENOUGH)
+        tired = {row["id"] for row in rows if row["tired"]}
+        self.mine = [_given_up(s) if s.fetch_id in tired else s for s in self.mine]
         await self._log_attempts()
         waiting = [s for s in self.mine if isinstance(s.verdict, Retry | Snooze)]
         ending = [s for s in self.mine if not isinstance(s.verdict, Retry | Snooze)]
@@ -169,6 +173,7 @@ class _Batch:
         await self.connection.execute(
             self.sql["spend_requests"],
             [s.fetch_id for s in waiting], [s.requests for s in waiting], runs, captures,
+            [s.verdict.delay if isinstance(s.verdict, Snooze) else 0.0 for s in waiting],
         )  # fmt: skip
 
     async def _end(self, ending: Sequence[Settlement]) -> None:
@@ -235,6 +240,14 @@ class _Batch:
             self.sql["count_requests"],
             [run for run, _ in counts], [kind for _, kind in counts], list(counts.values()),
         )  # fmt: skip
+
+
+def _given_up(s: Settlement) -> Settlement:
+    """A snooze burns no attempt, so time must end it: the archive was silent for too long."""
+    if not isinstance(s.verdict, Snooze):
+        return s
+    detail = f"the archive asked for silence for {SNOOZED_LONG_ENOUGH} in all"
+    return replace(s, verdict=Fail(Failed(s.verdict.reason, detail)))
 
 
 def _documents(unique: dict[tuple[int, str, str, str], Document]) -> list[tuple[Any, ...]]:

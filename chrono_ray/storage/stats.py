@@ -64,6 +64,11 @@ class PageCounts:
     indexed: int
     rejected: int
 
+    @property
+    def waiting(self) -> int:
+        """Not searchable yet."""
+        return self.pages - self.indexed - self.rejected
+
 
 class Stats:
     """Reads progress; never writes."""

@@ -1,7 +1,7 @@
 -- Leases from claim to rescue.
 
 -- name: claim
-SELECT * FROM claim($1, $2, $3, $4::interval, $5::interval)
+SELECT * FROM claim($1, $2, $3, $4::interval, $5::interval, $6::text[])
 
 -- name: renew
 UPDATE leases SET leased_until = clock_timestamp() + $2::interval WHERE token = ANY ($1::uuid[]) RETURNING fetch_id
@@ -77,18 +77,28 @@ UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.f
  WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key))
 
 -- name: take_over
--- a run that waits for payloads queued under a run that no longer runs: take them over. A run asks
--- its own archive only: where the other's was another, the capture changes too.
-WITH wanted AS (
-    SELECT DISTINCT ON (q.fetch_id) q.fetch_id, q.ctid AS tid, n.id AS run_id,
+-- a run that has nothing left of its own and waits for payloads queued under a run that no longer
+-- runs: it takes them over. A run asks its own archive only: where the other's was another, the
+-- capture changes too. Driven from the waiting run, so that a paused run's queue costs nothing.
+WITH waiting AS MATERIALIZED (
+    SELECT n.id, n.archive FROM runs n
+     WHERE n.state = 'active'
+       AND EXISTS (SELECT 1 FROM runs o WHERE o.project_id = n.project_id AND o.state IN ('paused', 'cancelled'))
+       AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
+       AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
+       AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
+       AND NOT EXISTS (SELECT 1 FROM parked k WHERE k.run_id = n.id)
+), wanted AS (
+    SELECT DISTINCT ON (f.id) f.id AS fetch_id, q.ctid AS tid, n.id AS run_id,
            CASE WHEN n.archive = q.archive THEN q.capture_id ELSE cc.id END AS capture_id
-      FROM runs o JOIN queue q ON q.run_id = o.id
-      JOIN captures cc ON cc.fetch_id = q.fetch_id
-     CROSS JOIN LATERAL (SELECT cc.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = cc.id) c
-      JOIN runs n ON n.id = c.run_id AND n.state = 'active'
-     WHERE o.state <> 'active'
-       AND EXISTS (SELECT 1 FROM runs b WHERE b.project_id = o.project_id AND b.state = 'active')
-     ORDER BY q.fetch_id, n.id LIMIT 10000
+      FROM waiting n
+     CROSS JOIN LATERAL (SELECT c.id, c.fetch_id FROM captures c WHERE c.run_id = n.id AND c.fetch_id IS NOT NULL
+                          UNION ALL
+                         SELECT c.id, c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = n.id) cc
+      JOIN fetches f ON f.id = cc.fetch_id AND f.state = 'pending'
+      JOIN runs o ON o.id = f.run_id AND o.state <> 'active'
+      JOIN queue q ON q.fetch_id = f.id AND q.run_id = o.id
+     ORDER BY f.id, n.id LIMIT 10000
 ), moved AS (
     UPDATE queue q SET run_id = w.run_id, capture_id = c.id, archive = c.archive, urlkey = c.urlkey, ts = c.ts,
            original = c.original, mimetype = c.mimetype, statuscode = c.statuscode, digest = c.digest, locator = c.locator

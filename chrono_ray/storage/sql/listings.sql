@@ -26,10 +26,14 @@ CREATE TEMP TABLE IF NOT EXISTS stage (
     fetch_id   bigint
 ) ON COMMIT DELETE ROWS
 
+-- name: one_at_a_time
+-- two runs of one domain would both call a row new: the second waits here, and then knows it
+SELECT pg_advisory_xact_lock(hashtextextended('captures of ' || $1::text, 0))
+
 -- name: advance_slice
 -- fenced by token and by the key we listed from: no row means that somebody else has the slice
 -- now, or that this page is kept already (a commit whose answer was lost)
-UPDATE slices SET next_key = $3, pages = pages + 1, attempts = 0, reason = '', detail = '',
+UPDATE slices SET next_key = $3, pages = pages + 1, attempts = 0, reason = '', detail = '', snoozed_for = '0',
        state = CASE WHEN $3 = '' THEN 'listed' ELSE state END,
        token = CASE WHEN $3 = '' THEN NULL ELSE token END
  WHERE id = $1 AND token = $2 AND state = 'pending' AND next_key = $4
@@ -107,7 +111,7 @@ SELECT f.id, min(s.id) AS capture_id
  GROUP BY f.id ORDER BY f.id
 
 -- name: reopen
-UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, run_id = $3, capture_id = w.capture_id
+UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, snoozed_for = '0', run_id = $3, capture_id = w.capture_id
   FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
 
 -- name: rank_hosts
@@ -159,6 +163,7 @@ UPDATE slices s SET token = gen_random_uuid(), leased_until = clock_timestamp() 
                 ORDER BY r2.class, s2.id LIMIT 1 FOR UPDATE OF s2 SKIP LOCKED)
    AND r.id = s.run_id AND d.id = r.domain_id
 RETURNING s.id, s.token, s.run_id, s.next_key, s.attempts, s.start_ts, s.end_ts,
+          s.snoozed_for >= $3::interval AS tired,
           r.project_id, r.domain_id, r.archive, d.url, d.match
 
 -- name: renew_slice
@@ -167,7 +172,7 @@ UPDATE slices s SET leased_until = clock_timestamp() + $3::interval FROM runs r
 
 -- name: release_slice
 UPDATE slices SET token = NULL, leased_until = NULL, not_before = clock_timestamp() + make_interval(secs => $3),
-       attempts = attempts + $4, reason = $5, detail = $6
+       attempts = attempts + $4, reason = $5, detail = $6, snoozed_for = snoozed_for + CASE WHEN $4 = 0 THEN make_interval(secs => $3) ELSE '0' END
  WHERE id = $1 AND token = $2 RETURNING id
 
 -- name: hole_slice

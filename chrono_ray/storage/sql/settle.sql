@@ -12,7 +12,8 @@ RETURNING l.fetch_id, l.run_id, l.order_key, l.attempts, l.crashes, l.capture_id
 
 -- name: lock_fetches
 -- in the order listers lock them, so that settling and listing cannot deadlock
-SELECT id FROM fetches WHERE id = ANY ($1::bigint[]) ORDER BY share_key FOR NO KEY UPDATE
+SELECT id, snoozed_for >= $2::interval AS tired
+  FROM fetches WHERE id = ANY ($1::bigint[]) ORDER BY share_key FOR NO KEY UPDATE
 
 -- name: put_payloads
 INSERT INTO payloads (sha256, sha1, size)
@@ -81,8 +82,9 @@ UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requ
  WHERE f.id = w.id AND f.state = 'pending'
 
 -- name: spend_requests
-UPDATE fetches f SET requests = f.requests + w.requests, run_id = w.run_id, capture_id = w.capture_id
-  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[]) AS w (id, requests, run_id, capture_id) WHERE f.id = w.id
+UPDATE fetches f SET requests = f.requests + w.requests, run_id = w.run_id, capture_id = w.capture_id,
+       snoozed_for = f.snoozed_for + make_interval(secs => w.snoozed)
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::float8[]) AS w (id, requests, run_id, capture_id, snoozed) WHERE f.id = w.id
 
 -- name: park
 INSERT INTO parked (fetch_id, run_id, order_key, attempts, crashes, capture_id, reason, until)

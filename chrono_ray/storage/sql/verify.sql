@@ -2,7 +2,8 @@
 
 -- name: slices
 SELECT id, start_ts, end_ts, state, reason, detail, next_key,
-       (SELECT count(*) FROM listing_pages p WHERE p.slice_id = s.id) AS pages
+       coalesce((SELECT p.next_key = '' FROM listing_pages p WHERE p.slice_id = s.id ORDER BY p.seq DESC LIMIT 1), false)
+           AS reached_its_end
   FROM slices s WHERE run_id = $1 ORDER BY id
 
 -- name: listing_pages
@@ -37,9 +38,12 @@ SELECT state, reason, n FROM domain_counters WHERE run_id = $1 AND n <> 0 ORDER 
 
 -- name: wrong_pages
 -- pages of the run whose numbers differ from their captures, and stored captures without a page
-WITH touched AS (
+WITH mine AS (
+    SELECT c.url_id, c.fetch_id FROM captures c WHERE c.run_id = $1
+    UNION ALL SELECT c.url_id, c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1
+), touched AS (
     SELECT DISTINCT f.project_id, c.url_id, f.payload_id
-      FROM captures c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored' WHERE c.run_id = $1
+      FROM mine c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored'
 ), counted AS (
     SELECT t.project_id, t.url_id, t.payload_id, count(*) AS n, min(c.instant) AS first_seen, max(c.instant) AS last_seen
       FROM touched t JOIN fetches f ON f.project_id = t.project_id AND f.payload_id = t.payload_id AND f.state = 'stored'
@@ -56,28 +60,34 @@ SELECT c.*, p.id AS page_id, p.captures FROM counted c
 SELECT f.id, f.state, (q.fetch_id IS NOT NULL)::int + (l.fetch_id IS NOT NULL)::int + (k.fetch_id IS NOT NULL)::int AS places
   FROM fetches f
   LEFT JOIN queue q ON q.fetch_id = f.id LEFT JOIN leases l ON l.fetch_id = f.id LEFT JOIN parked k ON k.fetch_id = f.id
- WHERE f.id IN (SELECT fetch_id FROM captures WHERE run_id = $1)
+ WHERE f.id IN (SELECT c.fetch_id FROM captures c WHERE c.run_id = $1
+                UNION ALL SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1)
    AND (f.state = 'pending') <> ((q.fetch_id IS NOT NULL)::int + (l.fetch_id IS NOT NULL)::int + (k.fetch_id IS NOT NULL)::int = 1)
  LIMIT 100
 
 -- name: payloads
-SELECT DISTINCT y.id, y.sha256 FROM captures c JOIN fetches f ON f.id = c.fetch_id JOIN payloads y ON y.id = f.payload_id
- WHERE c.run_id = $1
+SELECT DISTINCT y.id, y.sha256 FROM fetches f JOIN payloads y ON y.id = f.payload_id
+ WHERE f.id IN (SELECT c.fetch_id FROM captures c WHERE c.run_id = $1
+                UNION ALL SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1)
 
 -- name: unexplained_requests
 -- one successful response a digest: whatever more was sent has a stored attempt
 SELECT f.id, f.requests, coalesce(sum(a.requests), 0) AS explained
   FROM fetches f LEFT JOIN attempts a ON a.fetch_id = f.id
- WHERE f.id IN (SELECT fetch_id FROM captures WHERE run_id = $1)
+ WHERE f.id IN (SELECT c.fetch_id FROM captures c WHERE c.run_id = $1
+                UNION ALL SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1)
  GROUP BY f.id, f.requests, f.state
 HAVING f.requests - coalesce(sum(a.requests), 0) > 1
  LIMIT 100
 
 -- name: pages
+WITH mine AS (
+    SELECT c.url_id, c.fetch_id FROM captures c WHERE c.run_id = $1
+    UNION ALL SELECT c.url_id, c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1
+)
 SELECT DISTINCT p.id, p.index_error, EXISTS (SELECT 1 FROM outbox o WHERE o.page_id = p.id) AS waiting
-  FROM captures c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored'
+  FROM mine c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored'
   JOIN pages p ON p.project_id = f.project_id AND p.url_id = c.url_id AND p.payload_id = f.payload_id
- WHERE c.run_id = $1
 
 -- name: known_pages
 SELECT id FROM pages WHERE id = ANY ($1::bigint[])

@@ -124,7 +124,11 @@ class Record:
 
     def frontier(self, worker: str = "worker", *, seconds: float = 60) -> Frontier:
         return Frontier(
-            self.database, worker=worker, egress="here", lease=timedelta(seconds=seconds)
+            self.database,
+            worker=worker,
+            egress="here",
+            archives=("wayback", "pywb", "warc"),
+            lease=timedelta(seconds=seconds),
         )
 
     async def unlimited(self, *archives: str) -> None:

@@ -38,7 +38,7 @@ async def test_any_bytes_come_back_in_order(tmp_path: Path, bodies: list[bytes])
 async def test_a_name_is_the_digest_and_no_half_file_stays(tmp_path: Path):
     [digest] = await Blobs(str(tmp_path)).put([b"one"])
     name = digest.hex()
-    assert files(tmp_path) == [tmp_path / name[:2] / name[2:4] / f"{name}.zst"]
+    assert files(tmp_path) == [tmp_path / name[:2] / f"{name}.zst"]
 
 
 async def test_the_same_bytes_are_one_file_whoever_writes_them(tmp_path: Path):

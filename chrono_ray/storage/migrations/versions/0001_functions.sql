@@ -54,7 +54,7 @@ END $$;
 -- A batch of fetches, fenced by a fresh token, each with its slot. Class by ticket, run by weight
 -- inside the class. With nothing to give: one row without a fetch, `delay` says how long to wait.
 -- Unused slots go back in the same transaction.
-CREATE FUNCTION claim(p_worker text, p_egress text, p_wanted int, p_lease interval, p_horizon interval)
+CREATE FUNCTION claim(p_worker text, p_egress text, p_wanted int, p_lease interval, p_horizon interval, p_archives text[])
 RETURNS TABLE (fetch_id bigint, run_id bigint, attempts smallint, alone boolean, capture_id bigint,
                archive text, urlkey text, ts text, original text, mimetype text, statuscode text,
                digest text, locator text, token uuid, delay float8, step float8)
@@ -71,19 +71,21 @@ DECLARE
     -- one element per run that may be claimed from
     c_run bigint[]; c_class int[]; c_weight float8[]; c_budget int[]; c_count int[]; c_floor bigint[];
     v_pattern smallint[]; v_mask int; v_class int; v_total float8; v_left float8; v_ticket bigint;
-    v_pick int; v_alone bigint := NULL; v_wanted int := p_wanted; v_got int := 0; n int;
+    v_pick int; v_alone bigint := NULL; v_got int := 0; n int;
 BEGIN
     FOR v_budget IN
         SELECT a.* FROM archive_budgets a
          WHERE a.kind = 'replay' AND a.egress = p_egress
            AND a.archive IN (SELECT u.archive FROM runs u WHERE u.state = 'active' AND u.ready)
+           AND a.archive = ANY (p_archives)
          ORDER BY a.archive
     LOOP
-        IF v_budget.step > interval '0' AND v_budget.paused_until <= clock_timestamp() AND v_budget.tat <= clock_timestamp() + p_horizon THEN
+        v_now := clock_timestamp();
+        IF v_budget.step > interval '0' AND v_budget.paused_until <= v_now AND v_budget.tat <= v_now + p_horizon THEN
             SELECT a.* INTO v_budget FROM archive_budgets a
              WHERE a.archive = v_budget.archive AND a.kind = 'replay' AND a.egress = p_egress FOR UPDATE;
+            v_now := clock_timestamp();
         END IF;
-        v_now := clock_timestamp();
         IF v_budget.paused_until > v_now THEN
             v_wait := least(v_wait, extract(epoch FROM v_budget.paused_until - v_now)::float8);
         ELSIF v_budget.step = interval '0' THEN
@@ -113,39 +115,42 @@ BEGIN
         RETURN;
     END IF;
 
-    -- A fetch whose worker died is leased alone next time, so that a crash is charged to the guilty.
-    SELECT q.run_id INTO v_alone FROM queue q WHERE q.alone AND q.run_id = ANY (c_run) LIMIT 1;
-    IF v_alone IS NOT NULL THEN
-        c_count[array_position(c_run, v_alone)] := 1;
-        -- nothing else is given out while it waits, so a floor that rose above it must not hide it
-        c_floor[array_position(c_run, v_alone)] := 0;
-    ELSE
-        FOR i IN 1..v_wanted LOOP
-            v_mask := 0;
-            FOR j IN 1..cardinality(c_run) LOOP
-                IF b_room[c_budget[j]] > 0 THEN v_mask := v_mask | (1 << c_class[j]); END IF;
-            END LOOP;
-            EXIT WHEN v_mask = 0;
-            SELECT k.pattern INTO v_pattern FROM class_pattern k WHERE k.mask = v_mask;
-            v_ticket := nextval('ticket');
-            v_class := v_pattern[1 + v_ticket % cardinality(v_pattern)];
-            v_total := 0;
-            FOR j IN 1..cardinality(c_run) LOOP
-                IF c_class[j] = v_class AND b_room[c_budget[j]] > 0 THEN v_total := v_total + c_weight[j]; END IF;
-            END LOOP;
-            v_left := (v_ticket * 0.6180339887498949::float8 - floor(v_ticket * 0.6180339887498949::float8)) * v_total;
-            v_pick := NULL;
-            FOR j IN 1..cardinality(c_run) LOOP
-                IF c_class[j] = v_class AND b_room[c_budget[j]] > 0 THEN
-                    v_pick := j;
-                    v_left := v_left - c_weight[j];
-                    EXIT WHEN v_left < 0;
-                END IF;
-            END LOOP;
-            c_count[v_pick] := c_count[v_pick] + 1;
-            b_room[c_budget[v_pick]] := b_room[c_budget[v_pick]] - 1;
+    FOR i IN 1..p_wanted LOOP
+        v_mask := 0;
+        FOR j IN 1..cardinality(c_run) LOOP
+            IF b_room[c_budget[j]] > 0 THEN v_mask := v_mask | (1 << c_class[j]); END IF;
         END LOOP;
-    END IF;
+        EXIT WHEN v_mask = 0;
+        SELECT k.pattern INTO v_pattern FROM class_pattern k WHERE k.mask = v_mask;
+        v_ticket := nextval('ticket');
+        v_class := v_pattern[1 + v_ticket % cardinality(v_pattern)];
+        v_total := 0;
+        FOR j IN 1..cardinality(c_run) LOOP
+            IF c_class[j] = v_class AND b_room[c_budget[j]] > 0 THEN v_total := v_total + c_weight[j]; END IF;
+        END LOOP;
+        v_left := (v_ticket * 0.6180339887498949::float8 - floor(v_ticket * 0.6180339887498949::float8)) * v_total;
+        v_pick := NULL;
+        FOR j IN 1..cardinality(c_run) LOOP
+            IF c_class[j] = v_class AND b_room[c_budget[j]] > 0 THEN
+                v_pick := j;
+                v_left := v_left - c_weight[j];
+                EXIT WHEN v_left < 0;
+            END IF;
+        END LOOP;
+        IF i = 1 THEN
+            -- A fetch whose worker died is leased alone next time, so that a crash is charged to the
+            -- guilty. It has its run's turn like any other; the partial index finds it.
+            SELECT q.order_key INTO v_alone FROM queue q WHERE q.alone AND q.run_id = c_run[v_pick]
+             LIMIT 1 FOR UPDATE SKIP LOCKED;
+            IF FOUND THEN
+                c_count[v_pick] := 1;
+                c_floor[v_pick] := v_alone;
+                EXIT;
+            END IF;
+        END IF;
+        c_count[v_pick] := c_count[v_pick] + 1;
+        b_room[c_budget[v_pick]] := b_room[c_budget[v_pick]] - 1;
+    END LOOP;
 
     FOR j IN 1..cardinality(c_run) LOOP
         CONTINUE WHEN c_count[j] = 0;
@@ -153,7 +158,7 @@ BEGIN
         FOR r IN
             WITH got AS MATERIALIZED (
                 SELECT q.ctid AS tid, q.* FROM queue q
-                 WHERE q.run_id = c_run[j] AND q.order_key >= c_floor[j] AND (v_alone IS NULL OR q.alone)
+                 WHERE q.run_id = c_run[j] AND q.order_key >= c_floor[j] AND q.alone = (v_alone IS NOT NULL)
                  ORDER BY q.order_key LIMIT c_count[j] FOR UPDATE SKIP LOCKED
             ), gone AS (
                 DELETE FROM queue WHERE ctid = ANY (ARRAY (SELECT g.tid FROM got g))
@@ -202,13 +207,16 @@ DECLARE
     v_now timestamptz;
     v_until timestamptz;
     v_pauses int;
+    v_reason text;
 BEGIN
     PERFORM 1 FROM archive_budgets WHERE archive = p_archive ORDER BY archive, kind, egress FOR UPDATE;
     v_now := clock_timestamp();
-    SELECT max(paused_until), max(CASE WHEN paused_until < v_now - interval '30 minutes' OR pause_reason <> p_reason THEN 0 ELSE pauses END)
-      INTO v_until, v_pauses FROM archive_budgets WHERE archive = p_archive;
-    -- several requests in flight meet the same throttling: that is one pause, not many
-    IF v_until > v_now THEN
+    SELECT max(paused_until), max(CASE WHEN paused_until < v_now - interval '30 minutes' OR pause_reason <> p_reason THEN 0 ELSE pauses END),
+           max(pause_reason)
+      INTO v_until, v_pauses, v_reason FROM archive_budgets WHERE archive = p_archive;
+    -- several requests in flight meet the same throttling: that is one pause, not many. A ban seen
+    -- while a shorter pause lasts is a pause of its own.
+    IF v_until > v_now AND v_reason = p_reason THEN
         IF p_doubling THEN RETURN v_until; END IF;
         v_pauses := greatest(v_pauses - 1, 0);
     END IF;

@@ -46,6 +46,7 @@ CREATE TABLE slices (
     reason       text NOT NULL DEFAULT '',
     detail       text NOT NULL DEFAULT '',
     not_before   timestamptz NOT NULL DEFAULT '-infinity',
+    snoozed_for  interval NOT NULL DEFAULT '0',
     token        uuid,
     leased_until timestamptz
 ) WITH (fillfactor = 70);
@@ -114,6 +115,7 @@ CREATE TABLE fetches (
     reason      text NOT NULL DEFAULT '',
     detail      text NOT NULL DEFAULT '',
     requests    int NOT NULL DEFAULT 0,
+    snoozed_for interval NOT NULL DEFAULT '0',
     payload_id  bigint,
     document_id bigint,
     served_ts   text NOT NULL DEFAULT '',
