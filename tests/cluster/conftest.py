@@ -1,15 +1,11 @@
-"""One real cluster for the whole session: owner, PostgreSQL, Valkey, Ray, Serve, demo archive."""
+"""One whole cluster for the session, its API included, over the demo archive."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +13,24 @@ from pathlib import Path
 import pytest
 
 from chrono_ray import settings as chrono_settings
-from chrono_ray.cluster.owner import Running, attached, cluster_environment, running
+from chrono_ray.cluster.owner import Running, attached, cluster_environment
 from chrono_ray.settings import Settings
+from tests.support.cluster import ROOT, Cluster, owned_cluster, until
 
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 180.0
-STOP_SECONDS = 60.0
+ARCHIVE_SECONDS = 30.0
 REPLAYS_PER_MINUTE = 1800
 """Slow enough to be caught in the middle of a run, fast enough to wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class Served:
     """`settings` know every URL; a process with `environment` finds Ray, the record and the API."""
 
     settings: Settings
     environment: Mapping[str, str]
     running: Running
     archive: str
+    machine: Cluster
 
     @property
     def api(self) -> str:
@@ -42,25 +38,18 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Everything `chrono up` starts, in a folder of its own, over the demo archive."""
-    folder = Path(tempfile.mkdtemp(prefix="chrono-cluster-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        with _archive(folder) as archive:
-            environment = _environment(folder / "data", archive)
-            with _owner(folder, environment) as found:
-                settings = attached(chrono_settings.load(environment), found)
-                yield Cluster(settings, cluster_environment(found, environment), found, archive)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def cluster() -> Iterator[Served]:
+    """Everything `chrono up` starts, on a port of its own choice."""
+    with _archive() as archive, owned_cluster(_chosen(archive), api=True) as machine:
+        found = machine.running
+        assert not found.api_error, found.api_error
+        settings = attached(chrono_settings.load(machine.environment), found)
+        environment = cluster_environment(found, machine.environment)
+        yield Served(settings, environment, found, archive, machine)
 
 
-def _environment(data: Path, archive: str) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("CHRONO_", "RAY_"))}
+def _chosen(archive: str) -> dict[str, str]:
     return {
-        **clean,
-        "CHRONO_DATA_DIR": str(data),
         "CHRONO_SERVING__PORT": "0",
         "CHRONO_ARCHIVES__WAYBACK__URL": archive,
         "CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "0",
@@ -69,63 +58,20 @@ def _environment(data: Path, archive: str) -> dict[str, str]:
 
 
 @contextmanager
-def _archive(folder: Path) -> Iterator[str]:
-    ready = folder / "archive.url"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chrono_ray.demo", "--ready-file", str(ready)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT,
-    )  # fmt: skip
-    try:
-        _until(lambda: ready.exists() and ready.read_text().strip() != "", process, 30.0)
-        yield ready.read_text().strip()
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-@contextmanager
-def _owner(folder: Path, environment: dict[str, str]) -> Iterator[Running]:
-    data = folder / "data"
-    log = folder / "owner.log"
-    with log.open("wb") as output:
+def _archive() -> Iterator[str]:
+    """The demo archive as a process of its own; its URL."""
+    with tempfile.TemporaryDirectory(prefix="chrono-archive-") as folder:
+        ready = Path(folder) / "url"
         process = subprocess.Popen(
-            [sys.executable, "-m", "chrono_ray.cluster.owner"], stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True,
+            [sys.executable, "-m", "chrono_ray.demo", "--ready-file", str(ready)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT,
         )  # fmt: skip
-    try:
-        _until(lambda: _ready(data), process, START_SECONDS, log)
-        found = running(data)
-        assert found is not None
-        assert not found.api_error, found.api_error
-        yield found
-    finally:
-        _end(process)
+        try:
+            yield until(lambda: _url(ready), ARCHIVE_SECONDS, "the demo archive listens")
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
-def _ready(data: Path) -> bool:
-    found = running(data)
-    return found is not None and bool(found.api or found.api_error)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
-
-
-def _until(
-    condition: Callable[[], bool],
-    process: subprocess.Popen[bytes],
-    seconds: float,
-    log: Path | None = None,
-) -> None:
-    """Wait for a condition while the process lives; else fail with its last words."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        if process.poll() is not None or time.monotonic() > ends:
-            words = log.read_text("utf-8", "replace")[-3000:] if log else ""
-            pytest.fail(f"{process.args} is not ready after {seconds} s: {words}")
-        time.sleep(0.05)
+def _url(ready: Path) -> str:
+    return ready.read_text().strip() if ready.exists() else ""

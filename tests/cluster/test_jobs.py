@@ -15,7 +15,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from chrono_ray.cluster import jobs
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.storage.database import Database
-from tests.cluster.conftest import ROOT, Cluster
+from tests.cluster.conftest import Served
+from tests.support.cluster import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -26,7 +27,7 @@ OVER = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
 @pytest.fixture
-def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> JobSubmissionClient:
+def client(cluster: Served, monkeypatch: pytest.MonkeyPatch) -> JobSubmissionClient:
     """RAY_ADDRESS would go before the address that a client is given."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     token = Path(cluster.running.token).read_text().strip()
@@ -36,13 +37,13 @@ def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> JobSubmissionCl
 
 
 @pytest.fixture
-async def http(cluster: Cluster):
+async def http(cluster: Served):
     async with httpx2.AsyncClient(base_url=cluster.api, timeout=30) as opened:
         yield opened
 
 
 @pytest.fixture
-async def record(cluster: Cluster):
+async def record(cluster: Served):
     url = cluster.settings.database_url
     assert url is not None
     opened = Database(url.get_secret_value(), pool_size=2, name="test")
@@ -56,7 +57,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-def start(cluster: Cluster, arguments: Sequence[str]) -> str:
+def start(cluster: Served, arguments: Sequence[str]) -> str:
     return jobs.submit(
         arguments,
         dashboard=cluster.running.dashboard,

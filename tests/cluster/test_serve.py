@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_address
+import socket
 
 import httpx2
-import psutil
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from chrono_ray.cluster.serve import Api, application, options
+from chrono_ray.cluster.serve import Api, application, check_port, options
 from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, fit
+from chrono_ray.model.errors import SettingsError
 from chrono_ray.settings import Serving
-from tests.cluster.conftest import ROOT, Cluster
+from tests.cluster.conftest import Served
+from tests.support.cluster import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-async def http(cluster: Cluster):
+async def http(cluster: Served):
     async with httpx2.AsyncClient(base_url=cluster.api, timeout=30) as client:
         yield client
 
@@ -34,31 +35,12 @@ async def test_health_tells_of_every_part_and_actor(http):
     assert {"indexer", "scraper-0"} <= set(told["actors"])
 
 
-async def test_the_chosen_port_is_told_and_only_loopback_hears_it(cluster):
+def test_the_chosen_port_is_told_and_only_loopback_hears_it(cluster):
     host, _, port = cluster.running.api.removeprefix("http://").rpartition(":")
     assert host == "127.0.0.1"
     assert int(port) not in (0, 8000)
-    owner = psutil.Process(cluster.running.pid)
-    open_to_all = {
-        (process.name(), each.laddr)
-        for process in owner.children(recursive=True)
-        for each in _listening(process)
-        if not _loopback(each.laddr.ip)
-    }
-    assert open_to_all == set()
-
-
-def _loopback(text: str) -> bool:
-    address = ip_address(text)
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def _listening(process: psutil.Process) -> list:
-    try:
-        found = process.net_connections("inet")
-    except psutil.NoSuchProcess:
-        return []
-    return [each for each in found if each.status == psutil.CONN_LISTEN]
+    assert (host, int(port)) in cluster.machine.listening()
+    assert cluster.machine.exposed() == []
 
 
 async def test_errors_come_through_serve_as_they_are(http):
@@ -73,6 +55,29 @@ async def test_errors_come_through_serve_as_they_are(http):
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["code"] == code
         assert [answer.json()["request_id"]] == answer.headers.get_list("x-request-id")
+
+
+async def test_a_killed_replica_costs_a_wait_and_no_error(cluster, http):
+    """Serve makes another; requests wait for it."""
+    [replica] = cluster.machine.named("ray::ServeReplica")
+    replica.kill()
+    async with asyncio.timeout(60):
+        while True:
+            assert (await http.get("/search")).status_code == 200
+            alive = cluster.machine.named("ray::ServeReplica")
+            if alive and replica not in alive:
+                return
+            await asyncio.sleep(0.05)
+
+
+def test_a_taken_port_is_told_before_anything_is_tried():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = Serving(port=other.getsockname()[1])
+        with pytest.raises(SettingsError, match=f"Port {taken.port} is taken"):
+            check_port(taken, serving=False)
+        check_port(taken, serving=True)
 
 
 def test_the_file_for_serve_deploy_agrees_with_the_budget():

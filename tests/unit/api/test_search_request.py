@@ -1,0 +1,77 @@
+"""What a search form may hold: it becomes a query, or is refused by name; nothing else happens."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from chrono_ray.api.schemas import SearchRequest
+from chrono_ray.model.errors import InvalidInput
+from chrono_ray.model.query import EVERYTHING, And, CapturedBetween, Equals, Field, Query, Sort
+
+FIELDS = ["q", "project", "domain", "host", "language", "type", "from", "to", "facets", "sort"]
+texts = st.text(max_size=20)
+askable = st.text(
+    st.characters(min_codepoint=33, exclude_characters="\\\x7f"), min_size=1, max_size=50
+)
+plain = st.none() | st.booleans() | st.integers() | st.floats() | texts
+values = st.recursive(
+    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2)
+)
+forms = st.dictionaries(st.sampled_from([*FIELDS, "offset", "limit", "tenant"]), values, max_size=6)
+
+
+@given(forms)
+@settings(max_examples=300, deadline=None)
+def test_any_form_is_a_query_or_refused(form):
+    try:
+        query = SearchRequest.model_validate_json(json.dumps(form)).query()
+    except (ValidationError, InvalidInput):
+        return
+    assert isinstance(query, Query)
+    assert "tenant" not in form
+
+
+@given(
+    st.sampled_from(["project", "domain", "host", "language", "type"]),
+    st.lists(askable, min_size=1, max_size=5),
+)
+@settings(max_examples=100, deadline=None)
+def test_values_arrive_as_they_were_given(field, given_values):
+    """No quoting, no splitting, no trimming: a value is a literal."""
+    query = SearchRequest.model_validate({field: given_values}).query()
+    assert query.filter == And((Equals(Field(field), tuple(given_values)),))
+
+
+def test_nothing_asked_is_everything():
+    assert SearchRequest.model_validate({}).query() == Query("", EVERYTHING)
+
+
+def test_all_filters_must_match_and_any_of_their_values():
+    query = SearchRequest.model_validate({"host": ["a", "b"], "type": ["t"]}).query()
+    assert query.filter == And((Equals(Field.HOST, ("a", "b")), Equals(Field.TYPE, ("t",))))
+
+
+def test_a_short_date_means_all_of_it():
+    query = SearchRequest.model_validate({"from": "2001", "to": "200102"}).query()
+    [span] = query.filter.parts
+    assert span == CapturedBetween(
+        datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 2, 28, 23, 59, 59, tzinfo=UTC)
+    )
+
+
+def test_a_facet_asked_twice_is_counted_once():
+    query = SearchRequest.model_validate({"facets": ["host", "type", "host"]}).query()
+    assert query.facets == (Field.HOST, Field.TYPE)
+    assert query.sort is Sort.RELEVANCE
+
+
+@pytest.mark.parametrize("name", ["start", "end", "filter", "__class__"])
+def test_our_own_names_are_no_way_in(name):
+    with pytest.raises(ValidationError):
+        SearchRequest.model_validate({name: "2001"})
