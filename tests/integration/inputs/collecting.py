@@ -13,9 +13,12 @@ from chrono_ray import wiring
 from chrono_ray.demo.record import Origin, Record, Site, record
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
+from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.verify import Recount, Verify
 from chrono_ray.storage.certificate import Certificate
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.governor import Governor
+from chrono_ray.storage.listings import Listings
 from chrono_ray.storage.projects import Projects
 from tests.support.archive import Behaviour, DemoWayback, HostileArchive, Kind, Rule
 
@@ -149,13 +152,16 @@ class Collecting:
 
     async def list_only(self, run_id: int) -> None:
         """Walk the listing to its end and fetch nothing yet."""
-        async with AsyncExitStack() as stack:
-            parts = await wiring.scraper(self.settings, stack, worker="lister")
-            async with asyncio.timeout(60):
-                while await self._pending_slices(run_id):
-                    for each in parts.discoverers:
-                        await each.step()
-                    await self._hurry()
+        archives = wiring.archives(self.settings)
+        lister = Discoverer(
+            Listings(self.database), Governor(self.database, egress=self.settings.egress),
+            wiring.blobs(self.settings), archives,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            while await self._pending_slices(run_id):
+                await lister.step()
+        for each in archives.values():
+            await each.aclose()
 
     async def to_its_end(self, run_id: int, *, seconds: float = 100.0) -> Collected:
         """List, fetch, understand, store and index until nothing is left to do."""
