@@ -47,6 +47,7 @@ def _show(began: float) -> int:
         _say("\n$ chrono verify 1")
         verified = verify_and_print(1, json=False)
     finally:
+        owner.keep(found)
         owner.stop(found.running)
     _say(f"\nAll of it took {time.monotonic() - began:.1f} s; everything is stopped again.")
     return code or verified

@@ -13,7 +13,7 @@ import orjson
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
-from chrono_ray.cluster.owner import attached, running
+from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.settings import Settings
 from chrono_ray.storage.migrate import migrate
@@ -40,15 +40,31 @@ def start(*, json: bool) -> int:
 
 def end() -> int:
     """`chrono down`."""
-    found = running(chrono_settings.load().data_dir)
+    settings = chrono_settings.load()
+    found = running(settings.data_dir)
     if found is None:
-        sys.stdout.write("chrono_ray does not run here.\n")
-        return 0
+        return _end_what_was_left(settings)
     clean = owner.stop(found)
     sys.stdout.write(
         "Stopped.\n" if clean else "It took too long and was killed; nothing is lost.\n"
     )
     return 0 if clean else 1
+
+
+def _end_what_was_left(settings: Settings) -> int:
+    """An owner that was killed leaves its servers and its Ray head working: end them too."""
+    if not (settings.data_dir / "embedded").exists():
+        sys.stdout.write("chrono_ray does not run here.\n")
+        return 0
+
+    async def own_and_end() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        await Owner(settings, api=False).run(stop)
+
+    asyncio.run(own_and_end())
+    sys.stdout.write("chrono_ray does not run here; nothing of an earlier one is left.\n")
+    return 0
 
 
 def migrate_record() -> int:

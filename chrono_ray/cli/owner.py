@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from chrono_ray.cluster.owner import Running, archives_chosen, attached, running
 from chrono_ray.model.errors import Conflict, EmbeddedError
@@ -25,11 +25,12 @@ LOG_FILE: Final = "owner.log"
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A running owner; `started` says that it was started for this command."""
+    """A running owner, in use by this command as long as `use` is open."""
 
     running: Running
     settings: Settings
     started: bool
+    use: IO[str]
 
 
 def ensure(settings: Settings, *, api: bool) -> Owned:
@@ -42,18 +43,38 @@ def ensure(settings: Settings, *, api: bool) -> Owned:
         return _ensure(settings, api=api)
 
 
-def release(owned: Owned, others_active: Callable[[], bool]) -> bool:
-    """Stop what was started for this command, unless somebody else's run is under way there.
+def release(owned: Owned, runs_active: Callable[[], bool]) -> bool:
+    """Stop what commands like this one started for themselves, once nobody uses it any more.
 
-    False when it was left running for them.
+    The last command to leave does it. False when it was left running for a
+    run that goes on without a command.
     """
-    if not owned.started:
-        return True
-    with _one_at_a_time(owned.settings.data_dir):
-        if others_active():
+    with _one_at_a_time(owned.settings.data_dir), owned.use as use:
+        if not owned.running.ephemeral or not _last_user(use):
+            return True
+        if runs_active():
             return False
         stop(owned.running)
     return True
+
+
+def keep(owned: Owned) -> None:
+    """Leave without stopping anything."""
+    owned.use.close()
+
+
+def _last_user(use: IO[str]) -> bool:
+    try:
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _use(data_dir: Path) -> IO[str]:
+    use = (data_dir / "use.lock").open("w")
+    fcntl.flock(use, fcntl.LOCK_SH)
+    return use
 
 
 def _ensure(settings: Settings, *, api: bool) -> Owned:
@@ -65,9 +86,14 @@ def _ensure(settings: Settings, *, api: bool) -> Owned:
                 why=f"it was started with {found.archives}",
                 fix="`chrono down`, then try again",
             )
-        return Owned(found, attached(settings, found), started=False)
+        if api and found.ephemeral:
+            raise Conflict(
+                "chrono_ray runs only for a `chrono run` now, and stops with it",
+                fix="Wait for that run, or `chrono down` (nothing is lost), then `chrono up`",
+            )
+        return Owned(found, attached(settings, found), False, _use(settings.data_dir))
     started = _start(settings, api=api)
-    return Owned(started, attached(settings, started), started=True)
+    return Owned(started, attached(settings, started), True, _use(settings.data_dir))
 
 
 def stop(found: Running) -> bool:

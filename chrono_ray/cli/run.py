@@ -56,7 +56,9 @@ def run_to_end(request: Request) -> int:
     try:
         code, keep = asyncio.run(_run(request, scope, found.settings))
     finally:
-        if not keep and not owner.release(found, lambda: _others_active(found.settings)):
+        if keep:
+            owner.keep(found)
+        elif not owner.release(found, lambda: _others_active(found.settings)):
             sys.stderr.write("Other runs go on, so chrono_ray stays up. Stop it: chrono down\n")
     return code
 

@@ -44,6 +44,7 @@ class Indexer:
             done=self._indexing.indexed if self._indexing else 0,
             in_flight=0,
             rss=psutil.Process().memory_info().rss,
+            working=self._thread.working,
         )
 
     def drain(self) -> bool:

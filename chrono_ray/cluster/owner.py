@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 STATE_FILE: Final = "owner.json"
 DEPLOY_SECONDS: Final = 120.0
+DRAIN_SECONDS: Final = 60.0
 HEAD_RESTARTS: Final = 20
 HEAD_PAUSE: Final = 2.0
 
@@ -64,6 +65,7 @@ class Running:
     api: str
     api_error: str
     archives: str
+    ephemeral: bool
 
 
 def running(data_dir: Path) -> Running | None:
@@ -147,11 +149,9 @@ class Owner:
     async def _end_left_behind(self) -> None:
         """A killed owner's actors work on with its settings: they give back what they hold."""
         left = self._head.left_behind()
-        if left is None:
-            return
-        log.warning("ray.head.left_behind", extra={"gcs": left.gcs})
-        with contextlib.suppress(EmbeddedError):
-            await self._order("drain", left)
+        if left is not None:
+            log.warning("ray.head.left_behind", extra={"gcs": left.gcs})
+            await self._drain(left)
         await self._head.stop()
 
     async def _populate(self, address: Address) -> None:
@@ -200,7 +200,14 @@ class Owner:
                 await asyncio.sleep(HEAD_PAUSE)
         raise EmbeddedError("Ray keeps dying", fix=f"See {self._settings.data_dir / 'ray'}")
 
-    async def _order(self, order: str, address: Address) -> None:
+    async def _drain(self, address: Address) -> None:
+        """Have leases given back; what cannot be told in time gives them back when they expire."""
+        with contextlib.suppress(EmbeddedError):
+            await self._order("drain", address, seconds=DRAIN_SECONDS)
+
+    async def _order(
+        self, order: str, address: Address, *, seconds: float = DEPLOY_SECONDS
+    ) -> None:
         """Run one of deploy's orders to its end; `EmbeddedError` with its last words."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "chrono_ray.cluster.deploy", order,
@@ -208,7 +215,7 @@ class Owner:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(DEPLOY_SECONDS):
+            async with asyncio.timeout(seconds):
                 output, _ = await process.communicate()
         except TimeoutError:
             process.kill()
@@ -231,6 +238,7 @@ class Owner:
             database_url=_secret(settings.database_url), redis_url=_secret(settings.redis_url),
             ray_address=address.gcs, dashboard=address.dashboard, token=str(address.token),
             api=api, api_error=api_error, archives=archives_chosen(settings),
+            ephemeral=not self._api,
         )  # fmt: skip
         _write_private(settings.data_dir / STATE_FILE, orjson.dumps(asdict(state)))
 
@@ -238,8 +246,7 @@ class Owner:
         """Drain while the record is there, then Ray, then the servers."""
         address = self._head.address
         if address is not None:
-            with contextlib.suppress(EmbeddedError):
-                await self._order("drain", address)
+            await self._drain(address)
         await self._head.stop()
         await self._parts.stop()
         with contextlib.suppress(FileNotFoundError):

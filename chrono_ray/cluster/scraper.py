@@ -29,6 +29,7 @@ class Status:
     done: int
     in_flight: int
     rss: int
+    working: bool
 
 
 class Scraper:
@@ -58,6 +59,7 @@ class Scraper:
             done=scrape.settle.tally.fetches if scrape else 0,
             in_flight=scrape.in_flight if scrape else 0,
             rss=psutil.Process().memory_info().rss,
+            working=self._thread.working,
         )
 
     def drain(self) -> bool:

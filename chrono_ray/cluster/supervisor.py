@@ -61,12 +61,14 @@ class Supervisor:
             log.warning("actor.silent", extra={"actor": member.name, "error": type(error).__name__})
             return
         self._seen[member.name] = status
-        if status.rss > RSS_LIMIT and not self._draining:
+        # one that was drained and never killed (its supervisor died in between) would idle for ever
+        if (status.rss > RSS_LIMIT or not status.working) and not self._draining:
             await self._recycle(member, actor, status)
 
     async def _recycle(self, member: Member, actor: Any, status: Status) -> None:
         log.info("actor.recycled", extra={"actor": member.name, "rss": status.rss})
-        await _drain(actor)
+        if status.working:
+            await _drain(actor)
         await asyncio.to_thread(ray.kill, actor, no_restart=False)
 
     def status(self) -> dict[str, Status | None]:

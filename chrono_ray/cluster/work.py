@@ -39,6 +39,10 @@ class WorkThread:
         self._thread.start()
         self._begun.wait()
 
+    @property
+    def working(self) -> bool:
+        return self._thread.is_alive()
+
     def stop(self, seconds: float) -> bool:
         """Ask the work to end and wait so long for it; True when it has ended."""
         if self._loop and self._stop and self._thread.is_alive():
