@@ -86,12 +86,20 @@ class Head:
         self._budget = budget
         self._token = folder / "token"
         self._process: asyncio.subprocess.Process | None = None
-        self.address: Address | None = None
+        self._address: Address | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """Where it takes orders; None before it does, and when it has died."""
+        process = self._process
+        return self._address if process and process.returncode is None else None
 
     def left_behind(self) -> Address | None:
-        """The head that an owner before us started and did not end."""
+        """The head that an owner before us started and that still takes orders."""
         noted = self._noted()
-        if noted is None or not _of_session(noted, self._token):
+        if noted is None:
+            return None
+        if noted.session not in [each.pid for each in _of_session(noted, self._token)]:
             return None
         return Address(noted.gcs, noted.dashboard, self._token)
 
@@ -100,7 +108,7 @@ class Head:
         self._folder.mkdir(parents=True, exist_ok=True)
         token = write_token(self._token)
         ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
-        log = self._folder / "head.log"
+        log, self._address = self._folder / "head.log", None
         with log.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
@@ -112,7 +120,7 @@ class Head:
         noted = _Noted(self._process.pid, time.time(), address.gcs, address.dashboard)
         self._note.write_bytes(orjson.dumps(noted))
         await self._wait_until_started(log)
-        self.address = address
+        self._address = address
         return address
 
     @property

@@ -158,7 +158,9 @@ class Killer:
     def strike(self, victim: str) -> bool:
         """Wait for a random moment at which leases are held, then SIGKILL; False: the run ended."""
         time.sleep(self.chance.uniform(0.1, 1.0))  # the moment is what is random here
-        process = until(lambda: self._found(victim), 60, f"a living {victim} while leases are held")
+        process = until(
+            lambda: self._found(victim), 150, f"a living {victim} while leases are held"
+        )
         if process is None or not isinstance(process, psutil.Process):
             return False
         before = self.run.leased()
