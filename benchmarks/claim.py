@@ -25,6 +25,7 @@ import uvloop
 
 from benchmarks.record import Postgres, postgres, scratch
 from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.usage import tree_seconds
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Database
@@ -169,24 +170,46 @@ async def _repeat(claim: Claim, seconds: float, most: int) -> Worked:
     return Worked(tuple(latencies), leases, began, now)
 
 
-def at_once(
-    pool: ProcessPoolExecutor, url: str, size: Size, *, workers: int, bare: bool
-) -> list[Worked]:
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Workers side by side; `record_cpu` are PostgreSQL's processor seconds meanwhile."""
+
+    worked: Sequence[Worked]
+    record_cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where the queue is, and the processes that claim from it."""
+
+    server: Postgres
+    url: str
+    pool: ProcessPoolExecutor
+    size: Size
+
+
+def at_once(bench: Bench, *, workers: int, bare: bool) -> Round:
     """So many workers side by side; together they take a tenth of the queue at most."""
+    size, before = bench.size, tree_seconds(bench.server.pid)
     most = size.pending // 10 // workers
-    futures = [pool.submit(work, url, size.seconds, most, bare=bare) for _ in range(workers)]
-    return [future.result(timeout=size.seconds + 60) for future in futures]
+    futures = [
+        bench.pool.submit(work, bench.url, size.seconds, most, bare=bare) for _ in range(workers)
+    ]
+    worked = [future.result(timeout=size.seconds + 60) for future in futures]
+    return Round(worked, tree_seconds(bench.server.pid) - before)
 
 
-def figures(label: str, worked: Sequence[Worked], *, goals: bool) -> list[Figure]:
+def figures(label: str, ended: Round, *, goals: bool) -> list[Figure]:
+    worked = ended.worked
     latencies = sorted(s * 1000 for each in worked for s in each.latencies)
     lasted = max(each.ended for each in worked) - min(each.began for each in worked)
-    rate = sum(each.leases for each in worked) / lasted
+    leases = sum(each.leases for each in worked)
     return [
-        Figure(f"{label}: leases", rate, "leases/s", RATE_GOAL if goals else None),
+        Figure(f"{label}: leases", leases / lasted, "leases/s", RATE_GOAL if goals else None),
         Figure(f"{label}: p50", statistics.median(latencies), "ms"),
         Figure(f"{label}: p99", latencies[int(len(latencies) * 0.99)], "ms",
                P99_GOAL if goals else None),
+        Figure(f"{label}: PostgreSQL", ended.record_cpu / leases * 1e6, "cpu-us/lease"),
     ]  # fmt: skip
 
 
@@ -198,23 +221,23 @@ def measure(server: Postgres, size: Size) -> Report:
     url = asyncio.run(server.fresh("claim"))
     asyncio.run(fill(url, size.pending))
     title = f"Claims of {BATCH} at {size.pending:,} pending"
-    return Report(title, compare(url, size), REAL, versions(postgresql=server.version))
-
-
-def compare(url: str, size: Size) -> list[Figure]:
-    compared: list[Figure] = []
-    told: list[Figure] = []
     with ProcessPoolExecutor(max(size.workers), mp_context=get_context("spawn")) as pool:
         list(pool.map(time.sleep, [0.2] * max(size.workers)))  # all of them are up
-        for workers in size.workers:
-            who = f"{workers} worker{'s' if workers > 1 else ''}"
-            runs = [
-                figures(f"{who}, {name}", at_once(pool, url, size, workers=workers, bare=bare),
-                        goals=not bare)
-                for name, bare in (("ours", False), ("bare", True))
-            ]  # fmt: skip
-            compared.append(ratios(who, *runs))
-            told += [*runs[0], *runs[1]]
+        found = compare(Bench(server, url, pool, size))
+    return Report(title, found, REAL, versions(postgresql=server.version))
+
+
+def compare(bench: Bench) -> list[Figure]:
+    compared: list[Figure] = []
+    told: list[Figure] = []
+    for workers in bench.size.workers:
+        who = f"{workers} worker{'s' if workers > 1 else ''}"
+        runs = [
+            figures(f"{who}, {name}", at_once(bench, workers=workers, bare=bare), goals=not bare)
+            for name, bare in (("ours", False), ("bare", True))
+        ]
+        compared.append(ratios(who, *runs))
+        told += [*runs[0], *runs[1]]
     return [*compared, *told]
 
 
