@@ -103,7 +103,7 @@ def test_decisions_are_numbered_once_and_without_a_gap() -> None:
 def test_documents_link_to_files_that_exist() -> None:
     broken = [
         f"{path.name}: {target}"
-        for path in DOCS.rglob("*.md")
+        for path in [*DOCS.rglob("*.md"), ROOT / "README.md"]
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
         if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists()
     ]
