@@ -132,7 +132,8 @@ class Scrape:
                 group.create_task(self.settle.run()),
             ]
             while not stop.is_set():
-                if self.in_flight >= self._allowance:
+                # what is to go back is no work: full of it, we would wait for room for ever
+                if self.in_flight - len(self._returned) >= self._allowance:
                     await self._wait_for_room()
                 else:
                     await within(stop, await self._claim(group, stop))
@@ -146,9 +147,9 @@ class Scrape:
         """Lease and start what there is room for; returns how long to wait before the next try."""
         if not self.in_flight and time.monotonic() - self._worked_at > self._pace.forget:
             self._allowance = self._pace.begin
-        wanted = min(self._pace.claim, self._allowance - self.in_flight)
         try:
             await self._give_back()
+            wanted = min(self._pace.claim, self._allowance - self.in_flight)
             got = await self._parts.frontier.claim(wanted, idle=self._pace.idle)
         except Unavailable as error:
             log.warning("claim.away", extra={"error": str(error)})

@@ -166,7 +166,11 @@ async def test_settling_finds_a_fetch_s_captures_by_index(filled: Record, name: 
 
 async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
     found = await plan(
-        filled.database, statements("listings")["claim_slice"], timedelta(seconds=60), ["wayback"]
+        filled.database,
+        statements("listings")["claim_slice"],
+        timedelta(seconds=60),
+        ["wayback"],
+        timedelta(days=1),
     )
     indexes = {n["Index Name"] for n in found if "Index Name" in n}
     assert "slices_pending" in indexes
@@ -176,10 +180,9 @@ async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
 @pytest.mark.parametrize(
     ("file", "name", "index", "arguments"),
     [
-        ("frontier", "rescue", "leases_until", (3,)),
         ("frontier", "unpark", "parked_until", ()),
         ("outbox", "backlog", "outbox_pkey", (100,)),
-        ("settle", "lock_fetches", "fetches_pkey", ([1, 2, 3],)),
+        ("settle", "lock_fetches", "fetches_pkey", ([1, 2, 3], timedelta(days=1))),
     ],
 )
 async def test_what_runs_beside_the_claim_finds_its_rows_by_index(
