@@ -128,7 +128,7 @@ class Projects:
 
     async def any_active(self) -> bool:
         """Whether any run is listing or fetching."""
-        async with self._database.engine.connect() as connection:
+        async with self._database.begin() as connection:
             found = await connection.execute(
                 select(runs.c.id).where(runs.c.state == RunState.ACTIVE.value).limit(1)
             )
