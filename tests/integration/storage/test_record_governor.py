@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,8 +27,10 @@ from chrono_ray.storage.governor import (
     Pauses,
     slot,
 )
+from chrono_ray.storage.migrate import migrate
 from tests.integration.storage.making import Record, capture
 from tests.support.archive.audit import sliding_max, smallest_gaps
+from tests.support.embedded import start_session_parts
 
 
 @given(st.integers(1, 200_000))
@@ -276,3 +282,32 @@ async def ended(database: Database, ago: str) -> None:
     await database.fetch(
         "UPDATE archive_budgets SET paused_until = clock_timestamp() - $1::text::interval", ago
     )
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that the server's account may enter (pytest's own are closed to others)."""
+    folder = Path(tempfile.mkdtemp(prefix="chrono-tests-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_what_is_spent_and_paused_survives_a_restart_of_the_server(open_folder: Path):
+    with start_session_parts(open_folder / "parts") as parts:
+        before = Database(parts.database_url, pool_size=1)
+        await migrate(before)
+        governor = await budget_of(before, 60)
+        spent = await take(before, 3)
+        await governor.heed("wayback", Throttled("429", retry_after=300))
+        await before.aclose()
+    with start_session_parts(open_folder / "parts") as parts:
+        after = Database(parts.database_url, pool_size=1)
+        tat = await after.fetchval(
+            "SELECT extract(epoch FROM tat)::float8 FROM archive_budgets WHERE kind = 'replay'"
+        )
+        [listing, replay] = await Governor(after, egress="here").budgets()
+        await after.aclose()
+    assert tat > max(spent)
+    assert listing.paused_seconds > 200
+    assert replay.paused_seconds > 200
