@@ -37,6 +37,11 @@ check: lint ## The inner loop: lint, unit and integration tests
 test: check ## Everything, on real parts: Ray clusters and faults too, one after the other
 	$(BIN)/python -m pytest -q tests/cluster tests/faults
 
+benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim
+	$(BIN)/python -m benchmarks.scrape
+	$(BIN)/python -m benchmarks.listing
+	$(BIN)/python -m benchmarks.claim
+
 clean: ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 

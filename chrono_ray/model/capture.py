@@ -37,6 +37,17 @@ class Timestamp14:
     @property
     def instant(self) -> datetime:
         """The moment meant, in UTC, each field moved to the nearest legal value."""
+        return self._exact() or self._nearest()
+
+    def _exact(self) -> datetime | None:
+        year, month, day = int(self.text[:4]), int(self.text[4:6]), int(self.text[6:8])
+        hour, minute, second = int(self.text[8:10]), int(self.text[10:12]), int(self.text[12:])
+        try:
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        except ValueError:
+            return None
+
+    def _nearest(self) -> datetime:
         year = min(max(int(self.text[:4]), 1), 9999)
         month = min(max(int(self.text[4:6]), 1), 12)
         day = min(max(int(self.text[6:8]), 1), calendar.monthrange(year, month)[1])
@@ -48,7 +59,7 @@ class Timestamp14:
     @property
     def impossible(self) -> bool:
         """True when the digits name no moment, so that `instant` is only near it."""
-        return self.instant.strftime("%Y%m%d%H%M%S").rjust(14, "0") != self.text
+        return self._exact() is None
 
     @classmethod
     def of(cls, moment: datetime) -> Timestamp14:

@@ -70,7 +70,7 @@ DECLARE
     b_name text[] := '{}'; b_room int[] := '{}'; b_start timestamptz[] := '{}'; b_step interval[] := '{}';
     -- one element per run that may be claimed from
     c_run bigint[]; c_class int[]; c_weight float8[]; c_budget int[]; c_count int[]; c_floor bigint[];
-    v_pattern smallint[]; v_mask int; v_class int; v_total float8; v_left float8; v_ticket bigint;
+    v_pattern smallint[]; v_mask int; v_known_mask int := 0; v_class int; v_total float8; v_left float8; v_ticket bigint;
     v_pick int; v_alone bigint := NULL; v_got int := 0; n int;
 BEGIN
     FOR v_budget IN
@@ -121,7 +121,10 @@ BEGIN
             IF b_room[c_budget[j]] > 0 THEN v_mask := v_mask | (1 << c_class[j]); END IF;
         END LOOP;
         EXIT WHEN v_mask = 0;
-        SELECT k.pattern INTO v_pattern FROM class_pattern k WHERE k.mask = v_mask;
+        IF v_mask <> v_known_mask THEN
+            SELECT k.pattern INTO v_pattern FROM class_pattern k WHERE k.mask = v_mask;
+            v_known_mask := v_mask;
+        END IF;
         v_ticket := nextval('ticket');
         v_class := v_pattern[1 + v_ticket % cardinality(v_pattern)];
         v_total := 0;
