@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import asyncpg
 import orjson
@@ -99,6 +100,7 @@ class Cluster:
     api: bool = False
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     owner: subprocess.Popen[bytes] | None = None
+    use: IO[str] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -119,6 +121,9 @@ class Cluster:
 
     def start(self) -> Running:
         """Start an owner and wait until its actors are up (and its API, if asked for)."""
+        if self.use is None:  # we use it like a command: the last command to leave would stop it
+            self.use = (self.data_dir / "use.lock").open("w")
+            fcntl.flock(self.use, fcntl.LOCK_SH)
         command = [sys.executable, "-m", "chrono_ray.cluster.owner"]
         with (self.data_dir / "owner.log").open("ab") as log:
             self.owner = subprocess.Popen(
@@ -173,6 +178,8 @@ class Cluster:
 
     def kill_everything(self) -> None:
         """Whatever still lives, by pid: for the end of a failed test."""
+        if self.use is not None:
+            self.use.close()
         for each in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
