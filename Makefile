@@ -31,11 +31,14 @@ lint: $(READY) ## Style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What takes long and rarely breaks is left to `make test`.
+PATIENT := embedded benchmarks inputs
 check: lint ## The inner loop: lint, unit and integration tests
-	$(BIN)/python -m pytest -q -n 2 tests/unit tests/integration
+	$(BIN)/python -m pytest -q -n 2 tests/unit tests/integration $(PATIENT:%=--ignore=tests/integration/%)
 
-test: check ## Everything, on real parts: Ray clusters and faults too, one after the other
-	$(BIN)/python -m pytest -q tests/cluster tests/faults
+test: lint ## Everything, on real parts: Ray clusters and faults too
+	$(BIN)/python -m pytest -q -n 2 tests/unit tests/integration
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/cluster tests/faults
 
 benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim
 	$(BIN)/python -m benchmarks.scrape
