@@ -77,6 +77,17 @@ class Archives(_Frozen):
     warc: Warc = Warc()
 
 
+class Politeness(_Frozen):
+    """How long an archive is left alone when it does not say: seconds, doubling up to a maximum."""
+
+    throttled: Annotated[float, Field(gt=0)] = 60.0
+    throttled_most: Annotated[float, Field(gt=0)] = 3600.0
+    ban: Annotated[float, Field(gt=0)] = 3600.0
+    ban_most: Annotated[float, Field(gt=0)] = 24 * 3600.0
+    outage: Annotated[float, Field(gt=0)] = 10.0
+    outage_most: Annotated[float, Field(gt=0)] = 300.0
+
+
 class Scraping(_Frozen):
     """How each scraper works; times in seconds, memory in MiB."""
 
@@ -122,6 +133,7 @@ class Settings(BaseSettings):
     contact: str = ""
     log_level: str = "info"
     archives: Archives = Archives()
+    politeness: Politeness = Politeness()
     scraping: Scraping = Scraping()
     indexing: Indexing = Indexing()
     serving: Serving = Serving()

@@ -24,7 +24,7 @@ from chrono_ray.settings import Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import Frontier
-from chrono_ray.storage.governor import Governor, Kind, Limit
+from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
 from chrono_ray.storage.listings import Listings
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.settling import Settling
@@ -84,6 +84,20 @@ def limits(settings: Settings) -> list[Limit]:
         Limit("warc", Kind.LISTING, 0),
         Limit("warc", Kind.REPLAY, 0),
     ]
+
+
+def governor(record: Database, settings: Settings) -> Governor:
+    """Leave to send from this process's egress."""
+    return Governor(record, egress=settings.egress, pauses=pauses(settings))
+
+
+def pauses(settings: Settings) -> Pauses:
+    chosen = settings.politeness
+    return Pauses(
+        throttled=chosen.throttled, throttled_most=chosen.throttled_most,
+        ban=chosen.ban, ban_most=chosen.ban_most,
+        outage=chosen.outage, outage_most=chosen.outage_most,
+    )  # fmt: skip
 
 
 def archives(settings: Settings) -> dict[str, Archive]:
@@ -156,22 +170,22 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
     found = archives(settings)
     for each in found.values():
         stack.push_async_callback(each.aclose)
-    governor = Governor(record, egress=settings.egress)
+    leave = governor(record, settings)
     payloads = blobs(settings)
     parts = Parts(
         frontier=Frontier(
             record, worker=worker, egress=settings.egress, archives=found,
             lease=timedelta(seconds=settings.scraping.lease),
         ),
-        settling=Settling(record), governor=governor, blobs=payloads, archives=found,
+        settling=Settling(record), governor=leave, blobs=payloads, archives=found,
         extraction=extraction,
     )  # fmt: skip
-    await governor.configure(limits(settings))
+    await leave.configure(limits(settings))
     listings = Listings(record)
     return Scraper(
         Scrape(parts, pace=_pace(settings), batching=Batching()),
         tuple(
-            Discoverer(listings, governor, payloads, {name: archive})
+            Discoverer(listings, leave, payloads, {name: archive})
             for name, archive in found.items()
         ),
     )

@@ -9,7 +9,7 @@ from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
 from chrono_ray.pipeline.report import Rates, RunReport, as_json, live_line, summary
 from chrono_ray.settings import Settings
-from chrono_ray.storage.governor import Budget, Governor
+from chrono_ray.storage.governor import Budget
 from chrono_ray.storage.projects import Projects
 from chrono_ray.storage.stats import Stats
 
@@ -38,7 +38,7 @@ async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport]
         ids = [run_id] if run_id is not None else await Projects(record).recent_runs(RUNS_SHOWN)
         stats = Stats(record)
         reports = [RunReport(await stats.progress(n), await stats.pages(n)) for n in ids]
-        return reports, await Governor(record, egress=settings.egress).budgets()
+        return reports, await wiring.governor(record, settings).budgets()
     finally:
         await record.aclose()
 

@@ -36,7 +36,6 @@ from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import ChronoError, EmbeddedError
 from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
-from chrono_ray.storage.governor import Governor
 from chrono_ray.storage.migrate import migrate
 
 log = logging.getLogger(__name__)
@@ -134,7 +133,7 @@ class Owner:
         record = wiring.database(self._settings, pool_size=2, name="chrono owner")
         try:
             await migrate(record)
-            governor = Governor(record, egress=self._settings.egress)
+            governor = wiring.governor(record, self._settings)
             await governor.configure(wiring.limits(self._settings))
         finally:
             await record.aclose()

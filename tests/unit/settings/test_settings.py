@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chrono_ray import settings
+from chrono_ray import settings, wiring
 from chrono_ray.model.errors import SettingsError
+from chrono_ray.storage.governor import Pauses
 
 
 def test_nothing_set_means_everything_is_started_for_me() -> None:
@@ -21,6 +22,12 @@ def test_nothing_set_means_everything_is_started_for_me() -> None:
 def test_wayback_defaults_are_what_its_staff_ask_for() -> None:
     wayback = settings.load({}).archives.wayback
     assert (wayback.cdx_per_minute, wayback.replay_per_minute) == (24, 480)
+
+
+def test_pauses_are_the_governors_own_unless_chosen() -> None:
+    assert wiring.pauses(settings.load({})) == Pauses()
+    chosen = settings.load({"CHRONO_POLITENESS__BAN": "3", "CHRONO_POLITENESS__BAN_MOST": "6"})
+    assert wiring.pauses(chosen) == Pauses(ban=3, ban_most=6)
 
 
 def test_an_unknown_setting_is_named() -> None:
