@@ -13,7 +13,7 @@ less. (No order of the weights 10:5:3:1 keeps within 1.1: searched exhaustively.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from itertools import accumulate
 from typing import Final
 
@@ -33,6 +33,34 @@ WEIGHTS: Final[dict[QueueClass, int]] = {
     QueueClass.INDEXING: 3,
     QueueClass.DEFAULT: 1,
 }
+
+
+class CapturePriority(IntEnum):
+    """A capture's place inside its run, first to last. The value is its band of order keys.
+
+    `LATE` is the second pass: replays that were slow or failed while others waited.
+    """
+
+    NOW = -2
+    HIGH = -1
+    NORMAL = 0
+    LOW = 1
+    LATE = 16
+
+
+BAND: Final = 1 << 48
+"""Order keys of one band: more than there are captures."""
+
+
+def order_key(priority: CapturePriority, rank: int) -> int:
+    """What the queue is sorted by inside a run; `rank` is the fetch's place in its host."""
+    return priority * BAND + rank
+
+
+def is_late(key: int) -> bool:
+    """Whether an order key belongs to the second pass."""
+    return key >= CapturePriority.LATE * BAND
+
 
 GOLDEN: Final = 0.6180339887498949
 """The golden ratio's fraction, for `pick`; the claim's SQL uses the same double."""

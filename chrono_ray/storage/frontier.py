@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from chrono_ray.model.capture import Capture, Timestamp14
+from chrono_ray.model.priority import is_late
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.governor import HORIZON, LONGEST_WAIT, Slot, slot
 
@@ -26,7 +27,10 @@ CRASHES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class FetchLease:
-    """One fetch, ours while the token holds, with leave for one request."""
+    """One fetch, ours while the token holds, with leave for one request.
+
+    `late`: its first tries failed while others waited; it may take longer now.
+    """
 
     fetch_id: int
     run_id: int
@@ -35,6 +39,7 @@ class FetchLease:
     capture: Capture
     attempt: int
     alone: bool
+    late: bool
     token: UUID
     slot: Slot
 
@@ -141,6 +146,7 @@ class Frontier:
         await self._database.fetch(self._sql["take_over"])
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.fetch(self._sql["finish_runs"])
+        finished += await self._database.fetch(self._sql["finish_plans"])
         return Swept(rescued, condemned, tuple(row["id"] for row in finished))
 
     async def cancelled(self, limit: int) -> tuple[Condemned, ...]:
@@ -178,5 +184,5 @@ def _lease(row: asyncpg.Record, asked: float, answered: float) -> FetchLease:
     return FetchLease(
         fetch_id=row["fetch_id"], run_id=row["run_id"], capture_id=row["capture_id"],
         archive=row["archive"], capture=capture, attempt=row["attempts"] + 1, alone=row["alone"],
-        token=row["token"], slot=slot(row["delay"], row["step"], asked=asked, answered=answered),
+        late=is_late(row["order_key"]), token=row["token"], slot=slot(row["delay"], row["step"], asked=asked, answered=answered),
     )  # fmt: skip

@@ -21,9 +21,10 @@ NAME_LIMIT: Final = 200
 
 
 class RunState(StrEnum):
-    """`active` is listing and fetching; the others send nothing."""
+    """`active` is listing and fetching; the others send nothing. `planned`: listed, not begun."""
 
     ACTIVE = "active"
+    PLANNED = "planned"
     PAUSED = "paused"
     CANCELLED = "cancelled"
     DONE = "done"
@@ -31,6 +32,7 @@ class RunState(StrEnum):
 
 LEGAL: Final[dict[RunState, frozenset[RunState]]] = {
     RunState.ACTIVE: frozenset({RunState.PAUSED, RunState.CANCELLED}),
+    RunState.PLANNED: frozenset({RunState.CANCELLED}),
     RunState.PAUSED: frozenset({RunState.ACTIVE, RunState.CANCELLED}),
     RunState.CANCELLED: frozenset(),
     RunState.DONE: frozenset(),

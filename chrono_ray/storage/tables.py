@@ -54,6 +54,9 @@ runs = Table(
     Column("state", Text),
     Column("ready", Boolean),
     Column("floor_key", BigInteger),
+    Column("goal", Text),
+    Column("together", BigInteger),
+    Column("preference", SmallInteger),
     Column("created_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
 )

@@ -71,10 +71,15 @@ SELECT d.fetch_id, d.run_id, d.order_key, d.attempts, d.crashes, c.id, c.archive
   FROM due d JOIN captures c ON c.id = d.capture_id ORDER BY d.order_key
 
 -- name: refresh_hints
-UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.floor_key)
-  FROM (SELECT r.id, (SELECT min(q.order_key) FROM queue q WHERE q.run_id = r.id) AS floor
+-- a raised capture's key is below every rank: new hosts begin at the normal band's own floor
+UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.floor_key),
+       rank_floor = coalesce(x.rank, r.rank_floor)
+  FROM (SELECT r.id, (SELECT min(q.order_key) FROM queue q WHERE q.run_id = r.id) AS floor,
+               (SELECT min(q.order_key) FROM queue q
+                 WHERE q.run_id = r.id AND q.order_key >= 0 AND q.order_key < (1::bigint << 48)) AS rank
           FROM runs r WHERE r.state = 'active') x
- WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key))
+ WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key)
+                        OR r.rank_floor <> coalesce(x.rank, r.rank_floor))
 
 -- name: take_over
 -- a run that has nothing left of its own and waits for payloads queued under a run that no longer
@@ -82,8 +87,8 @@ UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.f
 -- capture changes too. Driven from the waiting run, so that a paused run's queue costs nothing.
 WITH waiting AS MATERIALIZED (
     SELECT n.id, n.archive FROM runs n
-     WHERE n.state = 'active'
-       AND EXISTS (SELECT 1 FROM runs o WHERE o.project_id = n.project_id AND o.state IN ('paused', 'cancelled'))
+     WHERE n.state = 'active' AND n.goal <> 'plan'
+       AND EXISTS (SELECT 1 FROM runs o WHERE o.project_id = n.project_id AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'))
        AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
        AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
        AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
@@ -96,7 +101,7 @@ WITH waiting AS MATERIALIZED (
                           UNION ALL
                          SELECT c.id, c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = n.id) cc
       JOIN fetches f ON f.id = cc.fetch_id AND f.state = 'pending'
-      JOIN runs o ON o.id = f.run_id AND o.state <> 'active'
+      JOIN runs o ON o.id = f.run_id AND (o.state <> 'active' OR o.goal = 'plan')
       JOIN queue q ON q.fetch_id = f.id AND q.run_id = o.id
      ORDER BY f.id, n.id LIMIT 10000
 ), moved AS (
@@ -127,8 +132,15 @@ RETURNING fetch_id, run_id, capture_id
 -- name: finish_runs
 -- a run is done when every slice ended and every row it listed has ended: the counters balance
 UPDATE runs r SET state = 'done', finished_at = clock_timestamp(), ready = false
- WHERE r.state = 'active'
+ WHERE r.state = 'active' AND r.goal <> 'plan'
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
    AND (SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n WHEN k.state = 'request' THEN 0 ELSE -k.n END), 0)
           FROM domain_counters k WHERE k.run_id = r.id) = 0
+RETURNING r.id
+
+-- name: finish_plans
+-- a plan ends when its listing has; what it queued waits for its start
+UPDATE runs r SET state = 'planned', finished_at = clock_timestamp()
+ WHERE r.state = 'active' AND r.goal = 'plan'
+   AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
 RETURNING r.id

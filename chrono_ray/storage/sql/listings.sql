@@ -121,12 +121,12 @@ WITH due AS (
       FROM stage s JOIN fetches f ON f.id = s.fetch_id
      WHERE f.id = ANY ($2::bigint[]) AND f.capture_id = s.id AND s.fate IN ('new', 'adopted')
 ), sized AS (SELECT host, count(*) AS n FROM due GROUP BY host),
-   floor AS (SELECT floor_key FROM runs WHERE id = $1),
+   floor AS (SELECT rank_floor FROM runs WHERE id = $1),
    taken AS (
     INSERT INTO hosts (run_id, host, next_key)
-    SELECT $1, z.host, floor.floor_key + z.n FROM sized z, floor ORDER BY z.host
+    SELECT $1, z.host, floor.rank_floor + z.n FROM sized z, floor ORDER BY z.host
     ON CONFLICT (run_id, host) DO UPDATE
-       SET next_key = greatest(hosts.next_key, (SELECT floor_key FROM floor)) + (SELECT z.n FROM sized z WHERE z.host = hosts.host)
+       SET next_key = greatest(hosts.next_key, (SELECT rank_floor FROM floor)) + (SELECT z.n FROM sized z WHERE z.host = hosts.host)
     RETURNING host, next_key
 )
 INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
