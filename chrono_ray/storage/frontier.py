@@ -184,5 +184,6 @@ def _lease(row: asyncpg.Record, asked: float, answered: float) -> FetchLease:
     return FetchLease(
         fetch_id=row["fetch_id"], run_id=row["run_id"], capture_id=row["capture_id"],
         archive=row["archive"], capture=capture, attempt=row["attempts"] + 1, alone=row["alone"],
-        late=is_late(row["order_key"]), token=row["token"], slot=slot(row["delay"], row["step"], asked=asked, answered=answered),
+        late=is_late(row["order_key"]), token=row["token"],
+        slot=slot(row["delay"], row["step"], asked=asked, answered=answered),
     )  # fmt: skip
