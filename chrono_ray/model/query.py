@@ -115,7 +115,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class PageEntry:
-    """What the index holds of a page. `id` is the record's page id, stable for ever."""
+    """What the index holds of a page. `id` is the record's page id, stable for ever.
+
+    `version` is another number whenever anything else here is (52 bits, from the record).
+    """
 
     id: int
     project: str
@@ -130,6 +133,7 @@ class PageEntry:
     first_seen: datetime
     last_seen: datetime
     captures: int
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import tantivy
 from chrono_ray.model.query import PageEntry
 from chrono_ray.search.words import sayable
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised whenever the fields or the tokenizer change: older folders are refused, then rebuilt."""
 
 TOKENIZER: Final = "chrono"
@@ -52,6 +52,7 @@ def schema() -> tantivy.Schema:
     builder.add_integer_field("id", indexed=True, fast=True)
     for name in ("first_seen", "last_seen"):
         builder.add_integer_field(name, indexed=True, fast=True)
+    builder.add_integer_field("version", fast=True)
     for name in EXACT:
         builder.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
     for name in SEARCHED:
@@ -86,6 +87,7 @@ def document(entry: PageEntry) -> tantivy.Document:
     """An entry as the index takes it."""
     made = tantivy.Document()
     made.add_integer("id", entry.id)
+    made.add_integer("version", entry.version)
     made.add_integer("first_seen", seconds(entry.first_seen))
     made.add_integer("last_seen", seconds(entry.last_seen))
     exact = (entry.project, entry.domain, entry.host, entry.language, entry.type)
@@ -101,7 +103,7 @@ def document(entry: PageEntry) -> tantivy.Document:
 def stored(document: tantivy.Document) -> PageEntry:
     """The entry a document was made of; `ValueError` when the bytes are none of ours."""
     row = orjson.loads(document["entry"][0])
-    if not isinstance(row, list) or len(row) != 13:
+    if not isinstance(row, list) or len(row) != 14:
         raise ValueError("the stored entry is not one of ours")
     return PageEntry(
         id=row[0],
@@ -117,6 +119,7 @@ def stored(document: tantivy.Document) -> PageEntry:
         first_seen=_moment(row[10]),
         last_seen=_moment(row[11]),
         captures=row[12],
+        version=row[13],
     )
 
 
@@ -130,7 +133,7 @@ def _pack(entry: PageEntry) -> bytes:
     more = (entry.author, entry.language, entry.type)
     moments = (entry.first_seen.isoformat(), entry.last_seen.isoformat())
     plain = [sayable(value) for value in (*texts, *more)]
-    return orjson.dumps([entry.id, *plain, *moments, entry.captures])
+    return orjson.dumps([entry.id, *plain, *moments, entry.captures, entry.version])
 
 
 def _moment(text: str) -> datetime:

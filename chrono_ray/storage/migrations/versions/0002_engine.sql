@@ -25,4 +25,29 @@ UPDATE runs SET rank_floor = floor_key;
 
 -- Tasks
 
--- Index rebuilds
+-- Index rebuilds: a fresh index is filled beside the live one and takes its place. One at a time.
+-- The newest `done` row's `fresh` names the index that answers now.
+CREATE TABLE index_rebuilds (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    state        text NOT NULL DEFAULT 'wanted'
+                 CHECK (state IN ('wanted', 'filling', 'swapping', 'done', 'failed')),
+    why          text NOT NULL DEFAULT '',
+    fresh        text NOT NULL DEFAULT '',
+    last_page    bigint NOT NULL DEFAULT 0,
+    total        bigint NOT NULL DEFAULT 0,
+    filled       bigint NOT NULL DEFAULT 0,
+    rejected     bigint NOT NULL DEFAULT 0,
+    error        text NOT NULL DEFAULT '',
+    token        uuid,
+    leased_until timestamptz,
+    wanted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at   timestamptz,
+    finished_at  timestamptz
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX index_rebuilds_one ON index_rebuilds ((1)) WHERE state IN ('wanted', 'filling', 'swapping');
+
+-- Pages that the live index confirmed while a fresh one is filled: the fresh one gets them too.
+CREATE TABLE rebuild_changes (
+    seq     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    page_id bigint NOT NULL
+);
