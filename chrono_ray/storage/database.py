@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -31,10 +31,8 @@ COMMAND_SECONDS: Final = 60.0
 
 AWAY: Final = (
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
-    InterfaceError,
     PoolTimeoutError,
     OSError,
     TimeoutError,
@@ -47,6 +45,8 @@ REFUSED: Final = (
     OverflowError,
 )
 """What one row's value can cause: on the server, or in asyncpg before it is sent."""
+UNFINISHED: Final = (asyncio.CancelledError, GeneratorExit)
+"""A statement may still be under way on the connection: it is closed, never used again."""
 ROLLED_BACK: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -75,13 +75,15 @@ class Database:
                 driver = cast("Connection", raw.driver_connection)
                 try:
                     yield driver
-                except AWAY:
+                except (*AWAY, *UNFINISHED):
                     await borrowed.invalidate()
                     raise
-                except asyncio.CancelledError:
-                    # a statement may still be under way on it
+                except asyncpg.InterfaceError as error:
+                    lost = driver.is_closed()
                     await borrowed.invalidate()
-                    raise
+                    if lost:
+                        raise _away(error) from error
+                    raise  # a wrong call, which would never work
         except AWAY as error:
             raise _away(error) from error
         except DBAPIError as error:
@@ -94,8 +96,17 @@ class Database:
         A connection lost at COMMIT raises `Unavailable` with an unknown
         outcome: read back by key, or run again only what a token fences.
         """
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except (*AWAY, *UNFINISHED):
+                raise  # closing the connection rolls back; asking a hung server to takes a minute
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -106,7 +117,7 @@ class Database:
         except AWAY as error:
             raise _away(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated or isinstance(error, OperationalError):
+            if error.connection_invalidated or isinstance(error.driver_exception, AWAY):
                 raise _away(error) from error
             raise
 

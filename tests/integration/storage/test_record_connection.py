@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
 
 import asyncpg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.storage.database import Database
@@ -82,6 +89,113 @@ async def test_a_cancelled_statement_leaves_the_pool_whole(database_url: str):
             assert await narrow.fetchval("SELECT 2") == 2
     finally:
         await narrow.aclose()
+
+
+async def test_cancels_at_any_moment_are_heard_and_leave_the_pool_whole(database_url: str):
+    async def work(record: Database, kind: int) -> None:
+        match kind:
+            case 0:
+                await record.fetch("SELECT pg_sleep(0.001)")
+            case 1:
+                async with record.transaction() as connection:
+                    await connection.fetch("SELECT pg_sleep(0.001)")
+                    await connection.fetch("SELECT 1")
+            case _:
+                async with record.begin() as core:
+                    await core.execute(text("SELECT pg_sleep(0.001)"))
+
+    random = Random(7)
+    async with pool_of(database_url, size=2) as record:
+        for attempt in range(150):
+            kind = attempt % 3
+            tasks = [asyncio.create_task(work(record, kind)) for _ in range(1 + attempt % 4)]
+            for _ in range(random.randrange(30)):
+                await asyncio.sleep(0)
+            cancelled = [task for task in tasks if task.cancel()]
+            for _ in range(random.randrange(4)):
+                await asyncio.sleep(0)
+            if attempt % 3 == 0:
+                for task in cancelled:
+                    task.cancel()
+            await asyncio.wait(tasks, timeout=5)
+            assert all(task.cancelled() for task in cancelled), (attempt, cancelled)
+            async with asyncio.timeout(2):
+                await asyncio.gather(*(record.fetchval("SELECT 1") for _ in range(2)))
+
+
+async def test_a_cancel_is_heard_though_the_server_hangs(database_url: str):
+    """Stopped, not killed: nothing is ever answered, neither a statement nor a rollback."""
+    async with pool_of(database_url, size=1) as record:
+        backend = asyncio.get_running_loop().create_future()
+
+        async def work() -> None:
+            async with record.transaction() as connection:
+                backend.set_result(await connection.fetchval("SELECT pg_backend_pid()"))
+                await connection.fetch("SELECT pg_sleep(30)")
+
+        hung = asyncio.create_task(work())
+        pid = await backend
+        await until_query(record.url, "pg_sleep(30)")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            hung.cancel()
+            await asyncio.wait([hung], timeout=10)
+            assert hung.cancelled()
+            async with asyncio.timeout(2):
+                assert await record.fetchval("SELECT 1") == 1
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_call_that_can_never_work_is_not_an_absent_server(database_url: str):
+    """A wrong number of arguments would be tried again for ever."""
+    async with pool_of(database_url, size=1) as record:
+        with pytest.raises(asyncpg.InterfaceError, match="expects 1 argument"):
+            await record.fetch("SELECT $1::int")
+        with pytest.raises(asyncpg.InterfaceError, match="expects 1 argument"):
+            async with record.transaction() as connection:
+                await connection.fetch("SELECT $1::int")
+        async with asyncio.timeout(2):
+            assert await record.fetchval("SELECT 1") == 1
+
+
+async def test_a_connection_found_closed_is_an_absent_server(database: Database):
+    async def closed(connection: asyncpg.Connection) -> None:
+        connection.terminate()
+        await connection.fetch("SELECT 1")
+
+    with pytest.raises(Unavailable):
+        await database.transact(closed)
+    with pytest.raises(Unavailable):
+        async with database.connection() as connection:
+            await closed(connection)
+    with pytest.raises(Unavailable):
+        async with database.begin() as core:
+            await core.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_core_says_unavailable_of_a_server_that_is_full_or_ending(database: Database):
+    for code in ("53100", "57P03"):
+        with pytest.raises(Unavailable):
+            async with database.begin() as core:
+                await core.execute(
+                    text(
+                        f"DO $$ BEGIN RAISE EXCEPTION 'simulated' USING ERRCODE = '{code}'; END $$"
+                    )
+                )
+    with pytest.raises(DBAPIError):
+        async with database.begin() as core:
+            await core.execute(text("SELECT 1 / 0"))
+
+
+@asynccontextmanager
+async def pool_of(url: str, *, size: int) -> AsyncIterator[Database]:
+    opened = Database(url, pool_size=size, name="test")
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
 
 
 async def until_query(url: str, text: str) -> None:
