@@ -89,9 +89,13 @@ class Politeness(_Frozen):
 
 
 class Scraping(_Frozen):
-    """How each scraper works; times in seconds, memory in MiB."""
+    """How many scrapers there are and how each works; times in seconds, memory in MiB."""
 
     scrapers: Annotated[int, Field(ge=0, le=256)] = 0
+    scrapers_most: Annotated[int, Field(ge=0, le=1000)] = 0
+    idle: Annotated[float, Field(gt=0)] = 60.0
+    rss: Annotated[int, Field(ge=128)] = 400
+    leases: Annotated[int, Field(ge=1)] = 500
     in_flight: Annotated[int, Field(ge=1, le=512)] = 48
     replay_deadline: Annotated[float, Field(gt=0)] = 60.0
     lease: Annotated[float, Field(ge=1)] = 60.0

@@ -115,6 +115,7 @@ class Scrape:
         self._allowance = pace.begin
         self._worked_at = time.monotonic()
         self.claimed = 0
+        self.claims = 0
 
     @property
     def in_flight(self) -> int:
@@ -159,6 +160,7 @@ class Scrape:
                 self._idle.set()
             return got.wait
         self._idle.clear()
+        self.claims += 1
         self.claimed += len(got.leases)
         self._held.update((lease.fetch_id, lease) for lease in got.leases)
         if got.leases[0].alone:
