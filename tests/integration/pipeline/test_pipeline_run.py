@@ -157,9 +157,11 @@ async def test_a_lister_that_dies_is_followed_from_its_last_key(
     run = await rig.start(site.domain)
     server.behave(Rule(Hang(), kind=Kind.LISTING, after=2, times=1))
     dying = asyncio.create_task(rig.discoverer.step())
-    await until(lambda: pages_kept(rig, 2))
+    # not before it has asked: the silence meant for it would meet its follower, for 30 s
+    await until(lambda: listings_asked(server, 3))
     dying.cancel()
-    await asyncio.gather(dying, return_exceptions=True)
+    await asyncio.wait([dying])
+    assert dying.cancelled()
     async with rig.working():
         await rig.until_done(run)
     await rig.assert_whole(run, len(site.records))
@@ -280,8 +282,8 @@ async def stored_at_least(rig: Rig, run: int, n: int) -> bool:
     return (await rig.counters(run)).get(("stored", ""), 0) >= n
 
 
-async def pages_kept(rig: Rig, n: int) -> bool:
-    return await rig.database.fetchval("SELECT count(*) FROM listing_pages") >= n
+async def listings_asked(server: HostileArchive, n: int) -> bool:
+    return len(times_of(list(server.log.entries()), Kind.LISTING)) >= n
 
 
 async def listed(rig: Rig, run: int) -> bool:
