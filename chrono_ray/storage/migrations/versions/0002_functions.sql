@@ -20,11 +20,11 @@ DECLARE
     -- one element per budget that may be used
     b_name text[] := '{}'; b_room int[] := '{}'; b_start timestamptz[] := '{}'; b_step interval[] := '{}';
     -- one element per run that may be claimed from, sorted by class
-    c_run bigint[]; c_class int[]; c_weight float8[]; c_budget int[]; c_count int[]; c_floor bigint[];
+    c_run bigint[]; c_class int[]; c_weight float8[]; c_budget int[]; c_count int[]; c_turns int[]; c_floor bigint[];
     -- while the same budgets have room: weights summed up over the runs, and each class's part of it
     c_sum float8[]; k_begin float8[]; k_end float8[]; k_last int[];
     v_pattern smallint[]; v_mask int := 0; v_class int; v_ticket bigint; v_frac float8;
-    v_pick int; v_alone bigint := NULL; v_got int := 0; n int;
+    v_pick int; v_alone bigint := NULL; v_got int; v_wanted int; n int;
 BEGIN
     FOR v_budget IN
         SELECT a.* FROM archive_budgets a
@@ -109,38 +109,45 @@ BEGIN
         IF b_room[n] = 0 THEN c_sum := NULL; END IF;
     END LOOP;
 
+    v_now := clock_timestamp();
+    RETURN QUERY
+        WITH pick AS MATERIALIZED (
+            SELECT p.run, p.n, p.floor, p.b, p.i FROM unnest(c_run, c_count, c_floor, c_budget)
+                   WITH ORDINALITY AS p (run, n, floor, b, i) WHERE p.n > 0
+        ), got AS MATERIALIZED (
+            SELECT q.*, p.b, p.i FROM pick p CROSS JOIN LATERAL (
+                SELECT q.ctid AS tid, q.* FROM queue q
+                 WHERE q.run_id = p.run AND q.order_key >= p.floor AND q.alone = (v_alone IS NOT NULL)
+                 ORDER BY q.order_key LIMIT p.n FOR UPDATE SKIP LOCKED) q
+        ), gone AS (
+            DELETE FROM queue WHERE ctid = ANY (ARRAY (SELECT g.tid FROM got g))
+        ), leased AS (
+            INSERT INTO leases (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, token, worker, leased_until)
+            SELECT g.fetch_id, g.run_id, g.order_key, g.attempts, g.crashes, g.alone, g.capture_id,
+                   v_token, p_worker, clock_timestamp() + p_lease FROM got g
+        )
+        SELECT g.fetch_id, g.run_id, g.attempts, g.alone, g.capture_id, g.archive, g.urlkey, g.ts, g.original,
+               g.mimetype, g.statuscode, g.digest, g.locator, v_token,
+               extract(epoch FROM b_start[g.b] - v_now
+                   + b_step[g.b] * (row_number() OVER (PARTITION BY g.b ORDER BY g.i, g.order_key) - 1))::float8,
+               extract(epoch FROM b_step[g.b])::float8, g.order_key
+          FROM got g ORDER BY g.i, g.order_key;
+    GET DIAGNOSTICS v_got = ROW_COUNT;
+    SELECT sum(k) INTO v_wanted FROM unnest(c_count) k;
+    IF v_got < v_wanted AND v_alone IS NULL THEN
+        -- some runs gave less than their turns (dry, or others had their rows locked): the slots that
+        -- they did not use go back
+        c_turns := c_count;
+        SELECT array_agg(coalesce(l.n, 0)::int ORDER BY c.i) INTO c_count
+          FROM unnest(c_run) WITH ORDINALITY AS c (run, i)
+          LEFT JOIN (SELECT l.run_id, count(*) AS n FROM leases l WHERE l.token = v_token GROUP BY l.run_id) l ON l.run_id = c.run;
+        UPDATE runs u SET ready = false FROM unnest(c_run, c_count, c_turns) AS c (run, got, turns)
+         WHERE u.id = c.run AND c.got < c.turns AND u.ready
+           AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = u.id);
+    END IF;
     FOR j IN 1..cardinality(c_run) LOOP
         CONTINUE WHEN c_count[j] = 0;
-        n := 0;
-        FOR r IN
-            WITH got AS MATERIALIZED (
-                SELECT q.ctid AS tid, q.* FROM queue q
-                 WHERE q.run_id = c_run[j] AND q.order_key >= c_floor[j] AND q.alone = (v_alone IS NOT NULL)
-                 ORDER BY q.order_key LIMIT c_count[j] FOR UPDATE SKIP LOCKED
-            ), gone AS (
-                DELETE FROM queue WHERE ctid = ANY (ARRAY (SELECT g.tid FROM got g))
-            ), leased AS (
-                INSERT INTO leases (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, token, worker, leased_until)
-                SELECT g.fetch_id, g.run_id, g.order_key, g.attempts, g.crashes, g.alone, g.capture_id,
-                       v_token, p_worker, clock_timestamp() + p_lease FROM got g
-            )
-            SELECT * FROM got ORDER BY order_key
-        LOOP
-            fetch_id := r.fetch_id; run_id := r.run_id; attempts := r.attempts; alone := r.alone;
-            capture_id := r.capture_id; archive := r.archive; urlkey := r.urlkey; ts := r.ts;
-            original := r.original; mimetype := r.mimetype; statuscode := r.statuscode;
-            digest := r.digest; locator := r.locator; token := v_token; order_key := r.order_key;
-            step := extract(epoch FROM b_step[c_budget[j]]);
-            delay := extract(epoch FROM b_start[c_budget[j]] - clock_timestamp());
-            b_start[c_budget[j]] := b_start[c_budget[j]] + b_step[c_budget[j]];
-            n := n + 1;
-            v_got := v_got + 1;
-            RETURN NEXT;
-        END LOOP;
-        IF n < c_count[j] AND v_alone IS NULL THEN
-            UPDATE runs u SET ready = false WHERE u.id = c_run[j] AND u.ready
-               AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = u.id);
-        END IF;
+        b_start[c_budget[j]] := b_start[c_budget[j]] + c_count[j] * b_step[c_budget[j]];
     END LOOP;
 
     FOR j IN 1..cardinality(b_name) LOOP
