@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import BinaryIO, Final
 from urllib.parse import urlencode
@@ -22,15 +23,16 @@ from urllib.parse import urlencode
 import orjson
 
 from chrono_ray.archives import rows
-from chrono_ray.archives.addresses import Endpoint
 from chrono_ray.archives.base import Turn
-from chrono_ray.archives.http import LIMITS, Answer, HttpSession, Limits, ascii_url
-from chrono_ray.archives.replay import follows, is_memento, live_error, memento
+from chrono_ray.archives.http import Answer
+from chrono_ray.archives.replay import ReplayArchive
 from chrono_ray.model.capture import Capture
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, InvalidInput, MementoGone
-from chrono_ray.model.memento import BadRow, ListingPage, Memento, Scope
+from chrono_ray.model.memento import BadRow, ListingPage, Scope
 
 LISTING_LIMIT: Final = 8 * 1024**3
+LISTING_SECONDS: Final = 600.0
+"""A whole listing comes in one answer."""
 _LINE_LIMIT: Final = 1024 * 1024
 _OPEN_LISTINGS: Final = 8
 _RESUME: Final = "resume"
@@ -77,35 +79,21 @@ class _Listing:
     mark: _Mark
 
 
-class PywbArchive:
+class PywbArchive(ReplayArchive):
     """One collection of a pywb server at `base`.
 
     A listing is downloaded once to a temporary file and cut into pages of
-    `rows_per_page`; resumed elsewhere, it is downloaded again. Parameters are
-    those of `WaybackArchive`.
+    `rows_per_page`; resumed elsewhere, it is downloaded again.
     """
 
-    def __init__(
-        self,
-        base: str,
-        user_agent: str,
-        *,
-        name: str = "pywb",
-        rows_per_page: int = 15_000,
-        listing_deadline: float = 600.0,
-        allowed: frozenset[Endpoint] = frozenset(),
-        limits: Limits = LIMITS,
-    ) -> None:
-        self._base = base.rstrip("/")
-        self._name = name
-        self._rows = rows_per_page
-        self._deadline = listing_deadline
-        self._http = HttpSession(user_agent, allowed=allowed, limits=limits)
-        self._listings: OrderedDict[Scope, _Listing] = OrderedDict()
+    _name = "pywb"
+    _replays_at = ""
+    _bare_503_is_throttling = False
 
-    @property
-    def name(self) -> str:
-        return self._name
+    @cached_property
+    def _listings(self) -> OrderedDict[Scope, _Listing]:
+        """The listings under way, the least recently asked for first."""
+        return OrderedDict()
 
     async def list_page(self, scope: Scope, key: str, *, turn: Turn) -> ListingPage:
         """At most one request, none while the downloaded listing lasts."""
@@ -130,19 +118,11 @@ class PywbArchive:
     def parse(self, raw: bytes) -> ListingPage:
         return _parsed(raw, 0)
 
-    async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
-        """pywb answers with the nearest capture it can replay: see `Memento.served`."""
-        target = f"{self._base}/{capture.timestamp.text}id_/{ascii_url(capture.original)}"
-        answer = await self._http.get(target, deadline=deadline, turn=turn, follow=follows(capture))
-        if not is_memento(answer.headers):
-            raise live_error(answer, bare_503_is_throttling=False)
-        return memento(answer, capture, answer.entity())
-
     async def aclose(self) -> None:
         for listing in self._listings.values():
             listing.file.close()
         self._listings.clear()
-        await self._http.aclose()
+        await super().aclose()
 
     async def _download(self, scope: Scope, turn: Turn) -> tuple[_Listing, int]:
         query = [("url", scope.url), ("matchType", scope.match.value), ("output", "json")]
@@ -152,13 +132,22 @@ class PywbArchive:
         with ExitStack() as stack:
             file = stack.enter_context(tempfile.TemporaryFile())
             answer = await self._http.save(
-                url, file, deadline=self._deadline, turn=turn, limit=LISTING_LIMIT
+                url, file, deadline=LISTING_SECONDS, turn=turn, limit=LISTING_LIMIT
             )
             if answer.status != 200:
-                raise _listing_error(answer, file)
+                raise self._listing_error(answer, file)
             file.seek(0)
             stack.pop_all()
         return _Listing(file, _Mark()), answer.requests
+
+    def _listing_error(self, answer: Answer, file: BinaryIO) -> ArchiveError:
+        file.seek(0)
+        why = file.read(200).decode("utf-8", "replace")
+        error = self._live_error(answer)
+        if isinstance(error, MementoGone):
+            what = f"The listing was answered {answer.status}"
+            return ArchiveUnavailable(what, why=why, requests=answer.requests)
+        return error
 
     def _keep(self, scope: Scope, listing: _Listing) -> None:
         if (other := self._listings.pop(scope, None)) is not None:
@@ -262,13 +251,3 @@ def _place(line: bytes) -> tuple[str, str] | None:
     except (orjson.JSONDecodeError, TypeError, LookupError):
         return None
     return (urlkey, timestamp) if type(urlkey) is str and type(timestamp) is str else None
-
-
-def _listing_error(answer: Answer, file: BinaryIO) -> ArchiveError:
-    file.seek(0)
-    why = file.read(200).decode("utf-8", "replace")
-    error = live_error(answer, bare_503_is_throttling=False)
-    if isinstance(error, MementoGone):
-        what = f"The listing was answered {answer.status}"
-        return ArchiveUnavailable(what, why=why, requests=answer.requests)
-    return error

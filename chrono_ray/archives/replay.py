@@ -12,11 +12,21 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import ClassVar, Final
 
 from multidict import CIMultiDictProxy
 
-from chrono_ray.archives.http import Answer, Follow, always
+from chrono_ray.archives.addresses import Endpoint
+from chrono_ray.archives.base import Turn
+from chrono_ray.archives.http import (
+    LIMITS,
+    Answer,
+    Follow,
+    HttpSession,
+    Limits,
+    always,
+    ascii_url,
+)
 from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Timestamp14
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, MementoGone, Throttled
 from chrono_ray.model.memento import DigestCheck, Memento
@@ -27,6 +37,55 @@ _GONE: Final = {404: "not_found", 410: "removed", 403: "blocked", 451: "blocked"
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([^\s\"';,]+)", re.IGNORECASE)
 _KEPT_PLAIN: Final = ("Content-Type", "Content-Language", "Last-Modified", "Location")
 _SHA1_BYTES: Final = 20
+
+
+class ReplayArchive:
+    """An archive behind a wire that replays raw mementos below `base`; how it lists is its own.
+
+    `rows_per_page` bounds a listing page; `allowed` as in `HttpSession`.
+    """
+
+    _name: ClassVar[str]
+    _replays_at: ClassVar[str]
+    """The path between `base` and a timestamp."""
+    _bare_503_is_throttling: ClassVar[bool]
+
+    def __init__(
+        self,
+        base: str,
+        user_agent: str,
+        *,
+        rows_per_page: int = 15_000,
+        allowed: frozenset[Endpoint] = frozenset(),
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._base = base.rstrip("/")
+        self._rows = rows_per_page
+        self._http = HttpSession(user_agent, allowed=allowed, limits=limits)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
+        """The raw payload, of the nearest capture that the archive can replay: `Memento.served`.
+
+        Which redirects are followed says `follows`.
+        """
+        where = f"{self._base}{self._replays_at}/{capture.timestamp.text}id_"
+        answer = await self._http.get(
+            f"{where}/{ascii_url(capture.original)}",
+            deadline=deadline, turn=turn, follow=follows(capture),
+        )  # fmt: skip
+        if not is_memento(answer.headers):
+            raise self._live_error(answer)
+        return memento(answer, capture, answer.entity())
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def _live_error(self, answer: Answer) -> ArchiveError:
+        return live_error(answer, bare_503_is_throttling=self._bare_503_is_throttling)
 
 
 def is_memento(headers: CIMultiDictProxy[str]) -> bool:

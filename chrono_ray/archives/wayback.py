@@ -18,48 +18,27 @@ from urllib.parse import quote_plus, unquote_plus, urlencode
 import orjson
 
 from chrono_ray.archives import rows
-from chrono_ray.archives.addresses import Endpoint
 from chrono_ray.archives.base import Turn
-from chrono_ray.archives.http import LIMITS, Answer, HttpSession, Limits, ascii_url
-from chrono_ray.archives.replay import follows, is_memento, live_error, memento
-from chrono_ray.model.capture import Capture
+from chrono_ray.archives.http import Answer
+from chrono_ray.archives.replay import ReplayArchive
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, MementoGone
-from chrono_ray.model.memento import ListingPage, Memento, Scope
+from chrono_ray.model.memento import ListingPage, Scope
 
 FIELDS: Final = ("urlkey", "timestamp", "original", "mimetype", "statuscode", "digest", "length")
 ROWS_MAX: Final = 150_000
 """What the Wayback CDX server gives at most in one answer."""
 LISTING_LIMIT: Final = 32 * 1024 * 1024
+LISTING_SECONDS: Final = 120.0
+"""A busy Wayback takes a minute for a listing."""
 _NOT_A_LISTING: Final = "The listing is not one"
 
 
-class WaybackArchive:
-    """A Wayback-compatible archive at `base`, e.g. `https://web.archive.org`.
+class WaybackArchive(ReplayArchive):
+    """A Wayback-compatible archive at `base`, e.g. `https://web.archive.org`."""
 
-    `rows_per_page` bounds a listing page, `listing_deadline` (seconds) one
-    listing request: busy archives take a minute. `allowed` as in `HttpSession`.
-    """
-
-    def __init__(
-        self,
-        base: str,
-        user_agent: str,
-        *,
-        name: str = "wayback",
-        rows_per_page: int = 15_000,
-        listing_deadline: float = 120.0,
-        allowed: frozenset[Endpoint] = frozenset(),
-        limits: Limits = LIMITS,
-    ) -> None:
-        self._base = base.rstrip("/")
-        self._name = name
-        self._rows = rows_per_page
-        self._deadline = listing_deadline
-        self._http = HttpSession(user_agent, allowed=allowed, limits=limits)
-
-    @property
-    def name(self) -> str:
-        return self._name
+    _name = "wayback"
+    _replays_at = "/web"
+    _bare_503_is_throttling = True
 
     async def list_page(self, scope: Scope, key: str, *, turn: Turn) -> ListingPage:
         """Raises `ArchiveUnavailable` for an answer that is not a whole listing."""
@@ -81,26 +60,15 @@ class WaybackArchive:
     def parse(self, raw: bytes) -> ListingPage:
         return _parsed(raw, 0)
 
-    async def replay(self, capture: Capture, *, deadline: float, turn: Turn) -> Memento:
-        """The raw payload; which redirects are followed says `replay.follows`."""
-        target = f"{self._base}/web/{capture.timestamp.text}id_/{ascii_url(capture.original)}"
-        answer = await self._http.get(target, deadline=deadline, turn=turn, follow=follows(capture))
-        if not is_memento(answer.headers):
-            raise live_error(answer, bare_503_is_throttling=True)
-        return memento(answer, capture, answer.entity())
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     async def _ask(self, scope: Scope, key: str, limit: int, turn: Turn) -> ListingPage:
         answer = await self._http.get(
             f"{self._base}/cdx/search/cdx?{urlencode(self._query(scope, key, limit))}",
-            deadline=self._deadline,
+            deadline=LISTING_SECONDS,
             turn=turn,
             limit=LISTING_LIMIT,
         )
         if answer.status != 200:
-            raise _listing_error(answer)
+            raise self._listing_error(answer)
         return _parsed(answer.entity(LISTING_LIMIT), answer.requests)
 
     def _query(self, scope: Scope, key: str, limit: int) -> list[tuple[str, str]]:
@@ -116,16 +84,15 @@ class WaybackArchive:
         optional = (("from", scope.start), ("to", scope.end), ("resumeKey", key))
         return query + [(name, value) for name, value in optional if value]
 
-
-def _listing_error(answer: Answer) -> ArchiveError:
-    text = answer.body[:2000].decode("utf-8", "replace")
-    what = f"The listing was answered {answer.status}"
-    if answer.status == 403 and ("AccessControl" in text or "Blocked" in text):
-        return MementoGone(what, reason="blocked", why=text[:200], requests=answer.requests)
-    error = live_error(answer, bare_503_is_throttling=True)
-    if isinstance(error, MementoGone):  # a listing's 404 is a wrong address, not a lost capture
-        return ArchiveUnavailable(what, why=text[:200], requests=answer.requests)
-    return error
+    def _listing_error(self, answer: Answer) -> ArchiveError:
+        text = answer.body[:2000].decode("utf-8", "replace")
+        what = f"The listing was answered {answer.status}"
+        if answer.status == 403 and ("AccessControl" in text or "Blocked" in text):
+            return MementoGone(what, reason="blocked", why=text[:200], requests=answer.requests)
+        error = self._live_error(answer)
+        if isinstance(error, MementoGone):  # a listing's 404 is a wrong address, not a lost capture
+            return ArchiveUnavailable(what, why=text[:200], requests=answer.requests)
+        return error
 
 
 def _parsed(raw: bytes, requests: int) -> ListingPage:
