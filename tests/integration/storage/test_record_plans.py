@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import Any
 from uuid import uuid4
@@ -19,11 +19,15 @@ from tests.integration.storage.making import Record
 ROWS = 50_000
 
 VARIABLES = {
-    "c_run[j]": "bigint",
-    "c_floor[j]": "bigint",
+    "c_run": "bigint[]",
+    "c_count": "int[]",
+    "c_floor": "bigint[]",
+    "c_budget": "int[]",
     "v_alone": "bigint",
-    "c_count[j]": "int",
     "v_token": "uuid",
+    "v_now": "timestamptz",
+    "b_start": "timestamptz[]",
+    "b_step": "interval[]",
     "p_worker": "text",
     "p_lease": "interval",
 }
@@ -107,19 +111,21 @@ def scans_of(found: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
 def claim_inside() -> str:
     """The statement inside the claim function, with its variables as parameters."""
     folder = resources.files("chrono_ray.storage") / "migrations" / "versions"
-    text = (folder / "0001_functions.sql").read_text("utf-8")
-    body = re.search(r"FOR r IN\s+(WITH got AS MATERIALIZED.*?)\s+LOOP", text, re.DOTALL)
+    text = (folder / "0002_functions.sql").read_text("utf-8")
+    body = re.search(r"RETURN QUERY\s+(WITH pick AS MATERIALIZED.*?);", text, re.DOTALL)
     assert body is not None, "the claim has changed: change this test with it"
     inside = body.group(1)
     for place, name in enumerate(VARIABLES, 1):
-        inside = inside.replace(name, f"${place}::{VARIABLES[name]}")
+        inside = re.sub(rf"\b{name}\b", f"(${place}::{VARIABLES[name]})", inside)
     return inside
 
 
 async def test_the_claim_reads_the_queue_in_its_order_and_deletes_by_place(filled: Record):
+    now = datetime.now(UTC)
     found = await plan(
-        filled.database, claim_inside(), 1, 100, None, 32, uuid4(), "w", timedelta(seconds=60)
-    )
+        filled.database, claim_inside(), [1, 2], [16, 16], [100, 100], [1, 1], None, uuid4(), now,
+        [now], [timedelta(0)], "w", timedelta(seconds=60),
+    )  # fmt: skip
     [limit] = [n for n in found if n["Node Type"] == "Limit"]
     [locks] = limit["Plans"]
     [scan] = locks["Plans"]
