@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from chrono_ray.model.query import PageEntry, Query, Results
+
+ID_LEAST: Final = -(2**63)
+ID_MOST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,19 @@ class Rejected:
 Confirmation = Confirmed | Working | Forgotten | Rejected
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A page as the index has it: its id, and the version of it that was indexed."""
+
+    id: int
+    version: int
+
+
 class SearchIndex(Protocol):
-    """Where pages are found.
+    """Where pages are found, and beside it the index that may take its place.
+
+    A fresh one is begun, filled through `beside`, and takes the place of this
+    one by `swap`: until then no search sees anything of it.
 
     Every method raises `Unavailable` when the index is away and `SearchError`
     when it answers nonsense.
@@ -71,8 +85,38 @@ class SearchIndex(Protocol):
         """Typo-tolerant full text with filters, facets and highlights."""
         ...
 
+    def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncIterator[Held]:
+        """What the index holds of the pages above `after` up to `upto`, ascending by id."""
+        ...
+
     def ids(self) -> AsyncIterator[int]:
         """Every page id the index holds, in any order: for comparing it with the record."""
+        ...
+
+    async def identity(self) -> str:
+        """Names the index that answers searches now: another one after `swap`, empty for none."""
+        ...
+
+    async def begin(self) -> str:
+        """Make an empty index beside this one, in place of what stood there; returns its identity.
+
+        Works also where this one is damaged or of another version.
+        """
+        ...
+
+    async def beside(self, identity: str) -> SearchIndex | None:
+        """The index begun under this identity, to be filled and closed; None when it is gone."""
+        ...
+
+    async def swap(self, identity: str) -> None:
+        """Let the index beside this one, closed by now, take its place: at once and as a whole.
+
+        Nothing happens when it has its place already, so it is safe to repeat.
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Delete what stands beside this one: a half index, or the one that was replaced."""
         ...
 
     async def aclose(self) -> None:

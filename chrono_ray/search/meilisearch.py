@@ -17,7 +17,16 @@ from meilisearch_python_sdk.models.task import TaskInfo, TaskResult
 
 from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
 from chrono_ray.model.query import Field, PageEntry, Query, Results
-from chrono_ray.search.base import Confirmation, Confirmed, Forgotten, Rejected, Working
+from chrono_ray.search.base import (
+    ID_LEAST,
+    ID_MOST,
+    Confirmation,
+    Confirmed,
+    Forgotten,
+    Held,
+    Rejected,
+    Working,
+)
 from chrono_ray.search.meilisearch_query import SORTS, filter_text, query_text
 from chrono_ray.search.meilisearch_schema import (
     PRIMARY_KEY,
@@ -32,8 +41,12 @@ from chrono_ray.search.meilisearch_schema import (
 
 PAYLOAD_BYTES: Final = 4_000_000
 """One request's worth of documents; the server's own limit is 100 MB unless set lower."""
-_IDS_AT_ONCE: Final = 1_000
+_BESIDE: Final = "_rebuild"
+_HELD_AT_ONCE: Final = 1_000
+_SWAPS: Final = 3
+"""A swap asked for by somebody who died may come in between: it is then swapped back."""
 _SETTLE: Final = 0.05
+_NOT_FOUND: Final = 404
 _SYSTEM: Final = "system"
 """Errors of the server's machine (disk full, too many files): no document is to blame."""
 
@@ -57,7 +70,7 @@ class _TaskMark:
 
 
 class MeilisearchIndex:
-    """`SearchIndex` over one index of a Meilisearch server (1.15 or newer).
+    """`SearchIndex` over one index of a Meilisearch server (1.16 or newer).
 
     `deadline` in seconds bounds every single request.
     """
@@ -71,6 +84,7 @@ class MeilisearchIndex:
         deadline: float = 10.0,
         payload: int = PAYLOAD_BYTES,
     ) -> None:
+        self._key = key
         self._client = AsyncClient(url, key, timeout=max(1, int(deadline)))
         self._index = self._client.index(uid, hits_type=FoundPage)
         self._uid = uid
@@ -88,8 +102,7 @@ class MeilisearchIndex:
         Waits as long as the server says that it works on it, so a caller that
         cannot wait for a large index to be rebuilt sets its own timeout.
         """
-        if not await self._exists():
-            await self._settled(await self._create(), {"index_already_exists"})
+        await self._create_missing()
         async with self._asking():
             task = await self._index.update_settings(settings())
         await self._settled(task, set())
@@ -147,34 +160,121 @@ class MeilisearchIndex:
                 milliseconds=float(found.processing_time_ms),
             )
 
-    async def ids(self) -> AsyncIterator[int]:
-        """Every page id; one that is added or removed meanwhile may be missed."""
-        offset = 0
-        while True:
-            async with self._asking():
-                page = await self._index.get_documents(
-                    offset=offset, limit=_IDS_AT_ONCE, fields=[PRIMARY_KEY]
-                )
-                found = [int(row[PRIMARY_KEY]) for row in page.results]
-            for id_ in found:
-                yield id_
-            offset += len(found)
-            if len(found) < _IDS_AT_ONCE:
+    async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncIterator[Held]:
+        """Pages with their versions, ascending by id; in a configured index only."""
+        while chunk := await self._held_after(after, upto):
+            for each in chunk:
+                yield each
+            after = chunk[-1].id
+            if len(chunk) < _HELD_AT_ONCE:
                 return
+
+    async def ids(self) -> AsyncIterator[int]:
+        """Every page id, ascending."""
+        async for each in self.held():
+            yield each.id
+
+    async def identity(self) -> str:
+        """When the index was created, which a swap leaves with what the index holds."""
+        try:
+            async with self._asking():
+                created = (await self._index.fetch_info()).created_at
+                return "" if created is None else str(_microseconds(created))
+        except SearchError as error:
+            if error.code == "index_not_found":
+                return ""
+            raise
+
+    async def begin(self) -> str:
+        """An empty index `<name>_rebuild` with our settings."""
+        await self.tidy()
+        beside = self._beside()
+        try:
+            await beside.configure()
+            return await beside.identity()
+        finally:
+            await beside.aclose()
+
+    async def beside(self, identity: str) -> MeilisearchIndex | None:
+        """`<name>_rebuild`, when it is the one begun under this identity."""
+        beside = self._beside()
+        try:
+            if await beside.identity() == identity:
+                return beside
+        except BaseException:
+            await beside.aclose()
+            raise
+        await beside.aclose()
+        return None
+
+    async def swap(self, identity: str) -> None:
+        """Exchange the two indexes' names in one task; returns when it is done.
+
+        Somebody who died may have asked for the same: what is asked already is
+        waited for first.
+        """
+        await self._create_missing()  # a swap needs both
+        for _ in range(_SWAPS):
+            await self._no_swap_waits()
+            if await self.identity() == identity:
+                return
+            async with self._asking():
+                task = await self._client.swap_indexes([(self._uid, self._uid + _BESIDE)])
+            await self._settled(task, set())
+        if await self.identity() != identity:
+            raise SearchError(
+                "The fresh search index is gone", why=f"{self._uid}{_BESIDE} is another one",
+                code="search_gone",
+            )  # fmt: skip
+
+    async def tidy(self) -> None:
+        """Delete `<name>_rebuild`; returns when it is gone."""
+        async with self._asking():
+            answer = await self._client.http_client.delete(f"indexes/{self._uid}{_BESIDE}")
+            if answer.status_code == _NOT_FOUND:
+                return
+            answer.raise_for_status()
+            task = TaskInfo.model_validate_json(answer.content)
+        await self._settled(task, {"index_not_found"})
 
     async def aclose(self) -> None:
         """Give back the connections."""
         await self._client.aclose()
 
-    async def _exists(self) -> bool:
-        try:
+    def _beside(self) -> MeilisearchIndex:
+        return MeilisearchIndex(
+            self._url, self._key, uid=self._uid + _BESIDE, deadline=self._deadline,
+            payload=self._payload,
+        )  # fmt: skip
+
+    async def _held_after(self, after: int, upto: int) -> list[Held]:
+        ask = {
+            "filter": f"{PRIMARY_KEY} > {after} AND {PRIMARY_KEY} <= {upto}",
+            "sort": [f"{PRIMARY_KEY}:asc"],
+            "fields": [PRIMARY_KEY, "version"],
+            "limit": _HELD_AT_ONCE,
+        }
+        async with self._asking():
+            answer = await self._client.http_client.post(
+                f"indexes/{self._uid}/documents/fetch", json=ask
+            )
+            answer.raise_for_status()
+            rows = orjson.loads(answer.content)["results"]
+            return [Held(int(row[PRIMARY_KEY]), int(row.get("version", 0))) for row in rows]
+
+    async def _no_swap_waits(self) -> None:
+        while True:
             async with self._asking():
-                await self._index.fetch_info()
-        except SearchError as error:
-            if error.code == "index_not_found":
-                return False
-            raise
-        return True
+                found = await self._client.get_tasks(
+                    types=["indexSwap"], statuses=["enqueued", "processing"]
+                )
+            if not found.results:
+                return
+            await asyncio.sleep(_SETTLE)
+
+    async def _create_missing(self) -> None:
+        if not await self.identity():
+            await self._settled(await self._create(), {"index_already_exists"})
 
     async def _create(self) -> TaskInfo:
         async with self._asking():
@@ -195,7 +295,7 @@ class MeilisearchIndex:
                 raise SearchError(
                     "Meilisearch did not take the index settings",
                     why=f"{code or task.status}: {_error(task)['message']}",
-                    fix="Use Meilisearch 1.15 or newer",
+                    fix="Use Meilisearch 1.16 or newer",
                 )
             await asyncio.sleep(_SETTLE)
 

@@ -90,8 +90,8 @@ def settings() -> MeilisearchSettings:
     """The index's settings. `sort` leads the ranking: newest first means just that."""
     return MeilisearchSettings(
         searchable_attributes=["title", "author", *_TEXTS, "url"],
-        filterable_attributes=[*_EXACT, "first_seen", "last_seen"],
-        sortable_attributes=["first_seen", "last_seen"],
+        filterable_attributes=[*_EXACT, "first_seen", "last_seen", PRIMARY_KEY],
+        sortable_attributes=["first_seen", "last_seen", PRIMARY_KEY],
         ranking_rules=["sort", "words", "typo", "proximity", "attribute", "exactness"],
         faceting=Faceting(max_values_per_facet=FACET_VALUES, sort_facet_values_by={"*": "count"}),
         pagination=Pagination(max_total_hits=COUNTED),
@@ -105,7 +105,7 @@ def settings() -> MeilisearchSettings:
 
 def document(entry: PageEntry) -> Row:
     """An entry as Meilisearch takes it; `DocumentRejected` when it would lose a part of it."""
-    row: Row = {"id": entry.id, "captures": entry.captures}
+    row: Row = {"id": entry.id, "captures": entry.captures, "version": entry.version}
     exact = (entry.project, entry.domain, entry.host, entry.language, entry.type)
     for name, value in zip(_EXACT, exact, strict=True):
         row[name] = _fitting(name, value, entry.id)

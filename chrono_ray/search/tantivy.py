@@ -2,8 +2,8 @@
 
 A commit is durable (files and folder synced) before `upsert` returns, so its
 ticket is confirmed at once. Readers never take the lock: before a search they
-look at the folder's meta file, which every commit replaces, and reload when it
-changed.
+look at the pointer that says which index answers and at that one's meta file,
+which every commit replaces, and follow when either changed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 import tantivy
 from tantivy import Occur, Order
 
 from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
 from chrono_ray.model.query import Field, Hit, PageEntry, Query, Results, Sort
-from chrono_ray.search.base import Confirmation, Confirmed, Forgotten
+from chrono_ray.search.base import ID_LEAST, ID_MOST, Confirmation, Confirmed, Forgotten, Held
 from chrono_ray.search.highlight import SNIPPET_CHARS, marked, snippet
 from chrono_ray.search.tantivy_folder import IndexFolder, Stamp, speaking_of
+from chrono_ray.search.tantivy_generations import Generations
 from chrono_ray.search.tantivy_query import (
     Wanted,
     best_places,
@@ -39,8 +40,10 @@ from chrono_ray.search.words import read_query
 
 FACET_VALUES: Final = 100
 _HEAP: Final = 64_000_000
-_IDS_AT_ONCE: Final = 10_000
-_ID_MIN: Final = -(2**63)
+_HEAP_BESIDE: Final = 32_000_000
+_HELD_AT_ONCE: Final = 10_000
+_LOOKS: Final = 5
+"""How often in a row a reader follows a pointer that moves while it looks."""
 _NEVER: Final = float("-inf")
 _ORDERS: Final = {
     Sort.NEWEST: ("last_seen", Order.Desc),
@@ -71,7 +74,8 @@ class TantivyIndex:
     def __init__(
         self, folder: Path, role: Role, *, threads: int = 2, heap: int = _HEAP, fresh: float = 0.25
     ) -> None:
-        self._folder = IndexFolder(folder)
+        self._generations = Generations(folder)
+        self._at = IndexFolder(folder)
         self._role = role
         self._heap = heap
         self._fresh = fresh
@@ -82,6 +86,8 @@ class TantivyIndex:
         self._lock = threading.Lock()
         self._index: tantivy.Index | None = None
         self._writer: tantivy.IndexWriter | None = None
+        self._written = IndexFolder(folder)
+        self._held: IO[bytes] | None = None
         self._seen: Stamp | None = None
         self._looked = _NEVER
         self._closed = False
@@ -115,27 +121,59 @@ class TantivyIndex:
 
     async def confirm(self, ticket: str) -> Confirmation:
         """`Confirmed`, unless the folder is another one or an older copy of it."""
-        known = await self._search(lambda: self._folder.remembers(ticket))
+        known = await self._search(lambda: self._generations.current().remembers(ticket))
         return Confirmed() if known else Forgotten()
 
     async def search(self, query: Query) -> Results:
         """Full text with filters, facets and highlights over the newest commit."""
         return await self._search(lambda: self._find(query))
 
+    async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncIterator[Held]:
+        """Pages with their versions, ascending by id."""
+        while chunk := await self._search(partial(self._held_after, after, upto)):
+            for each in chunk:
+                yield each
+            after = chunk[-1].id
+
     async def ids(self) -> AsyncIterator[int]:
         """Every page id, ascending."""
-        after = _ID_MIN
-        while chunk := await self._search(partial(self._ids_after, after)):
-            for id_ in chunk:
-                yield id_
-            after = chunk[-1]
+        async for each in self.held():
+            yield each.id
+
+    async def identity(self) -> str:
+        """The mark of the index that answers; empty where its mark cannot be read, too."""
+        return await self._search(self._identity)
+
+    async def begin(self) -> str:
+        """An empty folder beside the current one; raises `SearchError` where another writes."""
+        return await self._write(lambda: self._holding().begin())
+
+    async def beside(self, identity: str) -> TantivyIndex | None:
+        """A writer of the folder begun under this identity."""
+        folder = await self._write(lambda: self._holding().find(identity))
+        if folder is None:
+            return None
+        return TantivyIndex(folder.path, Role.WRITER, threads=1, heap=_HEAP_BESIDE)
+
+    async def swap(self, identity: str) -> None:
+        """Point at the other folder; readers follow within `fresh` seconds."""
+        await self._write(lambda: self._swap(identity))
+
+    async def tidy(self) -> None:
+        """Delete every folder but the current one; who reads one of them still can finish."""
+        await self._write(lambda: self._holding().tidy())
 
     async def aclose(self) -> None:
         """Give back the lock and the threads; what was confirmed stays."""
         if not self._closed:
             self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._writes, self._forget)
+            await asyncio.get_running_loop().run_in_executor(self._writes, self._let_go)
             await asyncio.to_thread(self._shut)
+
+    def _let_go(self) -> None:
+        self._forget()
+        if self._held is not None:
+            self._held.close()
 
     def _shut(self) -> None:
         self._writes.shutdown()
@@ -149,18 +187,41 @@ class TantivyIndex:
             raise SearchError("This process may only read the search index", code="search_role")
         return await asyncio.get_running_loop().run_in_executor(self._writes, call)
 
+    def _holding(self) -> Generations:
+        """The folder, ours to change."""
+        if self._held is None:
+            self._held = self._generations.hold()
+        return self._generations
+
     def _open_writer(self) -> tantivy.IndexWriter:
         if self._writer is None:
-            self._folder.create()
-            index = self._folder.open()
-            with speaking_of(self._folder.path):
+            self._written = self._holding().current()
+            self._written.create()
+            index = self._written.open()
+            with speaking_of(self._written.path):
                 self._writer = index.writer(self._heap, 1)
         return self._writer
+
+    def _swap(self, identity: str) -> None:
+        generations = self._holding()
+        if generations.find(identity) is None:
+            raise SearchError(
+                "The fresh search index is gone", why=f"there is no {identity}", code="search_gone"
+            )
+        self._forget()
+        generations.point_at(identity)
+        self._looked = _NEVER
+
+    def _identity(self) -> str:
+        try:
+            return self._generations.current().identity()
+        except SearchError:
+            return ""
 
     def _commit(self, changes: Sequence[Change]) -> str:
         writer = self._open_writer()
         try:
-            with speaking_of(self._folder.path):
+            with speaking_of(self._written.path):
                 for id_, fresh in changes:
                     writer.delete_documents_by_term("id", id_)
                     if fresh is not None:
@@ -171,7 +232,7 @@ class TantivyIndex:
             self._forget()
             raise
         self._looked = _NEVER
-        return self._folder.ticket(opstamp)
+        return self._written.ticket(opstamp)
 
     def _forget(self) -> None:
         self._writer = None
@@ -184,14 +245,29 @@ class TantivyIndex:
             return None if self._index is None else self._index.searcher()
 
     def _refresh(self) -> None:
+        """Follow the pointer. One that moves while we look explains whatever we met."""
         self._looked = time.monotonic()
-        stamp = self._folder.stamp()
+        for look in range(_LOOKS):
+            folder = self._generations.current()
+            try:
+                self._follow(folder)
+            except (SearchError, Unavailable):
+                if look == _LOOKS - 1 or self._generations.current() == folder:
+                    raise
+                continue
+            if self._generations.current() == folder:
+                return
+
+    def _follow(self, folder: IndexFolder) -> None:
+        if folder != self._at:
+            self._index, self._seen, self._at = None, None, folder
+        stamp = folder.stamp()
         if stamp is None:
-            self._folder.check_empty()
+            folder.check_empty()
             self._index = None
         elif stamp != self._seen or self._index is None:
-            self._index = self._index or self._folder.open()
-            with speaking_of(self._folder.path):
+            self._index = self._index or folder.open()
+            with speaking_of(folder.path):
                 self._index.reload()
             self._seen = stamp
 
@@ -202,7 +278,7 @@ class TantivyIndex:
             return Results((), 0, {field: {} for field in query.facets}, 0.0)
         wants = wanted(self._words, read_query(query.text))
         asked = self._asked(query, wants)
-        with speaking_of(self._folder.path):
+        with speaking_of(self._at.path):
             found, total = _ranked(searcher, asked, query)
             hits = tuple(self._hit(stored(searcher.doc(at)), wants) for at in found)
             facets = _facets(searcher, asked, query.facets)
@@ -235,18 +311,20 @@ class TantivyIndex:
             snippet=snippet(entry.text, near),
         )
 
-    def _ids_after(self, last: int) -> list[int]:
+    def _held_after(self, after: int, upto: int) -> list[Held]:
         searcher = self._searcher()
-        if searcher is None:
+        if searcher is None or after >= upto:
             return []
-        with speaking_of(self._folder.path):
+        with speaking_of(self._at.path):
             beyond = tantivy.Query.range_query(
-                self._schema, "id", tantivy.FieldType.Integer, last, include_lower=False
+                self._schema, "id", tantivy.FieldType.Integer, after, upto, include_lower=False
             )
             found = searcher.search(
-                beyond, _IDS_AT_ONCE, count=False, order_by_field="id", order=Order.Asc
+                beyond, _HELD_AT_ONCE, count=False, order_by_field="id", order=Order.Asc
             )
-        return [int(value) for value, _ in found.hits]
+            versions = searcher.fast_field_values("version", [at for _, at in found.hits])
+        pairs = zip(found.hits, versions, strict=True)
+        return [Held(int(id_), int(version or 0)) for (id_, _), version in pairs]
 
 
 def _checked(entry: PageEntry) -> tantivy.Document:

@@ -18,6 +18,7 @@ from chrono_ray.search.tantivy_schema import TOKENIZER, VERSION, analyzer, schem
 
 _META: Final = "meta.json"
 _MARK: Final = "chrono-index.json"
+REBUILD: Final = "Run `chrono reindex`: it is built anew from the record, which has everything"
 _AWAY: Final = ("No space left", "Too many open files", "Permission denied", "Read-only file")
 
 
@@ -35,14 +36,17 @@ class IndexFolder:
 
     path: Path
 
-    def create(self) -> None:
-        """Make the folder and its mark unless an index of this version is there already."""
+    def create(self, identity: str = "") -> None:
+        """Make the folder and its mark unless an index of this version is there already.
+
+        A new one is called `identity`, or by chance.
+        """
         with speaking_of(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if self.stamp() is None:
                 self.check_empty()
                 if not (self.path / _MARK).exists():
-                    self._write_mark()
+                    self._write_mark(identity or secrets.token_hex(8))
             self.identity()
 
     def open(self) -> tantivy.Index:
@@ -73,9 +77,9 @@ class IndexFolder:
             mark = orjson.loads((self.path / _MARK).read_bytes())
             version, identity = mark["schema"], str(mark["id"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _foreign(self.path, "it carries no readable mark of this program") from error
+            raise foreign(self.path, "it carries no readable mark of this program") from error
         if version != VERSION:
-            raise _foreign(self.path, f"its schema is version {version}, needed is {VERSION}")
+            raise foreign(self.path, f"its schema is version {version}, needed is {VERSION}")
         return identity
 
     def ticket(self, opstamp: int) -> str:
@@ -91,11 +95,11 @@ class IndexFolder:
             meta = orjson.loads((self.path / _META).read_bytes())
         return int(meta["opstamp"]) >= int(opstamp)
 
-    def _write_mark(self) -> None:
+    def _write_mark(self, identity: str) -> None:
         """Durable before any index file, so that no index ever stands there unmarked."""
         fresh = self.path / f"{_MARK}.{os.getpid()}"
         with fresh.open("wb") as file:
-            file.write(orjson.dumps({"schema": VERSION, "id": secrets.token_hex(8)}))
+            file.write(orjson.dumps({"schema": VERSION, "id": identity}))
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.path / _MARK)
@@ -113,34 +117,36 @@ def speaking_of(path: Path) -> Iterator[None]:
 def _explained(path: Path, error: ValueError | OSError) -> SearchError | Unavailable:
     said = str(error)
     if "LockBusy" in said:
-        return SearchError(
-            "The search index is being written by another process",
-            why=str(path),
-            fix="Stop the other indexer; only one process on a host may write",
-            code="search_locked",
-        )
+        return locked(path)
     if any(sign in said for sign in _AWAY):
         return Unavailable("The search index cannot be used now", why=said[:300])
     return _damaged(path, said)
+
+
+def locked(path: Path) -> SearchError:
+    """Another process writes here."""
+    return SearchError(
+        "The search index is being written by another process",
+        why=str(path),
+        fix="Stop the other indexer; only one process on a host may write",
+        code="search_locked",
+    )
 
 
 def _damaged(path: Path, why: str) -> SearchError:
     return SearchError(
         "The search index is damaged",
         why=f"{path}: {why[:300]}",
-        fix=_rebuild(path),
+        fix=REBUILD,
         code="search_damaged",
     )
 
 
-def _foreign(path: Path, why: str) -> SearchError:
+def foreign(path: Path, why: str) -> SearchError:
+    """What stands here is not an index of this program and version."""
     return SearchError(
         "The folder holds another kind of search index",
         why=f"{path}: {why}",
-        fix=_rebuild(path),
+        fix=REBUILD,
         code="search_schema",
     )
-
-
-def _rebuild(path: Path) -> str:
-    return f"Delete the folder {path} and run `chrono reindex`; the record has everything"

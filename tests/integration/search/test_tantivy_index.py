@@ -218,7 +218,7 @@ async def complaint(folder: Path, role: Role) -> SearchError:
         with pytest.raises(SearchError) as refused:
             await used(index)
     assert "`chrono reindex`" in refused.value.fix
-    assert str(folder) in refused.value.fix
+    assert str(folder) in refused.value.why
     return refused.value
 
 

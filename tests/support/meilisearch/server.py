@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.meilisearch.contract import published
+from tests.support.meilisearch.filters import FilterError
 from tests.support.meilisearch.store import ApiError, Index, Task, now, search
 
 
@@ -106,7 +107,13 @@ class FakeMeilisearch:
             self.prune()
 
     def _apply(self, task: Task) -> None:
+        if task.index is None:
+            self._swap(task)
+            return
         match task.kind:
+            case "indexDeletion":
+                if self.indexes.pop(task.index, None) is None:
+                    raise ApiError(404, "index_not_found", f"Index `{task.index}` not found.")
             case "indexCreation":
                 if task.index in self.indexes:
                     raise ApiError(409, "index_already_exists", f"Index `{task.index}` exists.")
@@ -121,6 +128,20 @@ class FakeMeilisearch:
                 index.put(rows, primary_key)
             case "documentDeletion":
                 self._delete(task)
+
+    def _swap(self, task: Task) -> None:
+        """All pairs or none; the history's tasks change names too, those still waiting do not."""
+        for pair in task.payload:
+            for uid in pair["indexes"]:
+                if uid not in self.indexes:
+                    raise ApiError(404, "index_not_found", f"Index `{uid}` not found.")
+        for one, other in (pair["indexes"] for pair in task.payload):
+            names = {one: other, other: one}
+            self.indexes[one], self.indexes[other] = self.indexes[other], self.indexes[one]
+            self.indexes[one].uid, self.indexes[other].uid = one, other
+            for each in self.tasks.values():
+                if each.finished is not None and each.index in names:
+                    each.index = names[each.index]
 
     def _guard(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -144,13 +165,17 @@ class FakeMeilisearch:
             web.get("/health", self._health),
             web.get("/version", self._version),
             web.get("/stats", self._stats),
+            web.get("/tasks", self._tasks),
             web.get("/tasks/{task}", self._task),
+            web.post("/swap-indexes", self._ask_swap),
             web.post("/indexes", self._create),
             web.get(base, self._info),
+            web.delete(base, self._remove),
             web.get(f"{base}/settings", self._settings),
             web.patch(f"{base}/settings", self._change_settings),
             web.get(f"{base}/documents", self._browse),
             web.post(f"{base}/documents", self._add),
+            web.post(f"{base}/documents/fetch", self._fetch),
             web.post(f"{base}/documents/delete-batch", self._drop),
             web.post(f"{base}/documents/delete", self._drop),
             web.post(f"{base}/search", self._search),
@@ -190,7 +215,7 @@ class FakeMeilisearch:
         if given != f"Bearer {self.key}":
             raise ApiError(403, "invalid_api_key", "The provided API key is invalid.", "auth")
 
-    def _enqueue(self, index: str, kind: str, payload: Any) -> web.Response:
+    def _enqueue(self, index: str | None, kind: str, payload: Any) -> web.Response:
         task = self.tasks[self._next] = Task(self._next, index, kind, payload)
         self._next += 1
         self._wake.set()
@@ -220,6 +245,23 @@ class FakeMeilisearch:
             raise ApiError(404, "task_not_found", f"Task `{uid}` not found.")
         return web.json_response(task.view())
 
+    async def _tasks(self, request: web.Request) -> web.Response:
+        kinds = request.query.get("types", "").split(",")
+        statuses = request.query.get("statuses", "").split(",")
+        found = [
+            task.view()
+            for task in reversed(self.tasks.values())
+            if task.kind in kinds and task.status in statuses
+        ]
+        sizes = {"total": len(found), "limit": 20, "from": None, "next": None}
+        return web.json_response({"results": found[:20]} | sizes)
+
+    async def _ask_swap(self, request: web.Request) -> web.Response:
+        return self._enqueue(None, "indexSwap", await request.json())
+
+    async def _remove(self, request: web.Request) -> web.Response:
+        return self._enqueue(self._index(request).uid, "indexDeletion", None)
+
     async def _create(self, request: web.Request) -> web.Response:
         body = await request.json()
         return self._enqueue(body["uid"], "indexCreation", body.get("primaryKey"))
@@ -242,6 +284,26 @@ class FakeMeilisearch:
         fields = request.query.get("fields", "*").split(",")
         shown = [
             {name: value for name, value in row.items() if "*" in fields or name in fields}
+            for row in rows[offset : offset + limit]
+        ]
+        sizes = {"offset": offset, "limit": limit, "total": len(rows)}
+        return web.json_response({"results": shown} | sizes)
+
+    async def _fetch(self, request: web.Request) -> web.Response:
+        index, body = self._index(request), await request.json()
+        try:
+            test = index.test(body.get("filter"))
+        except FilterError as error:
+            raise ApiError(400, "invalid_document_filter", str(error)) from error
+        rows = [row for row in index.documents.values() if test(row)]
+        for rule in reversed(body.get("sort") or ()):
+            name, _, order = rule.partition(":")
+            if name not in index.settings["sortableAttributes"]:
+                raise ApiError(400, "invalid_document_sort", f"`{name}` is not sortable")
+            rows.sort(key=lambda row: row[name], reverse=order == "desc")
+        offset, limit, fields = body.get("offset", 0), body.get("limit", 20), body.get("fields")
+        shown = [
+            {name: value for name, value in row.items() if fields is None or name in fields}
             for row in rows[offset : offset + limit]
         ]
         sizes = {"offset": offset, "limit": limit, "total": len(rows)}

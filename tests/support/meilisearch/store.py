@@ -45,7 +45,7 @@ class ApiError(Exception):
 @dataclass
 class Task:
     uid: int
-    index: str
+    index: str | None
     kind: str
     payload: Any
     status: str = "enqueued"
