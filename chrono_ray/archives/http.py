@@ -14,7 +14,7 @@ import asyncio
 import errno
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,8 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _COOKIE_LINES: Final = 10_240
 """Set-Cookie lines are dropped, not counted: a site that sets thousands is still a page."""
 _LINKING: Final = frozenset({"link", "location", "content-location"})
+_ANY_CODING: Final = {"Accept-Encoding": CODINGS}
+_AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 _READ_BUFFER: Final = 256 * 1024
 _URL_SAFE: Final = "".join(chr(code) for code in range(33, 127) if chr(code) not in '"<>\\^`{|}#')
 _ABSOLUTE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
@@ -52,11 +54,13 @@ class Limits:
     """What one answer may cost. Times in seconds, sizes in bytes.
 
     `link_line` is for headers that are made of URLs: a memento's Link names the archived
-    one eight times over.
+    one eight times over. An index may search for a minute before a listing's head comes:
+    `listing_head` is for those.
     """
 
     connect: float = 10.0
     head: float = 30.0
+    listing_head: float = 120.0
     header_line: int = 8190
     link_line: int = 32 * 1024
     headers: int = 128
@@ -101,6 +105,11 @@ def always(_status: int, _headers: CIMultiDictProxy[str]) -> bool:
     return True
 
 
+def never(_status: int, _headers: CIMultiDictProxy[str]) -> bool:
+    """Take a redirect for an answer."""
+    return False
+
+
 class HttpSession:
     """Connections to one archive.
 
@@ -138,17 +147,42 @@ class HttpSession:
         awaited. Raises `RequestRefused`, `ConnectionRefused`,
         `ArchiveUnavailable` or `TransferFailed`; the status is the caller's to judge.
         """
-        exchange = partial(self._exchange, read=partial(_read, limit=limit), accept=CODINGS)
+        exchange = partial(
+            self._exchange, read=partial(_read, limit=limit), headers=_ANY_CODING,
+            head=self._limits.head,
+        )  # fmt: skip
+        return await self._walk(url, _Stopwatch(deadline), turn, follow, exchange)
+
+    async def listing(
+        self, url: str, *, deadline: float, turn: Turn, limit: int, follow: Follow = always
+    ) -> Answer:
+        """As `get`, from an index, which may search long before it answers."""
+        exchange = partial(
+            self._exchange, read=partial(_read, limit=limit), headers=_ANY_CODING,
+            head=self._limits.listing_head,
+        )  # fmt: skip
         return await self._walk(url, _Stopwatch(deadline), turn, follow, exchange)
 
     async def save(
         self, url: str, file: BinaryIO, *, deadline: float, turn: Turn, limit: int
     ) -> Answer:
-        """As `get`, with the body written to `file` piece by piece; the answer's own is empty."""
+        """As `listing`, with the body written to `file` piece by piece; the answer's is empty."""
         exchange = partial(
-            self._exchange, read=partial(_write, file=file, limit=limit), accept="identity"
-        )
+            self._exchange, read=partial(_write, file=file, limit=limit), headers=_AS_IT_IS,
+            head=self._limits.listing_head,
+        )  # fmt: skip
         return await self._walk(url, _Stopwatch(deadline), turn, always, exchange)
+
+    async def part(
+        self, url: str, wanted: range, *, deadline: float, turn: Turn, limit: int
+    ) -> Answer:
+        """As `get`, for these bytes of a file; no redirect is followed."""
+        exchange = partial(
+            self._exchange, read=partial(_read, limit=limit),
+            headers={**_AS_IT_IS, "Range": f"bytes={wanted.start}-{wanted.stop - 1}"},
+            head=self._limits.head,
+        )  # fmt: skip
+        return await self._walk(url, _Stopwatch(deadline), turn, never, exchange)
 
     async def aclose(self) -> None:
         """Close every connection. The session may be used again and then opens new ones."""
@@ -187,9 +221,12 @@ class HttpSession:
                 "Redirected too often", reason="redirects", why=f"{len(redirects)} hops"
             )
 
-    async def _exchange(self, url: URL, clock: _Stopwatch, *, read: _Read, accept: str) -> _Raw:
+    async def _exchange(
+        self, url: URL, clock: _Stopwatch, *, read: _Read, headers: Mapping[str, str], head: float
+    ) -> _Raw:
         try:
-            response = await self._head(url, clock, accept)
+            async with asyncio.timeout(min(clock.left, head)):
+                response = await self._opened().get(url, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, OSError) as error:
             raise _no_answer(error, url) from error
         try:
@@ -211,11 +248,6 @@ class HttpSession:
         for name, value in headers.items():
             if len(value) > self._limits.header_line and name.lower() not in _LINKING:
                 raise TransferFailed("A header is too long", reason="protocol", why=name[:100])
-
-    async def _head(self, url: URL, clock: _Stopwatch, accept: str) -> aiohttp.ClientResponse:
-        headers = {"Accept-Encoding": accept}
-        async with asyncio.timeout(min(clock.left, self._limits.head)):
-            return await self._opened().get(url, headers=headers, allow_redirects=False)
 
     def _opened(self) -> aiohttp.ClientSession:
         """The session, made on first use because it belongs to the running loop."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from chrono_ray.archives.encoding import BODY_LIMIT, decode
-from chrono_ray.archives.records import Block, Damaged, Record, header_map, pairs
-from chrono_ray.archives.replay import base32, media_type_of
+from chrono_ray.archives.records import Block, Damaged, Head, Record, header_map, pairs
+from chrono_ray.archives.replay import base32, charset_of, compare, media_type_of
+from chrono_ray.model.capture import Capture, Timestamp14
 from chrono_ray.model.errors import TransferFailed
+from chrono_ray.model.memento import Memento
 
 _LINE: Final = 16 * 1024
 _STATUS_LINE: Final = re.compile(rb"(?:HTTP/\d(?:\.\d)?|ICY)\s+(\d{3})\b.*", re.DOTALL)
@@ -123,3 +125,31 @@ def without_chunks(stored: bytes) -> bytes:
 
 def _break(stored: bytes, at: int) -> int:
     return 2 if stored.startswith(b"\r\n", at) else 1
+
+
+def memento(
+    capture: Capture, head: Head, own: Payload, original: Payload, *, where: str, requests: int
+) -> Memento:
+    """A record as a memento. `own` is what it holds; a revisit's payload is `original`'s.
+
+    What the crawler cut short is told by a header of ours, `warc-truncated`.
+    """
+    http = own.head if own.head.headers or own.head.status else original.head
+    content_type = http.get("content-type") or head.content_type
+    if head.kind == "revisit" and not http.get("content-type"):
+        content_type = original.head.get("content-type")
+    sha1, check = compare(capture.digest, (original.stored, original.transferred, original.entity))
+    cut = (("warc-truncated", head.truncated),) if head.truncated else ()
+    return Memento(
+        body=original.entity,
+        sha1=sha1,
+        check=check,
+        served=Timestamp14(head.date),
+        served_url=where,
+        status=http.status or 200,
+        media_type=media_type_of(content_type),
+        charset=charset_of(content_type),
+        headers=(*http.headers, *cut),
+        redirects=(),
+        requests=requests,
+    )

@@ -71,6 +71,8 @@ class Head:
     refers_to: str = ""
     refers_to_url: str = ""
     refers_to_date: str = ""
+    truncated: str = ""
+    """Why the crawler kept less than came: length, time, disconnect."""
 
     @property
     def is_http(self) -> bool:
@@ -263,8 +265,11 @@ def _find(file: Buffered, start: int, needle: bytes) -> Iterator[int]:
 def _skip_breaks(stream: Buffered) -> int:
     """Passes over line breaks; says how many bytes they were."""
     skipped = 0
-    while (ahead := stream.peek(1)[:1]) in (b"\r", b"\n") and ahead:
-        skipped += len(stream.read(1))
+    while ahead := stream.peek(_PIECE):
+        breaks = len(ahead) - len(ahead.lstrip(b"\r\n"))
+        skipped += len(stream.read(breaks))
+        if breaks < len(ahead):
+            break
     return skipped
 
 
@@ -328,6 +333,7 @@ def _warc_head(headers: HeaderMap) -> Head:
         refers_to=text(headers, "WARC-Refers-To"),
         refers_to_url=text(headers, "WARC-Refers-To-Target-URI"),
         refers_to_date=stamp(text(headers, "WARC-Refers-To-Date")),
+        truncated=text(headers, "WARC-Truncated"),
     )
 
 

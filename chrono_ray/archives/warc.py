@@ -26,13 +26,14 @@ from chrono_ray.archives.payloads import (
     listed_digest,
     listed_status,
     listed_type,
+    memento,
     read_http_head,
     read_payload,
 )
 from chrono_ray.archives.records import Damaged, Head, Place, Reader, Record
-from chrono_ray.archives.replay import base32, charset_of, compare, media_type_of, sha1_bytes
+from chrono_ray.archives.replay import base32, sha1_bytes
 from chrono_ray.archives.volumes import Volume, volume_named, volumes
-from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Timestamp14
+from chrono_ray.model.capture import EMPTY_DIGEST, Capture
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, InvalidInput, TransferFailed
 from chrono_ray.model.memento import BadRow, ListingPage, Memento, Scope
 from chrono_ray.model.urls import matches, surt
@@ -127,9 +128,8 @@ class WarcArchive:
         head, payload = self._load(place)
         if head.url != capture.original or head.date != capture.timestamp.text:
             raise _unusable(capture.locator, "another record is there")
-        if head.kind != "revisit":
-            return _memento(capture, place, head, payload, payload)
-        return _memento(capture, place, head, payload, self._original(head))
+        original = self._original(head) if head.kind == "revisit" else payload
+        return memento(capture, head, payload, original, where=str(place), requests=0)
 
     def _load(self, place: Place) -> tuple[Head, Payload]:
         volume = volume_named(self._path, place.volume)
@@ -249,31 +249,6 @@ def _in_scope(row: tuple[str, ...], scope: Scope) -> bool:
     late = bool(scope.start) and stamp < scope.start
     early = bool(scope.end) and stamp[: len(scope.end)] > scope.end
     return matches(scope.url, scope.match, row[0]) and not (late or early)
-
-
-def _memento(
-    capture: Capture, place: Place, head: Head, own: Payload, original: Payload
-) -> Memento:
-    """`own` is what the record itself holds; a revisit's payload is `original`'s."""
-    http = own.head if own.head.headers or own.head.status else original.head
-    content_type = http.get("content-type") or head.content_type
-    if head.kind == "revisit" and not http.get("content-type"):
-        content_type = original.head.get("content-type")
-    forms = (original.stored, original.transferred, original.entity)
-    sha1, check = compare(capture.digest, forms)
-    return Memento(
-        body=original.entity,
-        sha1=sha1,
-        check=check,
-        served=Timestamp14(head.date),
-        served_url=str(place),
-        status=http.status or 200,
-        media_type=media_type_of(content_type),
-        charset=charset_of(content_type),
-        headers=http.headers,
-        redirects=(),
-        requests=0,
-    )
 
 
 def _key_place(key: str) -> Place:

@@ -61,7 +61,7 @@ class WaybackArchive(ReplayArchive):
         return _parsed(raw, 0)
 
     async def _ask(self, scope: Scope, key: str, limit: int, turn: Turn) -> ListingPage:
-        answer = await self._http.get(
+        answer = await self._http.listing(
             f"{self._base}/cdx/search/cdx?{urlencode(self._query(scope, key, limit))}",
             deadline=LISTING_SECONDS,
             turn=turn,
