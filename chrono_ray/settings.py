@@ -98,6 +98,7 @@ class Scraping(_Frozen):
     leases: Annotated[int, Field(ge=1)] = 500
     in_flight: Annotated[int, Field(ge=1, le=512)] = 48
     replay_deadline: Annotated[float, Field(gt=0)] = 60.0
+    late_deadline: Annotated[float, Field(gt=0)] = 180.0
     lease: Annotated[float, Field(ge=1)] = 60.0
     sweep: Annotated[float, Field(gt=0)] = 5.0
     page_seconds: Annotated[float, Field(gt=0)] = 20.0

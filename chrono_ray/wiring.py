@@ -220,7 +220,7 @@ def _pace(settings: Settings) -> Pace:
     chosen = settings.scraping
     return Pace(
         in_flight=chosen.in_flight, renew_every=chosen.lease / 4, sweep_every=chosen.sweep,
-        replay_deadline=chosen.replay_deadline,
+        replay_deadline=chosen.replay_deadline, late_deadline=chosen.late_deadline,
     )  # fmt: skip
 
 

@@ -62,6 +62,11 @@ def is_late(key: int) -> bool:
     return key >= CapturePriority.LATE * BAND
 
 
+def late(key: int) -> int:
+    """The same rank in the second pass."""
+    return order_key(CapturePriority.LATE, key % BAND)
+
+
 GOLDEN: Final = 0.6180339887498949
 """The golden ratio's fraction, for `pick`; the claim's SQL uses the same double."""
 

@@ -56,6 +56,15 @@ class Fail:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Put it behind everything else of its run, attempts afresh: only then it may fail."""
+
+    delay: float
+    reason: str
+    detail: str
+
+
 Verdict = Retry | Snooze | Fail
 
 
@@ -80,12 +89,33 @@ def decide(error: ArchiveError, attempt: int, jitter: float) -> Verdict:
             return Fail(Gone(error.reason, str(error)))
         case RequestRefused():
             return Fail(Refused(error.reason, str(error)))
-        case TransferFailed() if error.reason not in PASSING:
-            return Fail(Failed(error.reason, str(error)))
-        case TransferFailed() | ArchiveUnavailable() | ConnectionRefused():
+        case _ if _may_pass(error):
             return _again(error, attempt, jitter)
         case _:
             return Fail(Failed(error.reason, str(error)))
+
+
+def decide_replay(
+    error: ArchiveError, attempt: int, jitter: float, *, late: bool
+) -> Verdict | Late:
+    """`decide` for a replay: what may pass gets a second pass, `late`, before it fails.
+
+    An archive that is slow or ill for minutes is often well hours later.
+    """
+    verdict = decide(error, attempt, jitter)
+    if late or not isinstance(verdict, Fail) or not _may_pass(error):
+        return verdict
+    return Late(backoff(attempt, jitter), error.reason, str(error))
+
+
+def _may_pass(error: ArchiveError) -> bool:
+    match error:
+        case TransferFailed():
+            return error.reason in PASSING
+        case ArchiveUnavailable() | ConnectionRefused():
+            return True
+        case _:
+            return False
 
 
 def _again(error: ArchiveError, attempt: int, jitter: float) -> Verdict:

@@ -27,7 +27,15 @@ from chrono_ray.model.errors import (
 from chrono_ray.model.memento import Memento
 from chrono_ray.model.outcome import Failed, Outcome, Refused, Stored
 from chrono_ray.model.page import Document
-from chrono_ray.model.retry import Fail, Retry, Snooze, decide, pause_after
+from chrono_ray.model.retry import (
+    Fail,
+    Late,
+    Retry,
+    Snooze,
+    Verdict,
+    decide_replay,
+    pause_after,
+)
 from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.pipeline.settle import Batching, Settle
 from chrono_ray.storage.blobs import Blobs
@@ -72,7 +80,12 @@ class Pace:
     watch_every: float = 1.0
     sweep_every: float = 5.0
     replay_deadline: float = 60.0
+    late_deadline: float = 180.0
     drain: float = 25.0
+
+    def deadline(self, *, late: bool) -> float:
+        """For one replay; the second pass, `late`, has its own."""
+        return self.late_deadline if late else self.replay_deadline
 
 
 class Halted(Exception):
@@ -215,7 +228,7 @@ class Scrape:
         except Exception as error:
             log.error("fetch.bug", exc_info=True, extra={"fetch": lease.fetch_id})
             wrapped = ArchiveUnavailable("The fetch failed", reason="unforeseen", why=repr(error))
-            verdict = decide(wrapped, lease.attempt, random.random())  # noqa: S311 - jitter
+            verdict = _verdict(lease, wrapped)
             self.settle.put(_settlement(lease, verdict, requests=turn.taken))
         finally:
             self._in_flight.pop(lease.fetch_id, None)
@@ -234,7 +247,7 @@ class Scrape:
         archive = self._parts.archives[lease.archive]
         try:
             memento = await archive.replay(
-                lease.capture, deadline=self._pace.replay_deadline, turn=turn
+                lease.capture, deadline=self._pace.deadline(late=lease.late), turn=turn
             )
         except ArchiveError as error:
             return await self._judge(lease, error, turn.taken)
@@ -243,7 +256,7 @@ class Scrape:
         return _settlement(lease, Fail(outcome), requests=turn.taken, kept=kept)
 
     async def _judge(self, lease: FetchLease, error: ArchiveError, requests: int) -> Settlement:
-        verdict = decide(error, lease.attempt, random.random())  # noqa: S311 - jitter, no secret
+        verdict = _verdict(lease, error)
         if isinstance(error, Throttled | ConnectionRefused):
             self._silent_archives.add(lease.archive)
             seconds = await self._heed(lease.archive, error)
@@ -374,9 +387,14 @@ class _Turns:
         self.taken += 1
 
 
+def _verdict(lease: FetchLease, error: ArchiveError) -> Verdict | Late:
+    jitter = random.random()  # noqa: S311 - no secret
+    return decide_replay(error, lease.attempt, jitter, late=lease.late)
+
+
 def _settlement(
     lease: FetchLease,
-    verdict: Fail | Retry | Snooze,
+    verdict: Fail | Retry | Snooze | Late,
     *,
     requests: int,
     kept: Kept | None = None,

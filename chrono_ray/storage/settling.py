@@ -20,13 +20,17 @@ from chrono_ray.model.errors import RecordRefused
 from chrono_ray.model.memento import Memento
 from chrono_ray.model.outcome import Failed, Gone, Refused, Stored
 from chrono_ray.model.page import Document
-from chrono_ray.model.retry import SNOOZE_CAP, Fail, Retry, Snooze
+from chrono_ray.model.priority import late
+from chrono_ray.model.retry import SNOOZE_CAP, Fail, Late, Retry, Snooze
 from chrono_ray.storage.database import REFUSED, Connection, Database, statements
 
 ALTERNATES: Final = 5
 """How many captures of one digest are tried before the payload counts as gone."""
 DETAIL_LIMIT: Final = 500
 SNOOZED_LONG_ENOUGH: Final = timedelta(seconds=SNOOZE_CAP)
+WAITS: Final = (Retry, Snooze, Late)
+"""Verdicts after which the fetch is tried again."""
+PUT_LATE: Final = "behind the rest of the run"
 GUILTY_BYTES: Final = ("too_large", "crashed", "internal")
 """Failures that the bytes themselves caused: another capture of the same digest has the same."""
 
@@ -34,6 +38,9 @@ GUILTY_BYTES: Final = ("too_large", "crashed", "internal")
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """The run was cancelled before the payload was fetched."""
+
+
+Settled = Fail | Retry | Snooze | Late | Cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Settlement:
     run_id: int
     capture_id: int
     token: UUID
-    verdict: Fail | Retry | Snooze | Cancelled
+    verdict: Settled
     kept: Kept | None
     requests: int
     throttled: int
@@ -118,9 +125,10 @@ class _Batch:
         tired = {row["id"] for row in rows if row["tired"]}
         self.mine = [_given_up(s) if s.fetch_id in tired else s for s in self.mine]
         await self._log_attempts()
-        waiting = [s for s in self.mine if isinstance(s.verdict, Retry | Snooze)]
-        ending = [s for s in self.mine if not isinstance(s.verdict, Retry | Snooze)]
+        waiting = [s for s in self.mine if isinstance(s.verdict, WAITS)]
+        ending = [s for s in self.mine if not isinstance(s.verdict, WAITS)]
         others = await self._other_captures(ending) | await self._wanted_still(ending)
+        others |= await self._elsewhere(waiting)
         again = [s for s in ending if s.fetch_id in others]
         await self._park(waiting + again, others)
         await self._end([s for s in ending if s.fetch_id not in others])
@@ -148,6 +156,16 @@ class _Batch:
         )  # fmt: skip
         return {row["fetch_id"]: _Place(row["run_id"], row["capture_id"]) for row in rows}
 
+    async def _elsewhere(self, waiting: Sequence[Settlement]) -> dict[int, _Place]:
+        """Before a second pass here, another archive of the same request that has the bytes."""
+        late_ones = [s for s in waiting if isinstance(s.verdict, Late)]
+        if not late_ones:
+            return {}
+        rows = await self.connection.fetch(
+            self.sql["elsewhere"], [s.fetch_id for s in late_ones], [s.run_id for s in late_ones]
+        )
+        return {row["fetch_id"]: _Place(row["run_id"], row["capture_id"]) for row in rows}
+
     async def _wanted_still(self, ending: Sequence[Settlement]) -> dict[int, _Place]:
         """Asked with the fetch locked, so that no lister can adopt it meanwhile."""
         cancelled = [s.fetch_id for s in ending if isinstance(s.verdict, Cancelled)]
@@ -165,10 +183,14 @@ class _Batch:
         await self.connection.execute(
             self.sql["park"],
             [s.fetch_id for s in waiting], runs,
-            [lease[s.fetch_id]["order_key"] for s in waiting],
+            [
+                _key_after(s, lease[s.fetch_id]["order_key"], elsewhere=s.fetch_id in others)
+                for s in waiting
+            ],
             [_attempts_after(s, lease[s.fetch_id]["attempts"]) for s in waiting],
             [lease[s.fetch_id]["crashes"] for s in waiting], captures,
-            [_reason(s.verdict) for s in waiting], [_delay(s.verdict) for s in waiting],
+            [_reason(s.verdict) for s in waiting],
+            [0.0 if s.fetch_id in others else _delay(s.verdict) for s in waiting],
         )  # fmt: skip
         await self.connection.execute(
             self.sql["spend_requests"],
@@ -286,11 +308,11 @@ def _capture_is_useless(s: Settlement) -> bool:
             assert_never(other)
 
 
-def _state(verdict: Fail | Retry | Snooze | Cancelled) -> str:
+def _state(verdict: Settled) -> str:
     match verdict:
         case Cancelled():
             return "cancelled"
-        case Retry() | Snooze():
+        case Retry() | Snooze() | Late():
             return "pending"
         case Fail(outcome):
             return type(outcome).__name__.lower()
@@ -298,11 +320,11 @@ def _state(verdict: Fail | Retry | Snooze | Cancelled) -> str:
             assert_never(other)
 
 
-def _reason(verdict: Fail | Retry | Snooze | Cancelled) -> str:
+def _reason(verdict: Settled) -> str:
     match verdict:
         case Cancelled():
             return "run"
-        case Retry() | Snooze():
+        case Retry() | Snooze() | Late():
             return verdict.reason
         case Fail(outcome):
             return "redirected" if isinstance(outcome, Stored) else outcome.reason
@@ -310,7 +332,9 @@ def _reason(verdict: Fail | Retry | Snooze | Cancelled) -> str:
             assert_never(other)
 
 
-def _detail(verdict: Fail | Retry | Snooze | Cancelled) -> str:
+def _detail(verdict: Settled) -> str:
+    if isinstance(verdict, Late):
+        return _without_nul(f"{PUT_LATE}: {verdict.detail}")[:DETAIL_LIMIT]
     if isinstance(verdict, Fail) and not isinstance(verdict.outcome, Stored):
         return _without_nul(verdict.outcome.detail)[:DETAIL_LIMIT]
     return ""
@@ -321,11 +345,22 @@ def _without_nul(text: str) -> str:
 
 
 def _attempts_after(s: Settlement, before: int) -> int:
-    """A snooze burns no attempt; another capture of the digest starts afresh."""
-    return (
-        before + 1 if isinstance(s.verdict, Retry) else 0 if isinstance(s.verdict, Fail) else before
-    )
+    """A snooze burns no attempt; another capture of the digest and a late pass start afresh."""
+    match s.verdict:
+        case Retry():
+            return before + 1
+        case Snooze() | Cancelled():
+            return before
+        case Fail() | Late():
+            return 0
+        case other:
+            assert_never(other)
 
 
-def _delay(verdict: Fail | Retry | Snooze | Cancelled) -> float:
-    return verdict.delay if isinstance(verdict, Retry | Snooze) else 0.0
+def _key_after(s: Settlement, before: int, *, elsewhere: bool) -> int:
+    """What goes behind the rest of its run; in another archive it is among the first again."""
+    return late(before) if isinstance(s.verdict, Late) and not elsewhere else before
+
+
+def _delay(verdict: Settled) -> float:
+    return verdict.delay if isinstance(verdict, WAITS) else 0.0

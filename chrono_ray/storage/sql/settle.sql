@@ -58,7 +58,18 @@ SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id,
  WHERE (c.archive = r.archive OR o.state IN ('active', 'paused'))
    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final)
    AND (SELECT count(DISTINCT a.capture_id) FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.final) < $3
- ORDER BY c.fetch_id, (c.archive <> r.archive), (c.mimetype = 'warc/revisit'), c.instant DESC
+ ORDER BY c.fetch_id, (c.archive <> r.archive), o.preference, (c.mimetype = 'warc/revisit'), c.instant DESC
+
+-- name: elsewhere
+-- of payloads that one archive could not give in time: a capture not asked for yet in another
+-- archive of the same request, the most preferred first
+SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, o.id AS run_id
+  FROM unnest($1::bigint[], $2::bigint[]) AS w (fetch_id, run_id)
+  JOIN runs r ON r.id = w.run_id
+  JOIN captures c ON c.fetch_id = w.fetch_id AND c.archive <> r.archive
+  JOIN runs o ON o.id = c.run_id AND o.together = r.together AND o.state IN ('active', 'paused')
+ WHERE NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id)
+ ORDER BY c.fetch_id, o.preference, (c.mimetype = 'warc/revisit'), c.instant DESC
 
 -- name: wanted_still
 -- of payloads whose run was cancelled: those that a run which is not waits for too

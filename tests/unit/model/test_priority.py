@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chrono_ray.model.priority import WEIGHTS, QueueClass, classes, mask, pattern, patterns, pick
+from chrono_ray.model.priority import (
+    BAND,
+    WEIGHTS,
+    CapturePriority,
+    QueueClass,
+    classes,
+    is_late,
+    late,
+    mask,
+    order_key,
+    pattern,
+    patterns,
+    pick,
+)
 
 MASKS = range(1, 16)
 BACKLOGS = st.sets(st.sampled_from(list(QueueClass)), min_size=1).map(frozenset)
@@ -90,3 +103,11 @@ def test_runs_share_the_tickets_of_their_class_only_by_weight_too(bits, name):
 @given(st.integers(0, 2**62), st.lists(st.floats(0.01, 100), min_size=1, max_size=50))
 def test_pick_is_always_one_of_the_runs(ticket, weights):
     assert 0 <= pick(ticket, weights) < len(weights)
+
+
+@given(st.sampled_from(list(CapturePriority)), st.integers(0, BAND - 1))
+def test_a_second_pass_keeps_the_rank_behind_every_other_band(priority, rank):
+    key = late(order_key(priority, rank))
+    assert is_late(key)
+    assert key == order_key(CapturePriority.LATE, rank)
+    assert all(order_key(p, BAND - 1) < key for p in CapturePriority if p.name != "LATE")

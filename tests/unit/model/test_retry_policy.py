@@ -17,7 +17,16 @@ from chrono_ray.model.errors import (
     TransferFailed,
 )
 from chrono_ray.model.outcome import Failed, Gone, Refused
-from chrono_ray.model.retry import Fail, Retry, Snooze, backoff, decide, pause_after
+from chrono_ray.model.retry import (
+    Fail,
+    Late,
+    Retry,
+    Snooze,
+    backoff,
+    decide,
+    decide_replay,
+    pause_after,
+)
 
 ATTEMPTS = st.integers(1, 10_000)
 JITTER = st.floats(0, 1, exclude_max=True)
@@ -69,6 +78,37 @@ def test_what_may_pass_is_tried_five_times(error):
 )
 def test_what_cannot_change_is_over_at_once(error, outcome):
     assert decide(error, 1, 0.0) == Fail(outcome)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.reason)
+def test_a_replay_that_may_pass_fails_only_in_the_second_pass(error):
+    last = decide_replay(error, retry.ATTEMPTS, 0.5, late=False)
+    assert last == Late(backoff(retry.ATTEMPTS, 0.5), error.reason, str(error))
+    assert decide_replay(error, retry.ATTEMPTS, 0.5, late=True) == Fail(
+        Failed(error.reason, str(error))
+    )
+
+
+@given(
+    st.sampled_from(
+        [
+            *PASSING, Throttled("429", retry_after=9), MementoGone("gone"), RequestRefused("no"),
+            TransferFailed("bomb", reason="too_large"), ArchiveError("odd"),
+        ]
+    ),
+    ATTEMPTS, JITTER, st.booleans(),
+)  # fmt: skip
+def test_the_passes_differ_in_nothing_but_how_the_first_one_ends(error, attempt, jitter, late):
+    plain, verdict = (
+        decide(error, attempt, jitter),
+        decide_replay(error, attempt, jitter, late=late),
+    )
+    if isinstance(verdict, Late):
+        assert not late
+        assert plain == Fail(Failed(verdict.reason, verdict.detail))
+        assert any(error is each for each in PASSING)
+    else:
+        assert verdict == plain
 
 
 @given(st.integers(1, 20), JITTER)
