@@ -29,6 +29,8 @@ from chrono_ray.storage.listings import Decided, Listings, SliceLease
 
 RENEW_SECONDS: Final = 15.0
 IDLE_SECONDS: Final = 0.5
+PAGES_A_TURN: Final = 4
+"""A slice of thousands of pages must not keep the others waiting for hours."""
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,10 @@ class Discoverer:
         await self._give_back(lease, verdict, wrapped, 0.0)
 
     async def _walk(self, lease: SliceLease) -> None:
-        while await self._listings.renew(lease):
+        """So many pages, then the slice goes back: whose listing is next goes by ticket again."""
+        for _ in range(PAGES_A_TURN):
+            if not await self._listings.renew(lease):
+                break
             try:
                 page = await self._list_page(lease)
             except ArchiveError as error:

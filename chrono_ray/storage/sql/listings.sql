@@ -154,13 +154,30 @@ SELECT s.id, s.fetch_id FROM stage s JOIN fetches f ON f.id = s.fetch_id WHERE s
 UPDATE runs SET ready = true WHERE id = $1
 
 -- name: claim_slice
+-- whose listing it is goes by ticket, as with fetches: class by pattern, project by weight; inside a
+-- project the slice that has waited longest (a new one has waited for ever)
+WITH open AS MATERIALIZED (
+    SELECT s.id, s.not_before, r.class, r.project_id FROM slices s JOIN runs r ON r.id = s.run_id
+     WHERE s.state = 'pending' AND r.state = 'active' AND r.archive = ANY ($2::text[])
+       AND s.not_before <= clock_timestamp() AND (s.token IS NULL OR s.leased_until < clock_timestamp())
+), ticket AS MATERIALIZED (
+    SELECT nextval('listing_ticket') AS n WHERE EXISTS (SELECT 1 FROM open)
+), turn AS MATERIALIZED (
+    SELECT k.pattern[1 + t.n % cardinality(k.pattern)] AS class,
+           t.n * 0.6180339887498949::float8 - floor(t.n * 0.6180339887498949::float8) AS place
+      FROM ticket t, class_pattern k WHERE k.mask = (SELECT bit_or(1 << o.class) FROM open o)
+), project AS MATERIALIZED (
+    SELECT w.id FROM turn t, (SELECT p.id, sum(p.weight) OVER (ORDER BY p.id) AS upto, sum(p.weight) OVER () AS total
+                                FROM projects p
+                               WHERE p.id IN (SELECT o.project_id FROM open o, turn t WHERE o.class = t.class)) w
+     WHERE w.upto > t.place * w.total ORDER BY w.upto LIMIT 1
+)
 UPDATE slices s SET token = gen_random_uuid(), leased_until = clock_timestamp() + $1::interval
   FROM runs r, domains d
- WHERE s.id = (SELECT s2.id FROM slices s2 JOIN runs r2 ON r2.id = s2.run_id
-                WHERE s2.state = 'pending' AND r2.state = 'active' AND r2.archive = ANY ($2::text[])
-                  AND s2.not_before <= clock_timestamp()
-                  AND (s2.token IS NULL OR s2.leased_until < clock_timestamp())
-                ORDER BY r2.class, s2.id LIMIT 1 FOR UPDATE OF s2 SKIP LOCKED)
+ WHERE s.id = (SELECT s2.id FROM open o JOIN slices s2 ON s2.id = o.id
+                WHERE o.class = (SELECT class FROM turn) AND o.project_id = (SELECT id FROM project)
+                  AND s2.state = 'pending' AND (s2.token IS NULL OR s2.leased_until < clock_timestamp())
+                ORDER BY o.not_before, o.id LIMIT 1 FOR UPDATE OF s2 SKIP LOCKED)
    AND r.id = s.run_id AND d.id = r.domain_id
 RETURNING s.id, s.token, s.run_id, s.next_key, s.attempts, s.start_ts, s.end_ts,
           s.snoozed_for >= $3::interval AS tired,

@@ -18,12 +18,60 @@ COMMENT ON COLUMN runs.rank_floor IS 'least rank still queued in the normal band
 UPDATE runs SET rank_floor = floor_key;
 
 -- Slices
+CREATE SEQUENCE listing_ticket;
 
 -- Rules and decisions
 
 -- Run control: schedules
 
 -- Tasks
+
+-- What a person asked for besides runs: deletes, purges, exports. A task outlives its project, so it
+-- has no foreign key; `project_id` 0 is none. `position` is where its work goes on: its own to read.
+CREATE TABLE tasks (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key          text NOT NULL,
+    kind         text NOT NULL,
+    class        smallint NOT NULL,
+    project_id   int NOT NULL DEFAULT 0,
+    run_id       bigint,
+    arguments    jsonb NOT NULL,
+    state        text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'failed', 'cancelled')),
+    attempts     smallint NOT NULL DEFAULT 0,
+    crashes      smallint NOT NULL DEFAULT 0,
+    done         bigint NOT NULL DEFAULT 0,
+    total        bigint NOT NULL DEFAULT 0,
+    position     text NOT NULL DEFAULT '',
+    result       jsonb NOT NULL DEFAULT '{}',
+    reason       text NOT NULL DEFAULT '',
+    detail       text NOT NULL DEFAULT '',
+    not_before   timestamptz NOT NULL DEFAULT '-infinity',
+    token        uuid,
+    worker       text NOT NULL DEFAULT '',
+    leased_until timestamptz,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at   timestamptz,
+    finished_at  timestamptz
+) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX tasks_key ON tasks (key) WHERE state = 'pending';
+CREATE INDEX tasks_due ON tasks (class, project_id, id) WHERE state = 'pending' AND token IS NULL;
+CREATE INDEX tasks_leased ON tasks (leased_until) WHERE token IS NOT NULL;
+CREATE SEQUENCE task_ticket;
+
+-- Files that an export has written and closed: they are not written again.
+CREATE TABLE export_parts (
+    task_id bigint NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    name    text NOT NULL,
+    rows    bigint NOT NULL,
+    bytes   bigint NOT NULL,
+    sha256  bytea NOT NULL,
+    PRIMARY KEY (task_id, name)
+);
+
+-- What deleting a project and exporting it read by: without them each row deleted costs a scan.
+CREATE INDEX slices_run ON slices (run_id);
+CREATE INDEX listing_pages_raw ON listing_pages (raw);
+CREATE INDEX pages_domain ON pages (domain_id, id);
 
 -- Index rebuilds: a fresh index is filled beside the live one and takes its place. One at a time.
 -- The newest `done` row's `fresh` names the index that answers now.

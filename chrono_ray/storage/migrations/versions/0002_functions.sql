@@ -161,3 +161,61 @@ BEGIN
             ''::text, ''::text, ''::text, ''::text, ''::text, v_token, 0::float8, 0::float8, 0::bigint;
     END IF;
 END $$;
+
+-- One task, fenced by a fresh token: class by ticket over those that have one due (`p_classes`, as
+-- bits, may be taken), project by weight inside the class, the oldest inside the project.
+CREATE FUNCTION claim_task(p_worker text, p_lease interval, p_classes int) RETURNS SETOF tasks
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_mask int := 0;
+    v_class int;
+    v_pattern smallint[];
+    v_ticket bigint;
+    v_frac float8;
+    v_projects int[];
+    v_sums float8[];
+    v_project int;
+    v_id bigint;
+BEGIN
+    FOR k IN 0..3 LOOP
+        IF p_classes & (1 << k) <> 0 AND EXISTS (
+            SELECT FROM tasks t WHERE t.state = 'pending' AND t.token IS NULL AND t.class = k AND t.not_before <= clock_timestamp())
+        THEN v_mask := v_mask | (1 << k); END IF;
+    END LOOP;
+    IF v_mask = 0 THEN RETURN; END IF;
+    SELECT k.pattern INTO v_pattern FROM class_pattern k WHERE k.mask = v_mask;
+    v_ticket := nextval('task_ticket');
+    v_class := v_pattern[1 + v_ticket % cardinality(v_pattern)];
+
+    WITH RECURSIVE due (project_id) AS (
+        (SELECT t.project_id FROM tasks t
+          WHERE t.state = 'pending' AND t.token IS NULL AND t.class = v_class AND t.not_before <= clock_timestamp()
+          ORDER BY t.project_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT t.project_id FROM tasks t
+                 WHERE t.state = 'pending' AND t.token IS NULL AND t.class = v_class AND t.not_before <= clock_timestamp()
+                   AND t.project_id > d.project_id ORDER BY t.project_id LIMIT 1)
+          FROM due d WHERE d.project_id IS NOT NULL
+    )
+    SELECT array_agg(w.project_id ORDER BY w.project_id), array_agg(w.s ORDER BY w.project_id) INTO v_projects, v_sums
+      FROM (SELECT d.project_id, sum(coalesce(p.weight, 1)::float8) OVER (ORDER BY d.project_id) AS s
+              FROM due d LEFT JOIN projects p ON p.id = d.project_id WHERE d.project_id IS NOT NULL) w;
+    IF v_projects IS NULL THEN RETURN; END IF;
+    v_frac := v_ticket * 0.6180339887498949::float8;
+    v_project := v_projects[least(cardinality(v_projects),
+        1 + width_bucket((v_frac - floor(v_frac)) * v_sums[cardinality(v_sums)], v_sums))];
+
+    SELECT t.id INTO v_id FROM tasks t
+     WHERE t.state = 'pending' AND t.token IS NULL AND t.class = v_class AND t.project_id = v_project
+       AND t.not_before <= clock_timestamp()
+     ORDER BY t.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN  -- others are taking that project's: any other is better than none
+        SELECT t.id INTO v_id FROM tasks t
+         WHERE t.state = 'pending' AND t.token IS NULL AND p_classes & (1 << t.class) <> 0 AND t.not_before <= clock_timestamp()
+         ORDER BY t.class, t.project_id, t.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    END IF;
+    RETURN QUERY
+        UPDATE tasks t SET token = gen_random_uuid(), worker = p_worker, leased_until = clock_timestamp() + p_lease,
+               started_at = coalesce(t.started_at, clock_timestamp())
+         WHERE t.id = v_id RETURNING t.*;
+END $$;
