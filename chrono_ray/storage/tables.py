@@ -145,3 +145,26 @@ domain_counters = Table(
     Column("reason", Text, primary_key=True),
     Column("n", BigInteger),
 )
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("kind", Text),
+    Column("class", SmallInteger, key="queue_class"),
+    Column("project_id", Integer),
+    Column("run_id", BigInteger),
+    Column("arguments", JSONB),
+    Column("state", Text),
+    Column("attempts", SmallInteger),
+    Column("done", BigInteger),
+    Column("total", BigInteger),
+    Column("result", JSONB),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("worker", Text),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True)),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+)
