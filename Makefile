@@ -6,6 +6,11 @@ MATCH ?= domain
 FROM ?=
 TO ?=
 
+# Compiled once, out of the tree, whatever the environment says: every process here is one of many,
+# and compiling what it imports would be most of its start.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+
 .PHONY: help demo run up down check test lint benchmark clean
 .DEFAULT_GOAL := help
 
