@@ -12,6 +12,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -59,6 +60,24 @@ runs = Table(
     Column("preference", SmallInteger),
     Column("created_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("domain_id", Integer),
+    Column("archives", ARRAY(Text)),
+    Column("start_ts", Text),
+    Column("end_ts", Text),
+    Column("since_last", Boolean),
+    Column("overlap", Interval),
+    Column("every", Interval),
+    Column("next_at", DateTime(timezone=True)),
+    Column("class", SmallInteger, key="queue_class"),
+    Column("enabled", Boolean),
+    Column("last_run", BigInteger),
+    Column("created_at", DateTime(timezone=True)),
 )
 
 slices = Table(

@@ -24,6 +24,40 @@ CREATE SEQUENCE listing_ticket;
 
 -- Run control: schedules
 
+-- What is collected again and again. `next_at` in the past: due, or its last run is not finished.
+-- `since_last`: only what the archive added since the newest capture known, less `overlap`.
+CREATE TABLE schedules (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    domain_id  int NOT NULL REFERENCES domains ON DELETE CASCADE,
+    archives   text[] NOT NULL CHECK (cardinality(archives) > 0),
+    start_ts   text NOT NULL DEFAULT '',
+    end_ts     text NOT NULL DEFAULT '',
+    since_last boolean NOT NULL DEFAULT true,
+    overlap    interval NOT NULL,
+    every      interval NOT NULL CHECK (every >= interval '1 minute'),
+    next_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    class      smallint NOT NULL,
+    enabled    boolean NOT NULL DEFAULT true,
+    last_run   bigint REFERENCES runs ON DELETE SET NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX schedules_due ON schedules (next_at) WHERE enabled;
+CREATE INDEX schedules_domain ON schedules (domain_id);
+CREATE INDEX schedules_last_run ON schedules (last_run);
+
+-- By which a person's one capture is found, and the one place where a fetch waits.
+CREATE INDEX captures_url ON captures (domain_id, url_id, ts);
+CREATE INDEX queue_fetch ON queue (fetch_id);
+
+-- Up to when finished runs have listed a domain in an archive, less the overlap: 14 digits, or empty
+-- where nothing was. A run that only looked at chosen captures, or only planned, listed nothing for good.
+CREATE FUNCTION listed_since(p_domain int, p_archive text, p_overlap interval) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(to_char((max(c.instant) - p_overlap) AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS'), '')
+      FROM runs r JOIN captures c ON c.run_id = r.id AND c.instant <= clock_timestamp()
+     WHERE r.domain_id = p_domain AND r.archive = p_archive AND r.state = 'done' AND r.goal = 'collect'
+$$;
+
 -- Tasks
 
 -- What a person asked for besides runs: deletes, purges, exports. A task outlives its project, so it
@@ -74,11 +108,12 @@ CREATE INDEX listing_pages_raw ON listing_pages (raw);
 CREATE INDEX pages_domain ON pages (domain_id, id);
 
 -- Index rebuilds: a fresh index is filled beside the live one and takes its place. One at a time.
--- The newest `done` row's `fresh` names the index that answers now.
+-- While one is swapping, nothing is leased from the outbox. The `fresh` of the newest that is swapped
+-- or done names the index that answers now.
 CREATE TABLE index_rebuilds (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     state        text NOT NULL DEFAULT 'wanted'
-                 CHECK (state IN ('wanted', 'filling', 'swapping', 'done', 'failed')),
+                 CHECK (state IN ('wanted', 'filling', 'swapping', 'swapped', 'done', 'failed')),
     why          text NOT NULL DEFAULT '',
     fresh        text NOT NULL DEFAULT '',
     last_page    bigint NOT NULL DEFAULT 0,
@@ -92,7 +127,7 @@ CREATE TABLE index_rebuilds (
     started_at   timestamptz,
     finished_at  timestamptz
 ) WITH (fillfactor = 50);
-CREATE UNIQUE INDEX index_rebuilds_one ON index_rebuilds ((1)) WHERE state IN ('wanted', 'filling', 'swapping');
+CREATE UNIQUE INDEX index_rebuilds_one ON index_rebuilds ((1)) WHERE state NOT IN ('done', 'failed');
 
 -- Pages that the live index confirmed while a fresh one is filled: the fresh one gets them too.
 CREATE TABLE rebuild_changes (
