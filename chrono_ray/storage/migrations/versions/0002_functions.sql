@@ -219,3 +219,11 @@ BEGIN
                started_at = coalesce(t.started_at, clock_timestamp())
          WHERE t.id = v_id RETURNING t.*;
 END $$;
+
+-- Which version of a page an index holds: another number whenever anything in its entry is another.
+-- A document never changes, so its id stands for its text. 52 bits: exact in every JSON.
+CREATE FUNCTION page_version(p pages, p_project text, p_domain text) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT ('x' || left(md5(concat_ws(chr(31), p_project, p_domain, p.url, p.document_id,
+            extract(epoch FROM p.first_seen), extract(epoch FROM p.last_seen), p.captures)), 13))::bit(52)::bigint
+$$;
