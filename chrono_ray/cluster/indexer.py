@@ -12,6 +12,7 @@ import ray
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
+from chrono_ray.cluster.machine import labelled
 from chrono_ray.cluster.scraper import DRAIN_SECONDS, Status
 from chrono_ray.cluster.work import WorkThread
 from chrono_ray.observability import log
@@ -22,7 +23,7 @@ class Indexer:
     """Delivers the outbox until drained."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._settings = chrono_settings.load(environment)
+        self._settings = chrono_settings.load(labelled(environment))
         log.configure(self._settings.log_level, json=True)
         self._indexing: Indexing | None = None
         self._thread = WorkThread(self._work, name="indexer")
@@ -44,8 +45,14 @@ class Indexer:
             done=self._indexing.indexed if self._indexing else 0,
             in_flight=0,
             rss=psutil.Process().memory_info().rss,
+            claims=0,
             working=self._thread.working,
+            draining=self._thread.asked,
         )
+
+    def retire(self) -> None:
+        """Begin to drain, and answer meanwhile: `status` tells when nothing is held any more."""
+        self._thread.ask()
 
     def drain(self) -> bool:
         """Finish or give back the batch under way; True when nothing is held any more."""

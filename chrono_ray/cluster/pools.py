@@ -1,42 +1,82 @@
-"""Which actors there are and what each asks Ray for, all from the budget."""
+"""The pools: which actors there are, what each asks Ray for, and how they come and go.
+
+An actor's name is its pool and a number: that is all that a supervisor needs
+to adopt what another one made. Where the cluster has no room a new actor is
+pending, and that is what its autoscaler sees.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import ray
+from ray.exceptions import ActorDiedError, RayError
 
 from chrono_ray.cluster.indexer import IndexerActor
-from chrono_ray.cluster.scraper import ScraperActor
+from chrono_ray.cluster.scraper import DRAIN_SECONDS, ScraperActor, Status
 from chrono_ray.model.budget import Budget, Share
 from chrono_ray.settings import Settings
 
+log = logging.getLogger(__name__)
+
 NAMESPACE: Final = "chrono"
 HEAD_NODE: Final = "node:__internal_head__"
+ASK_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 30.0
+"""One too many that has not answered for so long was never placed, or its node is gone."""
+DRAIN_MOST: Final = DRAIN_SECONDS * 2
+"""What has not ended its work by then is ended: its leases expire."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One actor of a pool: its name, and how to get it (made when missing)."""
+class Limits:
+    """When an actor is replaced: bytes held, and claims made in its life."""
+
+    rss: int
+    claims: int
+
+    def passed(self, status: Status) -> bool:
+        return status.rss > self.rss or status.claims > self.claims
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the actors of a pool have in common."""
 
     name: str
-    get: Callable[[], Any]
+    actor: Any
+    share: Share
+    resources: Mapping[str, float]
+    environment: Mapping[str, str]
+
+    def make(self, number: int) -> Any:
+        """The actor of this number: found, or made."""
+        # over all nodes: each may have an egress of its own
+        chosen = options(self.share, name=f"{self.name}-{number}")
+        return self.actor.options(
+            **chosen, resources=dict(self.resources), scheduling_strategy="SPREAD"
+        ).remote(dict(self.environment))
+
+    def numbers(self, names: Collection[str]) -> set[int]:
+        """The numbers of those of these actors that belong to the pool."""
+        found = (re.fullmatch(rf"{self.name}-(\d+)", name) for name in names)
+        return {int(each[1]) for each in found if each}
 
 
-def members(settings: Settings, budget: Budget, environment: Mapping[str, str]) -> list[Member]:
-    """Every worker actor there should be."""
-    wanted = settings.scraping.scrapers or budget.scraper.count
-    scrapers = [
-        _member(f"scraper-{n}", ScraperActor, budget.scraper, environment, resources={})
-        for n in range(wanted)
-    ]
-    # tantivy has one writer, beside its readers on the head node
+def scrapers(budget: Budget, environment: Mapping[str, str]) -> Kind:
+    return Kind("scraper", ScraperActor, budget.scraper, {}, environment)
+
+
+def indexers(settings: Settings, budget: Budget, environment: Mapping[str, str]) -> Kind:
+    """Tantivy has one writer, beside its readers on the head node."""
     at_head = {} if settings.meilisearch_url else {HEAD_NODE: 0.001}
-    return [
-        *scrapers, _member("indexer", IndexerActor, budget.indexer, environment, resources=at_head)
-    ]  # fmt: skip
+    return Kind("indexer", IndexerActor, budget.indexer, at_head, environment)
 
 
 def options(share: Share, *, name: str) -> dict[str, Any]:
@@ -61,17 +101,145 @@ def existing(name: str) -> Any | None:
         return None
 
 
-def _member(
-    name: str,
-    kind: Any,
-    share: Share,
-    environment: Mapping[str, str],
-    *,
-    resources: dict[str, float],
-) -> Member:
-    def get() -> Any:
-        return kind.options(**options(share, name=name), resources=resources).remote(
-            dict(environment)
-        )
+def names() -> set[str]:
+    """Every actor of ours that lives or waits for its place."""
+    found = ray.util.list_named_actors(all_namespaces=True)
+    return {each["name"] for each in found if each["namespace"] == NAMESPACE}
 
-    return Member(name, get)
+
+class Member:
+    """One actor as its supervisor knows it. `status` is None while it does not answer."""
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name = name
+        self.actor = actor
+        self.status: Status | None = None
+        self.heard_at = time.monotonic()
+        self.answered = False
+        self._drains_since: float | None = None
+        self._answer: asyncio.Future[Status] | None = None
+
+    @property
+    def silent_for(self) -> float:
+        return 0.0 if self.status else time.monotonic() - self.heard_at
+
+    @property
+    def drains_for(self) -> float:
+        return time.monotonic() - self._drains_since if self._drains_since else 0.0
+
+    async def ask(self) -> None:
+        """How it is. One that waits for its place is asked once, and answers when it has one."""
+        if self._answer is None:
+            self._answer = asyncio.wrap_future(self.actor.status.remote().future())
+        answered, _ = await asyncio.wait({self._answer}, timeout=ASK_SECONDS)
+        if not answered:
+            self.status = None
+            return
+        answer, self._answer = self._answer, None
+        try:
+            self._heard(answer.result())
+        except RayError as error:
+            log.warning("actor.silent", extra={"actor": self.name, "error": type(error).__name__})
+            self.status = None
+            if isinstance(error, ActorDiedError):
+                self.actor = await asyncio.to_thread(existing, self.name) or self.actor
+
+    def _heard(self, status: Status) -> None:
+        self.status, self.heard_at, self.answered = status, time.monotonic(), True
+        if not (status.draining and status.working):
+            self._drains_since = None
+        elif self._drains_since is None:
+            self._drains_since = self.heard_at
+
+    async def retire(self, why: str) -> None:
+        """Have it end its work; it answers meanwhile."""
+        log.info("actor.drains", extra={"actor": self.name, "why": why})
+        self.actor.retire.remote()
+
+    async def end(self, *, again: bool) -> None:
+        """Kill it; `again`: Ray starts a fresh one in its place."""
+        log.info("actor.ended", extra={"actor": self.name, "again": again})
+        self.status = None
+        await asyncio.to_thread(ray.kill, self.actor, no_restart=not again)
+
+
+class Crew:
+    """The actors of one pool, as last seen. Holds nothing that cannot be seen again."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.members: dict[int, Member] = {}
+        self._since = time.monotonic()
+
+    def statuses(self) -> dict[str, Status | None]:
+        """Each actor's last answer by name."""
+        return {each.name: each.status for _, each in sorted(self.members.items())}
+
+    async def survey(self, found: Collection[str]) -> None:
+        """Adopt what there is, forget what is gone, and ask everybody how they are."""
+        numbers = self.kind.numbers(found)
+        for number in self.members.keys() - numbers:
+            del self.members[number]
+        for number in numbers - self.members.keys():
+            await self._adopt(number)
+        await asyncio.gather(*(each.ask() for each in self.members.values()))
+
+    async def fit(self, size: int, limits: Limits) -> None:
+        """Make what is missing, let the highest numbers go, replace one that is worn out."""
+        numbers = sorted(self.members)
+        for number in _lowest_free(numbers, size - len(numbers)):
+            log.info("actor.made", extra={"actor": f"{self.kind.name}-{number}"})
+            await asyncio.to_thread(self.kind.make, number)
+            await self._adopt(number)
+        for number in reversed(numbers[size:]):
+            if await _dismissed(self.members[number]):
+                del self.members[number]
+        await self._renew([self.members[number] for number in numbers[:size]], limits)
+
+    async def _adopt(self, number: int) -> None:
+        name = f"{self.kind.name}-{number}"
+        actor = await asyncio.to_thread(existing, name)
+        if actor is not None:
+            self.members[number] = Member(name, actor)
+
+    async def _renew(self, kept: list[Member], limits: Limits) -> None:
+        """One at a time: while one drains or comes back, all others work."""
+        ended = [each for each in kept if each.status and _has_ended(each, each.status)]
+        for each in ended:
+            await each.end(again=True)
+        if ended or self._one_is_away(kept):
+            return
+        worn = [each for each in kept if each.status and limits.passed(each.status)]
+        if worn:
+            await worn[0].retire("worn out")
+
+    def _one_is_away(self, kept: list[Member]) -> bool:
+        """Whether one drains or is restarted: known only of those that we have heard."""
+        if time.monotonic() - self._since < SILENT_SECONDS and any(not m.status for m in kept):
+            return True
+        return any(
+            each.status.draining if each.status else each.answered for each in kept
+        )  # fmt: skip
+
+
+async def _dismissed(member: Member) -> bool:
+    """One step of letting it go; True when it is gone."""
+    if member.status is None:
+        gone = member.silent_for > SILENT_SECONDS
+    else:
+        gone = _has_ended(member, member.status)
+        if not gone and not member.status.draining:
+            await member.retire("too many")
+    if gone:
+        await member.end(again=False)
+    return gone
+
+
+def _has_ended(member: Member, status: Status) -> bool:
+    """Its work has: nothing is leased. One that was drained would idle for ever."""
+    return not status.working or member.drains_for > DRAIN_MOST
+
+
+def _lowest_free(taken: Collection[int], count: int) -> list[int]:
+    free = (number for number in range(len(taken) + max(count, 0)) if number not in taken)
+    return [number for number, _ in zip(free, range(count), strict=False)]

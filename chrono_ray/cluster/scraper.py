@@ -15,6 +15,7 @@ import ray
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
+from chrono_ray.cluster.machine import labelled
 from chrono_ray.cluster.work import WorkThread
 from chrono_ray.observability import log
 
@@ -23,20 +24,25 @@ DRAIN_SECONDS = 28.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An actor's answer: who it is, what it has done since it started, how much it holds."""
+    """An actor's answer: who it is, what it has done since it started, how much it holds.
+
+    It is `working` until its work has ended, `draining` as well once it was asked to.
+    """
 
     pid: int
     done: int
     in_flight: int
     rss: int
+    claims: int
     working: bool
+    draining: bool
 
 
 class Scraper:
     """Fetches and lists until drained."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._settings = chrono_settings.load(environment)
+        self._settings = chrono_settings.load(labelled(environment))
         log.configure(self._settings.log_level, json=True)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._parts: wiring.Scraper | None = None
@@ -59,8 +65,14 @@ class Scraper:
             done=scrape.settle.tally.fetches if scrape else 0,
             in_flight=scrape.in_flight if scrape else 0,
             rss=psutil.Process().memory_info().rss,
+            claims=scrape.claims if scrape else 0,
             working=self._thread.working,
+            draining=self._thread.asked,
         )
+
+    def retire(self) -> None:
+        """Begin to drain, and answer meanwhile: `status` tells when nothing is held any more."""
+        self._thread.ask()
 
     def drain(self) -> bool:
         """Claim no more, end or give back what is in flight; True when nothing is held any more."""

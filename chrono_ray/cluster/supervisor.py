@@ -1,101 +1,115 @@
-"""The supervisor actor: the pools at size, their actors alive and not too large.
+"""The supervisor actor: the pools as large as their work, their actors alive and not worn out.
 
 It holds no state: a restarted supervisor adopts what it finds by name. The
-work goes on while it is dead.
+work goes on while it is dead. Of two, only the one that holds the lookout
+(storage/demand.py) acts; with the record away nobody does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.cluster.pools import Member, members
+from chrono_ray.cluster.pools import Crew, Limits, existing, indexers, names, scrapers
 from chrono_ray.cluster.scraper import DRAIN_SECONDS, Status
-from chrono_ray.cluster.work import WorkThread
+from chrono_ray.cluster.sizing import Sizing
+from chrono_ray.cluster.work import WorkThread, until_stopped
+from chrono_ray.model.budget import MIB
+from chrono_ray.model.errors import Unavailable
+from chrono_ray.model.pools import Backlog
 from chrono_ray.observability import log as logs
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.demand import sole_lookout
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 2.0
-RSS_LIMIT: Final = 400 * 1024 * 1024
-ANSWER_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 10.0
 
 
 class Supervisor:
     """Keeps the worker actors."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        settings = chrono_settings.load(environment)
-        logs.configure(settings.log_level, json=True)
-        self._members = members(settings, budget_here(), environment)
-        self._seen: dict[str, Status | None] = {member.name: None for member in self._members}
-        self._draining = False
+        self._settings = chrono_settings.load(environment)
+        logs.configure(self._settings.log_level, json=True)
+        budget = budget_here()
+        self._scrapers = Crew(scrapers(budget, environment))
+        self._indexers = Crew(indexers(self._settings, budget, environment))
+        self._sizing = Sizing(self._settings, budget)
+        self._limits = Limits(self._settings.scraping.rss * MIB, self._settings.scraping.leases)
         self._thread = WorkThread(self._work, name="supervisor")
         self._thread.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await asyncio.gather(*(self._look(member) for member in self._members))
-            try:
-                async with asyncio.timeout(LOOK_EVERY):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-
-    async def _look(self, member: Member) -> None:
-        """Make it where it is missing, ask how it is, recycle it when it has grown too large."""
-        actor = await asyncio.to_thread(member.get)
+        record = wiring.database(self._settings, pool_size=1, name="chrono supervisor")
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                status: Status = await asyncio.wrap_future(actor.status.remote().future())
-        except (RayActorError, GetTimeoutError, TimeoutError) as error:
-            # restarting, or waiting for room on a node: Ray sees to both
-            self._seen[member.name] = None
-            log.warning("actor.silent", extra={"actor": member.name, "error": type(error).__name__})
-            return
-        self._seen[member.name] = status
-        # one that was drained and never killed (its supervisor died in between) would idle for ever
-        if (status.rss > RSS_LIMIT or not status.working) and not self._draining:
-            await self._recycle(member, actor, status)
+            await until_stopped(self._forever(record), stop)
+        finally:
+            await record.aclose()
 
-    async def _recycle(self, member: Member, actor: Any, status: Status) -> None:
-        log.info("actor.recycled", extra={"actor": member.name, "rss": status.rss})
-        if status.working:
-            await _drain(actor)
-        await asyncio.to_thread(ray.kill, actor, no_restart=False)
+    async def _forever(self, record: Database) -> None:
+        while True:
+            try:
+                await self._keep(record)
+            except Unavailable as error:
+                log.warning("supervisor.away", extra={"error": str(error)})
+            await self._survey()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _keep(self, record: Database) -> None:
+        """For as long as the lookout is ours; returns at once when it is another's."""
+        async with sole_lookout(record) as lookout:
+            while lookout is not None:
+                backlog = await self._sizing.backlog(lookout)
+                await self._survey()
+                await self._fit(backlog)
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _survey(self) -> None:
+        try:
+            found = await asyncio.to_thread(names)
+            await asyncio.gather(self._scrapers.survey(found), self._indexers.survey(found))
+        except RayError:
+            log.warning("ray.away", exc_info=True)
+
+    async def _fit(self, backlog: Backlog) -> None:
+        present = len(self._scrapers.members), len(self._indexers.members)
+        wanted = self._sizing.next_sizes(backlog, present, now=time.monotonic())
+        if wanted != present:
+            log.info("pools.sizes", extra={"present": list(present), "wanted": list(wanted)})
+        try:
+            for crew, size in zip((self._scrapers, self._indexers), wanted, strict=True):
+                await crew.fit(size, self._limits)
+        except RayError:
+            log.warning("ray.away", exc_info=True)
 
     def status(self) -> dict[str, Status | None]:
         """Each actor's last answer; None while it gives none."""
-        return dict(self._seen)
+        return {**self._scrapers.statuses(), **self._indexers.statuses()}
 
     def drain(self) -> bool:
         """Stop looking after the actors, and drain them all; True when nothing is leased."""
-        self._draining = True
-        self._thread.stop(ANSWER_SECONDS)
-        actors = [member.get() for member in self._members]
+        self._thread.stop(STOP_SECONDS)
+        ours = [name for name in names() if name.startswith(("scraper-", "indexer-"))]
+        actors = [actor for actor in map(existing, ours) if actor is not None]
         refs = [actor.drain.remote() for actor in actors]
         ready, late = ray.wait(refs, num_returns=len(refs), timeout=DRAIN_SECONDS + 2)
         return not late and all(_drained(ref) for ref in ready)
 
 
-async def _drain(actor: Any) -> bool:
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS + 2):
-            return bool(await asyncio.wrap_future(actor.drain.remote().future()))
-    except (RayActorError, TimeoutError):
-        return False
-
-
 def _drained(ref: Any) -> bool:
     try:
-        return bool(ray.get(ref, timeout=ANSWER_SECONDS))
+        return bool(ray.get(ref, timeout=STOP_SECONDS))
     except (RayActorError, GetTimeoutError):
         return False
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import uvloop
 
@@ -43,10 +43,19 @@ class WorkThread:
     def working(self) -> bool:
         return self._thread.is_alive()
 
-    def stop(self, seconds: float) -> bool:
-        """Ask the work to end and wait so long for it; True when it has ended."""
+    @property
+    def asked(self) -> bool:
+        """Whether the work was asked to end."""
+        return self._stop is not None and self._stop.is_set()
+
+    def ask(self) -> None:
+        """Ask the work to end; do not wait for it."""
         if self._loop and self._stop and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    def stop(self, seconds: float) -> bool:
+        """Ask the work to end and wait so long for it; True when it has ended."""
+        self.ask()
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -64,3 +73,17 @@ class WorkThread:
         self._stop = asyncio.Event()
         self._begun.set()
         await self._work(self._stop)
+
+
+async def until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    """Do the work until it ends, or cancel it where it stands when `stop` is set."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+    if not working.cancelled():
+        working.result()

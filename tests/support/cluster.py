@@ -93,11 +93,15 @@ class Spoken:
 
 @dataclass(slots=True)
 class Cluster:
-    """A data folder, the settings its processes get, and the owner that runs there."""
+    """A data folder, the settings its processes get, and the owner that runs there.
+
+    `record` is the URL by which `fetch` asks the record when it must not go the cluster's own way.
+    """
 
     data_dir: Path
     settings: dict[str, str]
     api: bool = False
+    record: str = ""
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     owner: subprocess.Popen[bytes] | None = None
     use: IO[str] | None = None
@@ -264,7 +268,8 @@ class Cluster:
 
     def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Rows of one statement on the record, over a connection of its own."""
-        return asyncio.run(_fetch(self.running.database_url, statement, *arguments))
+        url = self.record or self.running.database_url
+        return asyncio.run(_fetch(url, statement, *arguments))
 
     def value(self, statement: str, *arguments: Any) -> Any:
         """The first value of the first row."""
@@ -302,10 +307,15 @@ def cluster_folder(settings: Mapping[str, str], *, api: bool = False) -> Iterato
 
 
 @contextmanager
-def another_node(cluster: Cluster) -> Iterator[int]:
-    """A second raylet with a node id of its own joins the running cluster; gives its pid."""
+def another_node(cluster: Cluster, *, egress: str = "") -> Iterator[int]:
+    """A second raylet with a node id of its own joins the running cluster; gives its pid.
+
+    `egress` is the label that its operator gave it.
+    """
     before = {each.pid for each in cluster.processes() if each.name() == "raylet"}
     environment = cluster_environment(cluster.running, cluster.environment)
+    if egress:
+        environment["CHRONO_EGRESS"] = egress
     with (cluster.data_dir / "node.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", _NODE], cwd=ROOT, env=environment, text=True,
