@@ -49,6 +49,30 @@ class Wayback(_Frozen):
         return bool(self.url == Wayback.model_fields["url"].default)
 
 
+class CommonCrawl(_Frozen):
+    """Common Crawl: where it lists its crawls, and where their files are.
+
+    Its index bans an address that asks more than ten times a minute: 80 % of that
+    (commoncrawl/cdx_toolkit, tests/test_fail2ban.py, late 2025). Of its files it asks to retry no
+    more than once a second (status.commoncrawl.org, 2025-07). `page_blocks` is what it calls a
+    page size: blocks of 3,000 rows.
+    """
+
+    url: str = "https://index.commoncrawl.org/collinfo.json"
+    data_url: str = "https://data.commoncrawl.org"
+    cdx_per_minute: PerMinute = 8
+    replay_per_minute: PerMinute = 60
+    page_blocks: Annotated[int, Field(ge=1, le=20)] = 5
+
+    @property
+    def is_public(self) -> bool:
+        """Whether both are Common Crawl's own, not a mirror of somebody's."""
+        fields = CommonCrawl.model_fields
+        return bool(
+            self.url == fields["url"].default and self.data_url == fields["data_url"].default
+        )
+
+
 class Pywb(_Frozen):
     """A pywb collection, such as http://127.0.0.1:8080/mine; unset: not used."""
 
@@ -73,6 +97,7 @@ class Warc(_Frozen):
 
 class Archives(_Frozen):
     wayback: Wayback = Wayback()
+    commoncrawl: CommonCrawl = CommonCrawl()
     pywb: Pywb = Pywb()
     warc: Warc = Warc()
 

@@ -27,6 +27,7 @@ from chrono_ray.storage.frontier import Frontier
 from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
 from chrono_ray.storage.listings import Listings
 from chrono_ray.storage.outbox import Outbox
+from chrono_ray.storage.rebuilds import Rebuilds
 from chrono_ray.storage.settling import Settling
 
 MIB: Final = 1024 * 1024
@@ -79,6 +80,8 @@ def limits(settings: Settings) -> list[Limit]:
     return [
         Limit("wayback", Kind.LISTING, archives.wayback.cdx_per_minute),
         Limit("wayback", Kind.REPLAY, archives.wayback.replay_per_minute),
+        Limit("commoncrawl", Kind.LISTING, archives.commoncrawl.cdx_per_minute),
+        Limit("commoncrawl", Kind.REPLAY, archives.commoncrawl.replay_per_minute),
         Limit("pywb", Kind.LISTING, archives.pywb.cdx_per_minute),
         Limit("pywb", Kind.REPLAY, archives.pywb.replay_per_minute),
         Limit("warc", Kind.LISTING, 0),
@@ -102,6 +105,7 @@ def pauses(settings: Settings) -> Pauses:
 
 def archives(settings: Settings) -> dict[str, Archive]:
     """The archives that are set up, by name."""
+    from chrono_ray.archives.commoncrawl import CommonCrawlArchive
     from chrono_ray.archives.pywb import PywbArchive
     from chrono_ray.archives.warc import WarcArchive
     from chrono_ray.archives.wayback import WaybackArchive
@@ -111,7 +115,13 @@ def archives(settings: Settings) -> dict[str, Archive]:
         "wayback": WaybackArchive(
             chosen.wayback.url, agent, rows_per_page=chosen.wayback.page_rows,
             allowed=frozenset() if chosen.wayback.is_public else _listed(chosen.wayback.url),
-        )
+        ),
+        "commoncrawl": CommonCrawlArchive(
+            chosen.commoncrawl.url, chosen.commoncrawl.data_url, agent,
+            blocks_per_page=chosen.commoncrawl.page_blocks,
+            allowed=frozenset() if chosen.commoncrawl.is_public
+            else _listed(chosen.commoncrawl.url) | _listed(chosen.commoncrawl.data_url),
+        ),
     }  # fmt: skip
     if chosen.pywb.url:
         found["pywb"] = PywbArchive(
@@ -129,7 +139,7 @@ def archive_names(settings: Settings) -> list[str]:
     """The archives a run may name now."""
     chosen = settings.archives
     optional = (("pywb", chosen.pywb.url), ("warc", chosen.warc.url))
-    return ["wayback", *(name for name, url in optional if url)]
+    return ["wayback", "commoncrawl", *(name for name, url in optional if url)]
 
 
 def check_archive(name: str, settings: Settings) -> None:
@@ -194,7 +204,7 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
 def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:
     chosen = settings.indexing
     return Indexing(
-        Outbox(record), target,
+        Outbox(record), Rebuilds(record), target,
         limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds),
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ class Archive(Protocol):
 
     @property
     def name(self) -> str:
-        """The archive's name in settings, budgets and rows: wayback, pywb, warc."""
+        """The archive's name in settings, budgets and rows: wayback, commoncrawl, pywb, warc."""
         ...
 
     async def list_page(self, scope: Scope, key: str, *, turn: Turn) -> ListingPage:

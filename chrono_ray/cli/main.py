@@ -35,7 +35,7 @@ def run(
     match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "domain",
     start: Annotated[str, typer.Option("--from", help="Year, YYYYMM, YYYY-MM-DD ...")] = "",
     end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
-    archive: Annotated[str, typer.Option(help="wayback, pywb or warc")] = "wayback",
+    archive: Annotated[str, typer.Option(help="wayback, commoncrawl, pywb or warc")] = "wayback",
     project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
     on_interrupt: Annotated[
         str, typer.Option(help="On Ctrl+C: `detach` lets it go on, `stop` pauses it")
@@ -148,11 +148,20 @@ def migrate() -> None:
 
 
 @app.command()
-def reindex() -> None:
-    """Send every page to the index again, from the record. The running indexer does the work."""
-    from chrono_ray.cli.machine import reindex_pages
+def reindex(
+    *,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow it to its end, or only ask for it")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Build a fresh index from the record, then put it in the live one's place.
 
-    raise typer.Exit(reindex_pages())
+    Searching and collecting go on meanwhile. Stopped, it goes on where it was.
+    """
+    from chrono_ray.cli.repair import reindex as build
+
+    raise typer.Exit(build(wait=wait, json=json))
 
 
 @app.command()

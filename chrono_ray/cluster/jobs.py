@@ -246,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--match", default="domain", choices=[each.value for each in MatchType])
     parser.add_argument("--from", dest="start", default="", help="year, YYYYMM, YYYY-MM-DD ...")
     parser.add_argument("--to", dest="end", default="", help="the same; its last second")
-    parser.add_argument("--archive", default="wayback", help="wayback, pywb or warc")
+    parser.add_argument("--archive", default="wayback", help="wayback, commoncrawl, pywb or warc")
     parser.add_argument("--project", default="default", help="where the pages are kept together")
     parser.add_argument(
         "--on-stop", default=OnStop.PAUSE.value, choices=[each.value for each in OnStop],

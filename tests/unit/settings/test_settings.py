@@ -108,3 +108,11 @@ def test_loading_from_a_given_environment_leaves_the_process_alone(
     monkeypatch.setenv("CHRONO_EGRESS", "ours")
     assert settings.load({"CHRONO_EGRESS": "theirs"}).egress == "theirs"
     assert settings.load().egress == "ours"
+
+
+def test_common_crawl_defaults_stay_below_what_its_index_bans() -> None:
+    crawl = settings.load({}).archives.commoncrawl
+    assert (crawl.cdx_per_minute, crawl.replay_per_minute) == (8, 60)
+    assert crawl.is_public
+    mirror = {"CHRONO_ARCHIVES__COMMONCRAWL__DATA_URL": "http://127.0.0.1:9000"}
+    assert not settings.load(mirror).archives.commoncrawl.is_public
