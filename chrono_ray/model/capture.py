@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from chrono_ray.model.priority import CapturePriority
+
 EMPTY_DIGEST: Final = "3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ"
 """base32 SHA-1 of zero bytes: redirects and lost bodies share it, so it names nothing."""
 
@@ -132,7 +134,13 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The capture's payload is to be fetched (or shared with a capture of the same digest)."""
+    """The capture's payload is to be fetched (or shared with a capture of the same digest).
+
+    `rule` is empty unless a rule of the domain says so.
+    """
+
+    priority: CapturePriority = CapturePriority.NORMAL
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
