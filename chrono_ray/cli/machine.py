@@ -17,7 +17,6 @@ from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.settings import Settings
 from chrono_ray.storage.migrate import migrate
-from chrono_ray.storage.outbox import Outbox
 
 
 def start(*, json: bool) -> int:
@@ -79,22 +78,6 @@ def migrate_record() -> int:
 
     with connected() as settings:
         sys.stdout.write(f"The record is at {asyncio.run(work(settings))}.\n")
-    return 0
-
-
-def reindex_pages() -> int:
-    """`chrono reindex`."""
-
-    async def work(settings: Settings) -> int:
-        record = wiring.database(settings, pool_size=2, name="chrono reindex")
-        try:
-            return await Outbox(record).queue_everything()
-        finally:
-            await record.aclose()
-
-    with connected() as settings:
-        queued = asyncio.run(work(settings))
-    sys.stdout.write(f"{queued:,} pages are queued for the index; `chrono up` works them off.\n")
     return 0
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
+from chrono_ray.cli.following import INTERRUPTED, TELL_EVERY, interrupted, others_active, teller
 from chrono_ray.cluster.owner import running
 from chrono_ray.model.capture import Timestamp14
-from chrono_ray.model.errors import Unavailable
 from chrono_ray.model.memento import Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.targets import target
@@ -22,9 +20,6 @@ from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
 from chrono_ray.pipeline.report import as_json, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.projects import Projects, RunState, check_name
-
-INTERRUPTED = 130
-TELL_EVERY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ def run_to_end(request: Request) -> int:
     finally:
         if keep:
             owner.keep(found)
-        elif not owner.release(found, lambda: _others_active(found.settings)):
+        elif not owner.release(found, lambda: others_active(found.settings)):
             sys.stderr.write("Other runs go on, so chrono_ray stays up. Stop it: chrono down\n")
     return code
 
@@ -86,9 +81,9 @@ async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int,
         )  # fmt: skip
         sys.stderr.write(f"Run {run_id}: {scope.url} ({scope.match}) from {request.archive}\n")
         ended = await follow(
-            record, run_id, _interrupted(), egress=settings.egress,
+            record, run_id, interrupted(), egress=settings.egress,
             alive=lambda: running(settings.data_dir) is not None,
-            tell=_teller(live=live), every=LOOK_EVERY if live else TELL_EVERY,
+            tell=teller(live=live), every=LOOK_EVERY if live else TELL_EVERY,
         )  # fmt: skip
         if live:
             sys.stderr.write("\r\x1b[2K")
@@ -101,19 +96,6 @@ async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int,
         await record.aclose()
 
 
-def _others_active(settings: Settings) -> bool:
-    async def ask() -> bool:
-        record = wiring.database(settings, pool_size=1, name="chrono run")
-        try:
-            return await Projects(record).any_active()
-        except Unavailable:
-            return False
-        finally:
-            await record.aclose()
-
-    return asyncio.run(ask())
-
-
 async def _interrupt(projects: Projects, run_id: int, *, stop: bool) -> None:
     if stop:
         await projects.change(run_id, RunState.PAUSED)
@@ -122,21 +104,3 @@ async def _interrupt(projects: Projects, run_id: int, *, stop: bool) -> None:
         sys.stderr.write(
             f"\nRun {run_id} goes on. See it: chrono status {run_id}. Stop it all: chrono down\n"
         )
-
-
-def _interrupted() -> asyncio.Event:
-    """Set by Ctrl+C or SIGTERM; the loop that it belongs to ends with the command."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-def _teller(*, live: bool) -> Callable[[str], None]:
-    """Writes progress to stderr: over one line on a terminal, line by line elsewhere."""
-
-    def tell(line: str) -> None:
-        sys.stderr.write(f"\r\x1b[2K{line}" if live else f"{line}\n")
-        sys.stderr.flush()
-
-    return tell

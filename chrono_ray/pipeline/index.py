@@ -6,11 +6,14 @@ import asyncio
 import logging
 from typing import Final
 
-from chrono_ray.model.errors import SearchError, Unavailable
+from chrono_ray.model.errors import LeaseLost, SearchError, Unavailable
+from chrono_ray.pipeline.leased import renewed
+from chrono_ray.pipeline.rebuild import Rebuilding
 from chrono_ray.pipeline.scrape import within
-from chrono_ray.search.base import Confirmed, SearchIndex
-from chrono_ray.search.batch import BatchLimits, Delivered, deliver, groups
+from chrono_ray.search.base import SearchIndex
+from chrono_ray.search.batch import BatchLimits, Delivered, deliver, groups, remove
 from chrono_ray.storage.outbox import Backlog, Outbox, OutboxLease
+from chrono_ray.storage.rebuilds import Rebuilds
 
 log = logging.getLogger(__name__)
 
@@ -19,67 +22,90 @@ CONFIRM_EVERY: Final = 0.1
 LOOK_EVERY: Final = 0.2
 AWAY_SECONDS: Final = 2.0
 RENEW_SECONDS: Final = 15.0
+UNUSABLE: Final = ("search_damaged", "search_schema")
 
 
 class Indexing:
-    """One index's writer. With tantivy there is exactly one in a cluster."""
+    """One index's writer: delivers the outbox, and rebuilds the index when that is asked for.
 
-    def __init__(self, outbox: Outbox, index: SearchIndex, *, limits: BatchLimits) -> None:
+    With tantivy there is exactly one in a cluster.
+    """
+
+    def __init__(
+        self, outbox: Outbox, rebuilds: Rebuilds, index: SearchIndex, *, limits: BatchLimits
+    ) -> None:
         self._outbox = outbox
+        self._rebuilds = rebuilds
         self._index = index
         self._limits = limits
+        self._rebuilding = Rebuilding(rebuilds, index, limits=limits)
         self.indexed = 0
         self.rejected = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until `stop`; the batch under way is finished or given back."""
-        configured = False
+        """Work until `stop`; what is under way is finished or given back."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._deliver_all(stop))
+            group.create_task(self._rebuilding.run(stop))
+
+    async def _deliver_all(self, stop: asyncio.Event) -> None:
+        ready = False
         while not stop.is_set():
             try:
-                if not configured:
-                    await self._index.configure()
-                    configured = True
+                if not ready:
+                    await self._make_ready()
+                    ready = True
                 if not await self.step():
                     await within(stop, LOOK_EVERY)
+            except LeaseLost:
+                log.warning("index.lease_lost")
             except (Unavailable, SearchError) as error:
+                # it may come back as another one, or empty
+                ready = False
                 log.warning("index.away", extra={"error": str(error)})
                 await within(stop, AWAY_SECONDS)
+
+    async def _make_ready(self) -> None:
+        """Configure the index; one that cannot be used, or is not the one we filled, is rebuilt."""
+        try:
+            await self._index.configure()
+        except SearchError as error:
+            if error.code in UNUSABLE:
+                await self._rebuilds.request(str(error))
+            raise
+        found, known = await self._index.identity(), await self._rebuilds.living()
+        if known is None:
+            await self._rebuilds.remember(found)
+        elif found != known:
+            await self._rebuilds.request("the index is not the one that was filled")
 
     async def step(self) -> bool:
         """Deliver one batch if one is due; False when it is not time yet."""
         if not _due(await self._outbox.backlog(self._limits.documents), self._limits):
             return False
-        lease = await self._outbox.claim(self._limits.documents)
+        lease = await self._outbox.claim(self._limits.documents, size=self._limits.size)
         if lease is None:
             return False
         try:
-            async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(self._renew(lease))
-                done = await self._deliver(lease)
-                renewing.cancel()
-        except* (Unavailable, SearchError) as errors:
+            done = await renewed(
+                self._deliver(lease), lambda: self._outbox.renew(lease), every=RENEW_SECONDS
+            )
+        except (Unavailable, SearchError):
             await self._outbox.release(lease)
-            raise errors.exceptions[0] from errors
+            raise
         await self._acknowledge(lease, done)
         return True
 
     async def _deliver(self, lease: OutboxLease) -> Delivered:
         done = Delivered((), ())
-        for batch in groups(lease.entries, self._limits):
+        for batch in groups(lease.change.entries, self._limits):
             done += await deliver(self._index, batch, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS)
-        if lease.deleted and not await self._delete(lease.deleted):
-            done += Delivered((), (), lease.deleted)
+        deleted = lease.change.deleted
+        if deleted and not await remove(
+            self._index, deleted, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS
+        ):
+            done += Delivered((), (), deleted)
         return done
-
-    async def _delete(self, ids: tuple[int, ...]) -> bool:
-        ticket = await self._index.delete(ids)
-        try:
-            async with asyncio.timeout(DELIVERY_SECONDS):
-                while not isinstance(await self._index.confirm(ticket), Confirmed):
-                    await asyncio.sleep(CONFIRM_EVERY)
-        except TimeoutError:
-            return False
-        return True
 
     async def _acknowledge(self, lease: OutboxLease, done: Delivered) -> None:
         if done.undecided:
@@ -92,11 +118,6 @@ class Indexing:
         self.rejected += len(rejected)
         for page_id, why in rejected:
             log.warning("index.rejected", extra={"page": page_id, "error": why})
-
-    async def _renew(self, lease: OutboxLease) -> None:
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            await self._outbox.renew(lease)
 
 
 def _due(backlog: Backlog, limits: BatchLimits) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from chrono_ray.model.errors import DocumentRejected
+from chrono_ray.model.errors import DocumentRejected, SearchError
 from chrono_ray.model.query import PageEntry
 from chrono_ray.search.base import Confirmed, Forgotten, Rejected, SearchIndex, Working
 
@@ -129,6 +129,21 @@ async def deliver(
     return done
 
 
+async def remove(index: SearchIndex, ids: Sequence[int], *, poll: float, deadline: float) -> bool:
+    """Take pages out and stay until they are; False when that took longer than `deadline` seconds.
+
+    Raises `SearchError` when the index refuses, and as `deliver` does.
+    """
+    try:
+        async with asyncio.timeout(deadline):
+            verdict = await _decided(index, lambda: index.delete(ids), poll)
+    except TimeoutError:
+        return False
+    if isinstance(verdict, Rejected):
+        raise SearchError("The index refuses to remove pages", why=verdict.why, code=verdict.code)
+    return True
+
+
 async def _decide(
     index: SearchIndex, batch: tuple[PageEntry, ...], poll: float, until: float
 ) -> Confirmed | Rejected | None:
@@ -136,17 +151,17 @@ async def _decide(
         return None
     try:
         async with asyncio.timeout_at(until):
-            return await _send(index, batch, poll)
+            return await _decided(index, lambda: index.upsert(batch), poll)
     except DocumentRejected as error:
         return Rejected(error.code, str(error))
     except TimeoutError:
         return None
 
 
-async def _send(
-    index: SearchIndex, batch: tuple[PageEntry, ...], poll: float
+async def _decided(
+    index: SearchIndex, send: Callable[[], Awaitable[str]], poll: float
 ) -> Confirmed | Rejected:
-    ticket = await index.upsert(batch)
+    ticket = await send()
     while True:
         match await index.confirm(ticket):
             case Confirmed() | Rejected() as verdict:
@@ -155,7 +170,7 @@ async def _send(
                 await asyncio.sleep(poll)
             case Forgotten():
                 await asyncio.sleep(poll)
-                ticket = await index.upsert(batch)
+                ticket = await send()
             case _ as never:
                 assert_never(never)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from chrono_ray.model.urls import host_of
 from chrono_ray.storage.database import Connection, Database, statements
 
 LEASE: Final = timedelta(seconds=60)
+TEXT_BYTES: Final = 4_000_000
 
 
 RENEW: Final = (
@@ -22,7 +23,6 @@ RENEW: Final = (
     " RETURNING seq"
 )
 RELEASE: Final = "UPDATE outbox SET token = NULL, leased_until = NULL WHERE token = $1"
-ACKNOWLEDGE: Final = "DELETE FROM outbox WHERE token = $1 RETURNING seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,19 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxLease:
-    """A batch for the index: pages to put, and ids to remove."""
+class Change:
+    """What an index is to do: pages to put, and ids to remove."""
 
-    token: UUID
     entries: tuple[PageEntry, ...]
     deleted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxLease:
+    """A batch for the index, ours while the token holds."""
+
+    token: UUID
+    change: Change
 
 
 class Outbox:
@@ -55,24 +62,26 @@ class Outbox:
         [row] = await self._database.fetch(self._sql["backlog"], enough)
         return Backlog(row["rows"], row["oldest"], row["bytes"])
 
-    async def claim(self, limit: int) -> OutboxLease | None:
-        """The oldest rows with the pages they name, as they are now; None when there are none."""
+    async def claim(self, limit: int, *, size: int = TEXT_BYTES) -> OutboxLease | None:
+        """The oldest rows with the pages they name, as they are now; None when there are none.
+
+        At most `limit` rows and `size` bytes of text, but always one row.
+        """
         token = uuid4()
 
-        async def work(connection: Connection) -> OutboxLease | None:
-            rows = await connection.fetch(self._sql["claim"], token, limit, LEASE)
-            if not rows:
-                return None
-            ids = sorted({row["page_id"] for row in rows})
-            found = [_entry(row) for row in await connection.fetch(self._sql["entries"], ids)]
-            missing = set(ids) - {entry.id for entry in found}
-            return OutboxLease(token, tuple(found), tuple(sorted(missing)))
+        async def work(connection: Connection) -> set[int]:
+            await connection.execute(self._sql["one_at_a_time"])
+            rows = await connection.fetch(self._sql["claim"], token, limit, LEASE, size)
+            return {row["page_id"] for row in rows}
 
-        return await self._database.transact(work)
+        ids = await self._database.transact(work)
+        return OutboxLease(token, await self.change(ids)) if ids else None
 
-    async def queue_everything(self) -> int:
-        """Every page goes to the index once more; returns how many. Safe while all else runs."""
-        return int(await self._database.fetchval(self._sql["queue_everything"]))
+    async def change(self, ids: Collection[int]) -> Change:
+        """These pages as the record has them now; those that it has no more are to be deleted."""
+        rows = await self._database.fetch(self._sql["entries"], sorted(ids))
+        entries = tuple(sorted((_entry(row) for row in rows), key=lambda entry: entry.id))
+        return Change(entries, tuple(sorted(set(ids) - {entry.id for entry in entries})))
 
     async def renew(self, lease: OutboxLease) -> bool:
         """Another minute; False when somebody else has the batch now."""
@@ -84,19 +93,27 @@ class Outbox:
 
     async def acknowledge(self, lease: OutboxLease, *, rejected: Sequence[tuple[int, str]]) -> None:
         """The index has it: forget the rows. `rejected` pages keep the index's reason."""
-        ids = [entry.id for entry in lease.entries]
 
         async def work(connection: Connection) -> None:
-            if not await connection.fetch(ACKNOWLEDGE, lease.token):
+            rows = await connection.fetch(self._sql["acknowledge"], lease.token)
+            if not rows:
                 return  # somebody else delivers it now, and knows better
-            await connection.execute(
-                self._sql["mark"],
-                ids,
-                [page for page, _ in rejected],
-                [why[:500] for _, why in rejected],
-            )
+            await connection.execute(self._sql["change"], [row["page_id"] for row in rows])
+            await mark(connection, [entry.id for entry in lease.change.entries], rejected)
 
         await self._database.transact(work)
+
+
+async def mark(
+    connection: Connection, ids: Sequence[int], rejected: Sequence[tuple[int, str]]
+) -> None:
+    """Keep with each of these pages why the index refuses it, or that it does not any more."""
+    await connection.execute(
+        statements("outbox")["mark"],
+        ids,
+        [page for page, _ in rejected],
+        [why[:500] for _, why in rejected],
+    )
 
 
 def _entry(row: asyncpg.Record) -> PageEntry:
@@ -104,5 +121,5 @@ def _entry(row: asyncpg.Record) -> PageEntry:
         id=row["id"], project=row["project"], domain=row["domain"], url=row["url"],
         host=host_of(row["url"]), title=row["title"], text=row["text"], author=row["author"],
         language=row["language"], type=row["media_type"], first_seen=row["first_seen"],
-        last_seen=row["last_seen"], captures=row["captures"],
+        last_seen=row["last_seen"], captures=row["captures"], version=row["version"],
     )  # fmt: skip

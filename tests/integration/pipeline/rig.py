@@ -34,6 +34,7 @@ from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
 from chrono_ray.storage.listings import Listings
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.projects import Projects
+from chrono_ray.storage.rebuilds import Rebuilds
 from chrono_ray.storage.settling import Settling
 from chrono_ray.storage.stats import Stats
 from tests.integration.storage.making import faults, until
@@ -82,8 +83,9 @@ class Rig:
         self.listings = Listings(self.database)
         self.scrape = self.new_scrape()
         self.indexing = Indexing(
-            Outbox(self.database), self.index, limits=BatchLimits(50, 10**6, 0.1)
-        )
+            Outbox(self.database), Rebuilds(self.database), self.index,
+            limits=BatchLimits(50, 10**6, 0.1),
+        )  # fmt: skip
 
     def new_scrape(self, *, batching: Batching | None = None, lease: float = 10) -> Scrape:
         settling = Settling(self.database)

@@ -30,7 +30,7 @@ async def expire(record: Record) -> None:
 
 async def test_an_entry_holds_the_page_as_it_is_now(record: Record):
     outbox = await fill(record, 1)
-    [entry] = (await claimed(outbox)).entries
+    [entry] = (await claimed(outbox)).change.entries
     assert (entry.project, entry.host, entry.url) == (
         "p",
         "www.a.example",
@@ -45,17 +45,17 @@ async def test_an_entry_holds_the_page_as_it_is_now(record: Record):
 async def test_the_oldest_go_first_and_nobody_gets_what_another_holds(record: Record):
     outbox = await fill(record, 5)
     first, second = await claimed(outbox, 3), await claimed(outbox, 9)
-    assert [len(first.entries), len(second.entries)] == [3, 2]
-    assert max(e.id for e in first.entries) < min(e.id for e in second.entries)
+    assert [len(first.change.entries), len(second.change.entries)] == [3, 2]
+    assert max(e.id for e in first.change.entries) < min(e.id for e in second.change.entries)
     assert await outbox.claim(9) is None
 
 
 async def test_indexers_at_once_share_the_outbox_without_overlap(record: Record):
     outbox = await fill(record, 60)
     leases = await asyncio.gather(*(outbox.claim(10) for _ in range(6)))
-    ids = [entry.id for lease in leases if lease for entry in lease.entries]
+    ids = [entry.id for lease in leases if lease for entry in lease.change.entries]
     while more := await outbox.claim(10):
-        ids += [entry.id for entry in more.entries]
+        ids += [entry.id for entry in more.change.entries]
     assert len(ids) == len(set(ids)) == 60
 
 
@@ -64,7 +64,7 @@ async def test_a_confirmed_batch_is_forgotten_and_an_unused_one_offered_again(re
     one, two = await claimed(outbox, 1), await claimed(outbox, 1)
     await outbox.acknowledge(one, rejected=[])
     await outbox.release(two)
-    assert (await claimed(outbox)).entries == two.entries
+    assert (await claimed(outbox)).change.entries == two.change.entries
     assert (await outbox.backlog(10)).rows == 0
 
 
@@ -73,10 +73,10 @@ async def test_an_indexer_that_died_is_followed_and_can_forget_nothing(record: R
     dead = await claimed(outbox)
     await expire(record)
     heir = await claimed(outbox)
-    assert heir.entries == dead.entries
+    assert heir.change.entries == dead.change.entries
     assert not await outbox.renew(dead)
     assert await outbox.renew(heir)
-    await outbox.acknowledge(dead, rejected=[(dead.entries[0].id, "too late")])
+    await outbox.acknowledge(dead, rejected=[(dead.change.entries[0].id, "too late")])
     assert await record.database.fetchval("SELECT count(*) FROM outbox") == 1
     assert await record.database.fetchval("SELECT index_error FROM pages") == ""
     await outbox.acknowledge(heir, rejected=[])
@@ -86,7 +86,7 @@ async def test_an_indexer_that_died_is_followed_and_can_forget_nothing(record: R
 async def test_a_rejected_page_keeps_its_reason_until_it_is_taken(record: Record):
     outbox = await fill(record, 2)
     lease = await claimed(outbox)
-    guilty = min(entry.id for entry in lease.entries)
+    guilty = min(entry.id for entry in lease.change.entries)
     await outbox.acknowledge(lease, rejected=[(guilty, "too_long: " + "x" * 900)])
     marked = await record.database.fetch("SELECT id, index_error FROM pages ORDER BY id")
     assert [len(row["index_error"]) for row in marked] == [500, 0]
@@ -103,8 +103,8 @@ async def test_a_page_that_is_no_more_is_to_be_deleted_from_the_index(record: Re
         "INSERT INTO outbox (page_id, op) VALUES ($1, 'delete')", drop["id"]
     )
     lease = await claimed(outbox)
-    assert [entry.id for entry in lease.entries] == [keep["id"]]
-    assert lease.deleted == (drop["id"],)
+    assert [entry.id for entry in lease.change.entries] == [keep["id"]]
+    assert lease.change.deleted == (drop["id"],)
 
 
 async def test_a_page_that_changes_while_it_is_sent_is_sent_again_and_never_by_two(record: Record):
@@ -119,7 +119,7 @@ async def test_a_page_that_changes_while_it_is_sent_is_sent_again_and_never_by_t
     )
     assert await outbox.claim(10) is None, "the older batch could arrive after the newer"
     await outbox.acknowledge(first, rejected=[])
-    [entry] = (await claimed(outbox)).entries
+    [entry] = (await claimed(outbox)).change.entries
     assert (entry.captures, entry.last_seen.year) == (2, 2015)
 
 
