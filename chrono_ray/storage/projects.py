@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +19,7 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.tables import domains, projects, runs, slices
 
 NAME_LIMIT: Final = 200
+WEIGHT_MOST: Final = 1000
 
 
 class RunState(StrEnum):
@@ -30,6 +32,14 @@ class RunState(StrEnum):
     DONE = "done"
 
 
+class Goal(StrEnum):
+    """What a run is for: list and decide only; list and fetch; fetch what a person chose."""
+
+    PLAN = "plan"
+    COLLECT = "collect"
+    FETCH = "fetch"
+
+
 LEGAL: Final[dict[RunState, frozenset[RunState]]] = {
     RunState.ACTIVE: frozenset({RunState.PAUSED, RunState.CANCELLED}),
     RunState.PLANNED: frozenset({RunState.CANCELLED}),
@@ -38,6 +48,33 @@ LEGAL: Final[dict[RunState, frozenset[RunState]]] = {
     RunState.DONE: frozenset(),
 }
 """What a person may change; `done` is reached by the work itself."""
+
+
+UNFINISHED: Final = (RunState.ACTIVE.value, RunState.PAUSED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a person asks for: a scope, and the archives to have it from, most preferred first.
+
+    `since` is for a repeated collection: only what each archive has added since
+    the newest capture that finished runs listed there, less so much overlap,
+    because archives add captures late.
+    """
+
+    scope: Scope
+    project: str
+    archives: tuple[str, ...]
+    queue_class: QueueClass = QueueClass.SCRAPING
+    since: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A collection's runs, one an archive in its order. `joined`: they were under way already."""
+
+    run_ids: tuple[int, ...]
+    joined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +97,57 @@ class Projects:
         self._database = database
 
     async def start_run(
-        self, scope: Scope, *, project: str, archive: str, queue_class: QueueClass
+        self,
+        scope: Scope,
+        *,
+        project: str,
+        archive: str,
+        queue_class: QueueClass,
+        goal: Goal = Goal.COLLECT,
     ) -> int:
         """Create a run with its slices, and its project and domain where they are missing."""
         check_name(project)
         async with self._database.begin() as connection:
-            project_id = await _project(connection, project)
-            domain_id = await _domain(connection, project_id, scope)
-            run_id: int = (
-                await connection.execute(
-                    insert(runs)
-                    .values(
-                        project_id=project_id, domain_id=domain_id, archive=archive,
-                        start_ts=scope.start, end_ts=scope.end,
-                        queue_class=list(QueueClass).index(queue_class),
-                    )
-                    .returning(runs.c.id)
+            place = await _place(connection, project, scope)
+            return await _insert_run(
+                connection, place, archive, start=scope.start, end=scope.end,
+                queue_class=queue_class, goal=goal,
+            )  # fmt: skip
+
+    async def begin(self, wanted: Collection) -> Begun:
+        """Start a collection, or join one of exactly this that is not finished: it goes on then.
+
+        Its runs stand together: what is done to the first is done to all.
+        """
+        check_name(wanted.project)
+        async with self._database.begin() as connection:
+            # the domain's row stays locked: of two that begin the same at once, one joins
+            place = await _place(connection, wanted.project, wanted.scope)
+            starts = [await _start_of(connection, place, wanted, each) for each in wanted.archives]
+            found = await _under_way(connection, place, wanted, starts[0])
+            if found:
+                await _resume(connection, found)
+                return Begun(found, joined=True)
+            ids = [
+                await _insert_run(
+                    connection, place, archive, start=start, end=wanted.scope.end,
+                    queue_class=wanted.queue_class, goal=Goal.COLLECT,
                 )
-            ).scalar_one()  # fmt: skip
-            await connection.execute(
-                insert(slices).values(run_id=run_id, start_ts=scope.start, end_ts=scope.end)
-            )
-        return run_id
+                for archive, start in zip(wanted.archives, starts, strict=True)
+            ]  # fmt: skip
+            await _bind(connection, ids)
+        return Begun(tuple(ids), joined=False)
+
+    async def together(self, run_id: int) -> tuple[int, ...]:
+        """The runs that are meant with this one: all of its collection when it is their first.
+
+        In the order of preference; `NotFound` when there is no such run.
+        """
+        async with self._database.begin() as connection:
+            found = await _members(connection, run_id)
+        if not found:
+            raise _unknown(run_id)
+        return found
 
     async def run(self, run_id: int) -> Run:
         """One run; `NotFound` when there is none."""
@@ -95,7 +161,7 @@ class Projects:
                 )
             ).one_or_none()
         if row is None:
-            raise NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
+            raise _unknown(run_id)
         scope = Scope(row.url, MatchType(row.match), row.start_ts, row.end_ts)
         return Run(
             run_id, row.name, scope, row.archive, RunState(row.state), row.created_at,
@@ -113,7 +179,7 @@ class Projects:
                     projects.c.name == project, domains.c.url == scope.url,
                     domains.c.match == scope.match.value, runs.c.archive == archive,
                     runs.c.start_ts == scope.start, runs.c.end_ts == scope.end,
-                    runs.c.state.in_([RunState.ACTIVE.value, RunState.PAUSED.value]),
+                    runs.c.state.in_(UNFINISHED),
                 )
                 .order_by(runs.c.id.desc())
                 .limit(1)
@@ -137,32 +203,161 @@ class Projects:
             return found.first() is not None
 
     async def change(self, run_id: int, state: RunState) -> None:
-        """Pause, resume or cancel. `Conflict` when the run's state does not allow it."""
+        """Pause, resume or cancel it, or all of its collection when it is the first of several.
+
+        Those that have ended stay as they are. `Conflict` when no state allows it.
+        """
         before = [each.value for each, after in LEGAL.items() if state in after]
         async with self._database.begin() as connection:
+            ids = await _members(connection, run_id)
             # in the order a lister locks them: its slice, then its run
             await connection.execute(
-                select(slices.c.id).where(slices.c.run_id == run_id).order_by(slices.c.id)
+                select(slices.c.id).where(slices.c.run_id.in_(ids)).order_by(slices.c.id)
                 .with_for_update()
             )  # fmt: skip
             changed = await connection.execute(
                 update(runs)
-                .where(runs.c.id == run_id, runs.c.state.in_(before))
+                .where(runs.c.id.in_(ids), runs.c.state.in_(before))
                 .values(
                     state=state.value,
                     finished_at=func.clock_timestamp() if state is RunState.CANCELLED else None,
                 )
+                .returning(runs.c.id)
             )
-            if state is RunState.CANCELLED and changed.rowcount:
+            now_so = [row.id for row in changed]
+            if state is RunState.CANCELLED and now_so:
                 await connection.execute(
                     update(slices)
-                    .where(slices.c.run_id == run_id, slices.c.state == "pending")
+                    .where(slices.c.run_id.in_(now_so), slices.c.state == "pending")
                     .values(state="cancelled", reason="run")
                 )
-        if not changed.rowcount:
+        if not now_so:
             now = (await self.run(run_id)).state
             if now is not state:
                 raise Conflict(f"Run {run_id} cannot become {state}", why=f"it is {now}")
+
+    async def set_class(self, run_id: int, queue_class: QueueClass) -> tuple[int, ...]:
+        """The queue class of a run, or of its whole collection when it is their first."""
+        ids = await self.together(run_id)
+        async with self._database.begin() as connection:
+            await connection.execute(
+                update(runs).where(runs.c.id.in_(ids)).values(queue_class=number_of(queue_class))
+            )
+        return ids
+
+    async def set_weight(self, project: str, weight: int) -> None:
+        """A project's share of each class it has work in, against other projects' (1 to 1,000)."""
+        if not 1 <= weight <= WEIGHT_MOST:
+            raise InvalidInput(
+                "The weight cannot be used", why=f"1 to {WEIGHT_MOST}", code="project_weight"
+            )
+        async with self._database.begin() as connection:
+            changed = await connection.execute(
+                update(projects).where(projects.c.name == project).values(weight=weight)
+            )
+        if not changed.rowcount:
+            raise NotFound(f"There is no project {project!r}", fix="`chrono project list`")
+
+
+def number_of(queue_class: QueueClass) -> int:
+    """How a class is stored: its place in the order of urgency."""
+    return list(QueueClass).index(queue_class)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    project_id: int
+    domain_id: int
+
+
+async def _place(connection: AsyncConnection, project: str, scope: Scope) -> _Place:
+    project_id = await _project(connection, project)
+    return _Place(project_id, await _domain(connection, project_id, scope))
+
+
+async def _insert_run(
+    connection: AsyncConnection,
+    place: _Place,
+    archive: str,
+    *,
+    start: str,
+    end: str,
+    queue_class: QueueClass,
+    goal: Goal,
+) -> int:
+    statement = insert(runs).values(
+        project_id=place.project_id, domain_id=place.domain_id, archive=archive,
+        start_ts=start, end_ts=end, queue_class=number_of(queue_class), goal=goal.value,
+    )  # fmt: skip
+    run_id = int((await connection.execute(statement.returning(runs.c.id))).scalar_one())
+    await connection.execute(insert(slices).values(run_id=run_id, start_ts=start, end_ts=end))
+    return run_id
+
+
+async def _start_of(
+    connection: AsyncConnection, place: _Place, wanted: Collection, archive: str
+) -> str:
+    if wanted.since is None:
+        return wanted.scope.start
+    since = await connection.scalar(
+        select(func.listed_since(place.domain_id, archive, wanted.since))
+    )
+    return max(str(since), wanted.scope.start)
+
+
+async def _under_way(
+    connection: AsyncConnection, place: _Place, wanted: Collection, start: str
+) -> tuple[int, ...]:
+    """An unfinished collection of the same scope from the same archives in the same order."""
+    first = await connection.scalar(
+        select(runs.c.id)
+        .where(
+            runs.c.domain_id == place.domain_id, runs.c.archive == wanted.archives[0],
+            runs.c.start_ts == start, runs.c.end_ts == wanted.scope.end,
+            runs.c.goal == Goal.COLLECT.value, runs.c.state.in_(UNFINISHED),
+            or_(runs.c.together.is_(None), runs.c.together == runs.c.id),
+        )
+        .order_by(runs.c.id.desc())
+        .limit(1)
+    )  # fmt: skip
+    if first is None:
+        return ()
+    ids = await _members(connection, first)
+    rows = await connection.execute(
+        select(runs.c.archive).where(runs.c.id.in_(ids)).order_by(runs.c.preference, runs.c.id)
+    )
+    return ids if tuple(row.archive for row in rows) == wanted.archives else ()
+
+
+async def _resume(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    await connection.execute(
+        update(runs)
+        .where(runs.c.id.in_(ids), runs.c.state == RunState.PAUSED.value)
+        .values(state=RunState.ACTIVE.value)
+    )
+
+
+async def _bind(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    """Several runs of one request stand together; one alone stands by itself."""
+    if len(ids) < 2:
+        return
+    for preference, run_id in enumerate(ids):
+        await connection.execute(
+            update(runs).where(runs.c.id == run_id).values(together=ids[0], preference=preference)
+        )
+
+
+async def _members(connection: AsyncConnection, run_id: int) -> tuple[int, ...]:
+    rows = await connection.execute(
+        select(runs.c.id)
+        .where(or_(runs.c.id == run_id, runs.c.together == run_id))
+        .order_by(runs.c.preference, runs.c.id)
+    )
+    return tuple(row.id for row in rows)
+
+
+def _unknown(run_id: int) -> NotFound:
+    return NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
 
 
 async def _project(connection: AsyncConnection, name: str) -> int:
