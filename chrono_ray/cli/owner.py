@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from chrono_ray.cluster.owner import Running, archives_chosen, attached, running
+from chrono_ray.cluster.owner import Running, archives_chosen, attached, lives, running
 from chrono_ray.model.errors import Conflict, EmbeddedError
 from chrono_ray.settings import Settings
 
@@ -170,8 +170,4 @@ def _last_words(log: Path) -> str:
 def _alive(found: Running) -> bool:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(found.pid, os.WNOHANG)  # ours, when we started it
-    try:
-        os.kill(found.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return lives(found)

@@ -29,6 +29,7 @@ from typing import Final
 import orjson
 import psutil
 
+from chrono_ray.cluster.birth import birth_of
 from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
 from chrono_ray.model.errors import EmbeddedError
 
@@ -65,9 +66,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """`head.json`: the session that the head was started in, when, and where it is."""
+    """`head.json`: the head's session, the birth of who started it, and where it is."""
 
     session: int
+    boot: str
     born: float
     gcs: str
     dashboard: str
@@ -117,7 +119,8 @@ class Head:
         address = Address(
             f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", token
         )
-        noted = _Noted(self._process.pid, time.time(), address.gcs, address.dashboard)
+        birth = birth_of(os.getpid())
+        noted = _Noted(self._process.pid, birth.boot, birth.since, address.gcs, address.dashboard)
         self._note.write_bytes(orjson.dumps(noted))
         await self._wait_until_started(log)
         self._address = address
@@ -202,7 +205,8 @@ def _of_session(noted: _Noted, token: Path) -> list[psutil.Process]:
 
 def _is_rays(process: psutil.Process, noted: _Noted, token: Path) -> bool:
     """Ray's agents and actors write their titles (`ray::...`) over their environment."""
-    if process.create_time() < noted.born - 1 or process.status() == psutil.STATUS_ZOMBIE:
+    birth = birth_of(process.pid)
+    if birth.boot != noted.boot or birth.since < noted.born:
         return False
     named: bool = process.name().startswith("ray")
     return named or process.environ().get("RAY_AUTH_TOKEN_PATH") == str(token)

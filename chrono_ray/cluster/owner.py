@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-import psutil
 from pydantic import SecretStr
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
+from chrono_ray.cluster.birth import Birth, birth_of
 from chrono_ray.cluster.head import Address, Head
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.embedded.parts import EmbeddedParts
@@ -49,12 +49,13 @@ HEAD_PAUSE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a ready owner runs. `born` tells its process from a later one with the same pid.
+    """What a ready owner runs. `boot` and `born` tell its process from a later one of its pid.
 
     `api` and `api_error` are empty until the API is up, or could not be had.
     """
 
     pid: int
+    boot: str
     born: float
     database_url: str
     redis_url: str
@@ -71,11 +72,17 @@ def running(data_dir: Path) -> Running | None:
     """The living owner of this data folder, or None."""
     try:
         found = Running(**orjson.loads((data_dir / STATE_FILE).read_bytes()))
-        process = psutil.Process(found.pid)
-        alive = abs(process.create_time() - found.born) < 1
-    except (OSError, orjson.JSONDecodeError, TypeError, psutil.NoSuchProcess):
+    except (OSError, orjson.JSONDecodeError, TypeError):
         return None
-    return found if alive and process.status() != psutil.STATUS_ZOMBIE else None
+    return found if lives(found) else None
+
+
+def lives(found: Running) -> bool:
+    """Whether this very process is still there, not another one of its pid."""
+    try:
+        return birth_of(found.pid) == Birth(found.boot, found.born)
+    except ProcessLookupError:
+        return False
 
 
 def archives_chosen(settings: Settings) -> str:
@@ -231,9 +238,9 @@ class Owner:
         return {**ours, "CHRONO_SERVING__PORT": str(self._settings.serving.port)}
 
     def _tell(self, address: Address, *, api: str = "", api_error: str = "") -> None:
-        settings = self._settings
+        settings, birth = self._settings, birth_of(os.getpid())
         state = Running(
-            pid=os.getpid(), born=psutil.Process().create_time(),
+            pid=os.getpid(), boot=birth.boot, born=birth.since,
             database_url=_secret(settings.database_url), redis_url=_secret(settings.redis_url),
             ray_address=address.gcs, dashboard=address.dashboard, token=str(address.token),
             api=api, api_error=api_error, archives=archives_chosen(settings),
