@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,9 @@ WRITERS: Final = 4
 """Files of one batch that are written at a time."""
 LARGEST: Final = 256 * 1024 * 1024
 SECONDS: Final = 60
+LISTED: Final = 1000
+"""Objects of one listing answer."""
+BLOB_NAME: Final = re.compile(r"[0-9a-f]{64}\.zst")
 
 
 class Blobs:
@@ -78,6 +82,49 @@ class Blobs:
                 if re.fullmatch(r"[0-9a-f]{64}", name):
                     yield bytes.fromhex(name)
 
+    async def older(self, age: timedelta) -> AsyncIterator[list[bytes]]:
+        """Every SHA-256 that nobody has put for so long, a few at a time, in any order.
+
+        Files that a killed writer left aside are removed on the way.
+        """
+        before = datetime.now(UTC) - age
+        try:
+            async for chunk in obstore.list(self._store, chunk_size=LISTED):
+                old = [each for each in chunk if each["last_modified"] < before]
+                names = [Path(each["path"]).name for each in old]
+                yield [bytes.fromhex(n[:64]) for n in names if BLOB_NAME.fullmatch(n)]
+                for each, name in zip(old, names, strict=True):
+                    if name.startswith(".") and BLOB_NAME.fullmatch(name[1:69]):
+                        await obstore.delete_async(self._store, each["path"])
+        except (OSError, BaseError) as error:
+            raise _away(error) from error
+
+    async def remove(self, digests: Sequence[bytes], *, age: timedelta) -> int:
+        """Forget these bytes where nobody has put them for so long; returns how many went.
+
+        In a folder a `put` at the same moment wins. An object store knows no
+        such condition: there the age is looked at right before.
+        """
+        before = datetime.now(UTC) - age
+        try:
+            async with asyncio.timeout(SECONDS):
+                if self._folder is not None:
+                    seconds = before.timestamp()
+                    return await asyncio.to_thread(_remove_files, self._folder, digests, seconds)
+                return sum([await self._remove_object(_path(each), before) for each in digests])
+        except (OSError, BaseError, TimeoutError) as error:
+            raise _away(error) from error
+
+    async def _remove_object(self, path: str, before: datetime) -> bool:
+        try:
+            found = await obstore.head_async(self._store, path)
+            if found["last_modified"] >= before:
+                return False
+            await obstore.delete_async(self._store, path)
+        except FileNotFoundError:
+            return False
+        return True
+
 
 def _pack(bodies: Sequence[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
     """The digest of each body, and what is to be written."""
@@ -109,7 +156,7 @@ def _write_files(folder: Path, packed: dict[bytes, bytes]) -> None:
         target = folder / _path(digest)
         # also for a file that stands already: whoever wrote it may not have synced its folder yet
         folders.update((target.parent, folder))
-        if target.exists():
+        if _touched(target):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -120,6 +167,35 @@ def _write_files(folder: Path, packed: dict[bytes, bytes]) -> None:
         aside.rename(target)
     for each in folders:
         _sync_folder(each)
+
+
+def _touched(target: Path) -> bool:
+    """Whether the file stands; then it is as new as one just written, and no purge takes it."""
+    try:
+        os.utime(target)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_files(folder: Path, digests: Sequence[bytes], before: float) -> int:
+    return sum(_remove_file(folder / _path(digest), before) for digest in digests)
+
+
+def _remove_file(target: Path, before: float) -> bool:
+    """Moved aside before the last look at its age: whoever touched it first keeps it."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        if target.stat().st_mtime >= before:
+            return False
+        target.rename(aside)
+    except FileNotFoundError:
+        return False
+    if aside.stat().st_mtime >= before:
+        aside.rename(target)
+        return False
+    aside.unlink()
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

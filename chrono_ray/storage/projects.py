@@ -16,7 +16,7 @@ from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.tables import domains, projects, runs, slices
+from chrono_ray.storage.tables import domains, projects, runs, slices, tasks
 
 NAME_LIMIT: Final = 200
 WEIGHT_MOST: Final = 1000
@@ -272,7 +272,23 @@ class _Place:
 
 async def _place(connection: AsyncConnection, project: str, scope: Scope) -> _Place:
     project_id = await _project(connection, project)
+    await _check_staying(connection, project_id, project)
     return _Place(project_id, await _domain(connection, project_id, scope))
+
+
+async def _check_staying(connection: AsyncConnection, project_id: int, name: str) -> None:
+    """`Conflict` while a task deletes it. Asked with the row locked, as that task was submitted."""
+    task_id = await connection.scalar(
+        select(tasks.c.id).where(
+            tasks.c.project_id == project_id, tasks.c.kind == "delete_project",
+            tasks.c.state == "pending",
+        ).limit(1)
+    )  # fmt: skip
+    if task_id is not None:
+        raise Conflict(
+            f"Project {name!r} is being deleted", why=f"by task {task_id}",
+            fix="Begin again when it has ended, or choose another name", code="project_deleting",
+        )  # fmt: skip
 
 
 async def _insert_run(

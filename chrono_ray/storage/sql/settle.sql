@@ -18,7 +18,9 @@ SELECT id, snoozed_for >= $2::interval AS tired
 -- name: put_payloads
 INSERT INTO payloads (sha256, sha1, size)
 SELECT w.sha256, w.sha1, w.size FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS w (sha256, sha1, size)
- ORDER BY w.sha256 ON CONFLICT (sha256) DO NOTHING
+ ORDER BY w.sha256
+-- one that is there is as new as one just put: no purge takes it from under us
+ON CONFLICT (sha256) DO UPDATE SET stored_at = clock_timestamp()
 
 -- name: find_payloads
 SELECT id, sha256 FROM payloads WHERE sha256 = ANY ($1::bytea[])

@@ -1,0 +1,263 @@
+"""The task runner: leased tasks are worked on in steps, each step's end a safe point.
+
+A kind of task is an async generator: it yields `Progress` wherever the work
+could stop and go on later, and `Finished` as its last word. The runner writes
+every safe point, and stops there when it drains, when the soft limit is over,
+or when the task is no longer its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from chrono_ray.model.errors import ChronoError, LeaseLost, Unavailable
+from chrono_ray.model.priority import QueueClass
+from chrono_ray.model.retry import backoff
+from chrono_ray.model.task import Finished, Progress
+from chrono_ray.pipeline.scrape import within
+from chrono_ray.storage.tasks import (
+    EVERY_CLASS,
+    TaskLease,
+    TaskRow,
+    Tasks,
+    TaskState,
+    UnreadableTask,
+)
+
+log = logging.getLogger(__name__)
+
+Steps = AsyncGenerator[Progress | Finished, None]
+Write = Callable[[], Awaitable[None]]
+AWAY_SECONDS: Final = 1.0
+CRITICAL: Final = frozenset({QueueClass.CRITICAL})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPace:
+    """How a runner works; all times in seconds.
+
+    `slots` tasks at once, and one more that only a critical task may take: it
+    never waits for a long export. After `soft` a task stops at its next safe
+    point and goes on in a later lease; at `hard` it is cancelled and charged.
+    """
+
+    slots: int = 2
+    soft: float = 1500.0
+    hard: float = 1800.0
+    idle: float = 0.5
+    renew_every: float = 15.0
+    rescue_every: float = 5.0
+    drain: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    lease: TaskLease
+    task: asyncio.Task[None]
+
+
+class TaskRunner:
+    """One worker's tasks."""
+
+    def __init__(
+        self, tasks: Tasks, open_steps: Callable[[TaskLease], Steps], *, worker: str, pace: TaskPace
+    ) -> None:
+        """`open_steps` begins a task's work at its lease's position."""
+        self._tasks = tasks
+        self._open = open_steps
+        self._worker = worker
+        self._pace = pace
+        self._working: dict[UUID, _Working] = {}
+        self._ended = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks leased here."""
+        return len(self._working)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; then each task stops at its next safe point and goes back."""
+        self._stop = stop
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(self._forever(self._renew, self._pace.renew_every)),
+                group.create_task(self._forever(self._rescue, self._pace.rescue_every)),
+            ]
+            while not stop.is_set():
+                if not await self._claim(group):
+                    await self._wait(stop)
+            await self._drain()
+            for task in beside:
+                task.cancel()
+
+    async def run_one(
+        self, task_id: int, stop: asyncio.Event, *, tell: Callable[[TaskRow], None]
+    ) -> TaskRow:
+        """Work on one task here until it ends, or `stop`; watch it when it is somebody else's.
+
+        Returns the task as it is then: still pending after `stop`. Raises
+        `Unavailable` when the record is away: the task keeps its last safe point.
+        """
+        self._stop = stop
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._forever(self._renew, self._pace.renew_every))
+            found = await self._tasks.task(task_id)
+            while found.state is TaskState.PENDING and not stop.is_set():
+                if not self._working:
+                    lease = await self._tasks.claim_one(task_id, self._worker)
+                    await self._start(group, lease)
+                await self._wait(stop)
+                found = await self._tasks.task(task_id)
+                tell(found)
+            await self._drain()
+            renewing.cancel()
+        return await self._tasks.task(task_id)
+
+    # claiming
+
+    async def _claim(self, group: asyncio.TaskGroup) -> bool:
+        """Lease and start a task if there is room; False when there was nothing to start."""
+        room = self._pace.slots - self.in_flight
+        if room < 0:
+            return False
+        try:
+            lease = await self._tasks.claim(self._worker, EVERY_CLASS if room else CRITICAL)
+            await self._start(group, lease)
+        except Unavailable as error:
+            log.warning("task.away", extra={"error": str(error)})
+            return False
+        return lease is not None
+
+    async def _start(
+        self, group: asyncio.TaskGroup, lease: TaskLease | UnreadableTask | None
+    ) -> None:
+        if isinstance(lease, UnreadableTask):
+            await self._insist(partial(self._tasks.fail, lease, "task_arguments", lease.why))
+        elif lease is not None:
+            log.info("task.started", extra={"task": lease.id})
+            self._working[lease.token] = _Working(lease, group.create_task(self._work(lease)))
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        """Until a task ends or `stop`; `idle` at most."""
+        self._ended.clear()
+        if self._working and not stop.is_set():
+            await within(self._ended, self._pace.idle)
+        else:
+            await within(stop, self._pace.idle)
+
+    # one task
+
+    async def _work(self, lease: TaskLease) -> None:
+        try:
+            await self._insist(await self._outcome(lease))
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(lease))
+            raise
+        finally:
+            del self._working[lease.token]
+            self._ended.set()
+
+    async def _outcome(self, lease: TaskLease) -> Write:
+        """Work on it as far as it goes now; returns how what became of it is written."""
+        limit = asyncio.timeout(self._pace.hard)
+        try:
+            async with limit:
+                finished = await self._advance(lease)
+        except Unavailable as error:
+            log.warning("task.away", extra={"task": lease.id, "error": str(error)})
+            return partial(self._tasks.release, lease, delay=AWAY_SECONDS)
+        except ChronoError as error:
+            log.warning("task.failed", extra={"task": lease.id, "error": str(error)})
+            return partial(self._tasks.fail, lease, error.code, str(error))
+        except Exception as error:
+            if limit.expired():
+                return self._charge(lease)
+            log.exception("task.bug", extra={"task": lease.id})
+            return partial(self._tasks.fail, lease, "internal", repr(error))
+        if finished is None:
+            return partial(self._tasks.release, lease)
+        return partial(self._tasks.finish, lease, finished)
+
+    async def _advance(self, lease: TaskLease) -> Finished | None:
+        """Step by step to the end, or to a safe point where it must stop (None)."""
+        ends = time.monotonic() + self._pace.soft
+        async with aclosing(self._open(lease)) as steps:
+            async for step in steps:
+                if isinstance(step, Finished):
+                    return step
+                await self._tasks.save(lease, step)
+                if self._stop.is_set() or time.monotonic() > ends:
+                    return None
+        raise RuntimeError(f"{type(lease.task).__name__} ended without a last word")
+
+    def _charge(self, lease: TaskLease) -> Write:
+        detail = f"no safe point within {self._pace.hard:g} s"
+        log.warning("task.late", extra={"task": lease.id, "error": detail})
+        delay = backoff(lease.attempts + 1, random.random())  # noqa: S311 - jitter
+        return partial(self._tasks.charge, lease, "timeout", detail, delay=delay)
+
+    async def _give_back(self, lease: TaskLease) -> None:
+        try:
+            await self._tasks.release(lease)
+        except Unavailable as error:  # its lease runs out
+            log.warning("task.away", extra={"task": lease.id, "error": str(error)})
+
+    async def _insist(self, write: Write) -> None:
+        """What became of a task is written when the record is back, unless we are to stop."""
+        while True:
+            try:
+                await write()
+            except LeaseLost as error:
+                log.info("task.left", extra={"error": str(error)})
+                return
+            except Unavailable as error:
+                log.warning("task.away", extra={"error": str(error)})
+                if self._stop.is_set():
+                    return
+                await within(self._stop, AWAY_SECONDS)
+            else:
+                return
+
+    # beside
+
+    async def _renew(self) -> None:
+        before = dict(self._working)
+        if not before:
+            return
+        ours = await self._tasks.renew(list(before))
+        for token in before.keys() - ours:
+            log.info("task.lost", extra={"task": before[token].lease.id})
+            before[token].task.cancel()
+
+    async def _rescue(self) -> None:
+        rescued = await self._tasks.rescue()
+        if rescued:
+            log.warning("task.rescued", extra={"count": rescued})
+
+    async def _forever(self, work: Callable[[], Awaitable[None]], every: float) -> None:
+        while True:
+            try:
+                await work()
+            except Unavailable as error:
+                log.warning("task.away", extra={"error": str(error)})
+            await asyncio.sleep(every * (0.75 + random.random() / 2))  # noqa: S311 - jitter
+
+    async def _drain(self) -> None:
+        """Safe points are waited for; what has none in time is cancelled and given back."""
+        working = [each.task for each in self._working.values()]
+        if not working:
+            return
+        _, late = await asyncio.wait(working, timeout=self._pace.drain)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,77 @@
+-- Tasks: submitted once, leased with a token, saved at safe points, ended once.
+
+-- name: submit
+-- an unfinished task of the same key is that task
+INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, not_before)
+VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, clock_timestamp() + make_interval(secs => $7))
+ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
+RETURNING id, xmax <> 0 AS joined
+
+-- name: claim
+SELECT * FROM claim_task($1, $2::interval, $3)
+
+-- name: claim_one
+UPDATE tasks SET token = gen_random_uuid(), worker = $2, leased_until = clock_timestamp() + $3::interval,
+       started_at = coalesce(started_at, clock_timestamp())
+ WHERE id = (SELECT id FROM tasks WHERE id = $1 AND state = 'pending' AND token IS NULL FOR UPDATE SKIP LOCKED)
+RETURNING *
+
+-- name: renew
+UPDATE tasks SET leased_until = clock_timestamp() + $2::interval
+ WHERE token = ANY ($1::uuid[]) AND state = 'pending' RETURNING token
+
+-- name: save
+UPDATE tasks SET done = $3, total = $4, position = $5, leased_until = clock_timestamp() + $6::interval, crashes = 0
+ WHERE id = $1 AND token = $2 AND state = 'pending' RETURNING id
+
+-- name: keep_part
+INSERT INTO export_parts (task_id, name, rows, bytes, sha256) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (task_id, name) DO UPDATE SET rows = excluded.rows, bytes = excluded.bytes, sha256 = excluded.sha256
+
+-- name: parts
+SELECT name, rows, bytes, sha256 FROM export_parts WHERE task_id = $1 AND name > $2 ORDER BY name LIMIT $3
+
+-- name: finish
+UPDATE tasks SET state = 'done', result = $3::text::jsonb, reason = '', detail = '', token = NULL, leased_until = NULL,
+       finished_at = clock_timestamp()
+ WHERE id = $1 AND token = $2 AND state = 'pending' RETURNING id
+
+-- name: fail
+UPDATE tasks SET state = 'failed', reason = $3, detail = $4, token = NULL, leased_until = NULL, finished_at = clock_timestamp()
+ WHERE id = $1 AND token = $2 AND state = 'pending' RETURNING id
+
+-- name: release
+UPDATE tasks SET token = NULL, leased_until = NULL, not_before = clock_timestamp() + make_interval(secs => $3)
+ WHERE id = $1 AND token = $2 RETURNING id
+
+-- name: charge
+-- another try after a while, until it was one too many
+UPDATE tasks SET attempts = attempts + 1, reason = $3, detail = $4, token = NULL, leased_until = NULL,
+       state = CASE WHEN attempts + 1 >= $6 THEN 'failed' ELSE 'pending' END,
+       finished_at = CASE WHEN attempts + 1 >= $6 THEN clock_timestamp() END,
+       not_before = clock_timestamp() + make_interval(secs => $5)
+ WHERE id = $1 AND token = $2 AND state = 'pending' RETURNING state
+
+-- name: cancel
+-- its worker, if it has one, finds its token gone at the next safe point. A delete that has begun
+-- goes to its end: half a project is none.
+UPDATE tasks SET state = 'cancelled', reason = 'asked', token = NULL, leased_until = NULL, finished_at = clock_timestamp()
+ WHERE id = $1 AND state = 'pending' AND NOT (kind = 'delete_project' AND started_at IS NOT NULL)
+RETURNING id
+
+-- name: rescue
+-- a worker died: the task goes on elsewhere, unless it has killed its worker too often at this place
+UPDATE tasks SET token = NULL, leased_until = NULL, crashes = crashes + 1,
+       reason = CASE WHEN crashes + 1 >= $1 THEN 'crashed' ELSE reason END,
+       detail = CASE WHEN crashes + 1 >= $1 THEN 'its worker died ' || (crashes + 1) || ' times, last ' || worker ELSE detail END,
+       state = CASE WHEN crashes + 1 >= $1 THEN 'failed' ELSE state END,
+       finished_at = CASE WHEN crashes + 1 >= $1 THEN clock_timestamp() END
+ WHERE id = ANY (ARRAY (SELECT id FROM tasks WHERE token IS NOT NULL AND leased_until < clock_timestamp()
+                         ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED))
+RETURNING id, state
+
+-- name: show
+SELECT t.*, coalesce(p.name, t.arguments ->> 'project', '') AS project
+  FROM tasks t LEFT JOIN projects p ON p.id = t.project_id
+ WHERE ($1::bigint IS NULL OR t.id = $1) AND ($2::text = '' OR t.state = $2)
+ ORDER BY t.id DESC LIMIT $3

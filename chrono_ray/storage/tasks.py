@@ -1,0 +1,266 @@
+"""Tasks as rows: submitted, claimed, saved at safe points, ended; fenced by tokens.
+
+PostgreSQL's clock only. A task is worked on by whoever holds its token;
+whoever lost it is told by `LeaseLost` and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from chrono_ray.model.errors import Conflict, InvalidInput, LeaseLost, NotFound
+from chrono_ray.model.priority import QueueClass, mask
+from chrono_ray.model.task import (
+    ATTEMPTS,
+    CLASSES,
+    DeleteProject,
+    Finished,
+    Part,
+    Progress,
+    Task,
+    kind_of,
+    read,
+)
+from chrono_ray.storage.database import Connection, Database, statements
+
+LEASE: Final = timedelta(seconds=60)
+DETAIL_LIMIT: Final = 1000
+PARTS_READ: Final = 1000
+EVERY_CLASS: Final = frozenset(QueueClass)
+
+
+class TaskState(StrEnum):
+    """`pending` also while it is worked on."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The task that does what was asked. `joined`: it was under way already."""
+
+    id: int
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLease:
+    """One task, ours while the token holds, to go on with at `position`."""
+
+    id: int
+    task: Task
+    attempts: int
+    position: str
+    done: int
+    total: int
+    token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableTask:
+    """A leased task whose stored kind or arguments this version cannot use."""
+
+    id: int
+    token: UUID
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as a person sees it. `worker` is empty while nobody works on it."""
+
+    id: int
+    kind: str
+    queue_class: QueueClass
+    project: str
+    state: TaskState
+    done: int
+    total: int
+    result: dict[str, int | str]
+    reason: str
+    detail: str
+    attempts: int
+    worker: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Tasks:
+    """The tasks of the record. Any number of workers claim at once."""
+
+    def __init__(self, database: Database, *, lease: timedelta = LEASE) -> None:
+        self._database = database
+        self._lease = lease
+        self._sql = statements("tasks")
+
+    async def submit(
+        self,
+        task: Task,
+        *,
+        queue_class: QueueClass | None = None,
+        project_id: int = 0,
+        key: str = "",
+        delay: float = 0.0,
+    ) -> Submitted:
+        """Have a task done, `delay` seconds from now at the earliest.
+
+        An unfinished one of the same key is joined; by default the key is the
+        task itself. A project's deletion begins with this call: no run of it
+        can be started any more.
+        """
+        arguments = orjson.dumps(asdict(task), option=orjson.OPT_SORT_KEYS).decode()
+        chosen = queue_class or CLASSES[type(task)]
+        concerned = task.project_id if isinstance(task, DeleteProject) else project_id
+
+        async def work(connection: Connection) -> asyncpg.Record:
+            # whoever starts a run holds this row too: one of us sees the other
+            await connection.fetch("SELECT FROM projects WHERE id = $1 FOR UPDATE", concerned)
+            return await connection.fetchrow(
+                self._sql["submit"],
+                key or f"{kind_of(task)} {arguments}", kind_of(task),
+                list(QueueClass).index(chosen), concerned, None, arguments, delay,
+            )  # fmt: skip
+
+        row = await self._database.transact(work)
+        return Submitted(row["id"], row["joined"])
+
+    async def claim(
+        self, worker: str, classes: Collection[QueueClass] = EVERY_CLASS
+    ) -> TaskLease | UnreadableTask | None:
+        """The next task of these classes by ticket, leased; None when none is due."""
+        row = await self._database.fetchrow(
+            self._sql["claim"], worker, self._lease, mask(frozenset(classes))
+        )
+        return None if row is None else _lease(row)
+
+    async def claim_one(self, task_id: int, worker: str) -> TaskLease | UnreadableTask | None:
+        """This task, whatever it waits for; None when it has ended or somebody works on it."""
+        row = await self._database.fetchrow(self._sql["claim_one"], task_id, worker, self._lease)
+        return None if row is None else _lease(row)
+
+    async def renew(self, tokens: Collection[UUID]) -> set[UUID]:
+        """Another lease time; returns the tokens that still hold."""
+        rows = await self._database.fetch(self._sql["renew"], list(tokens), self._lease)
+        return {row["token"] for row in rows}
+
+    async def save(self, lease: TaskLease, progress: Progress) -> None:
+        """Write a safe point; `LeaseLost` when the task is cancelled or somebody else's."""
+
+        async def work(connection: Connection) -> None:
+            saved = await connection.fetch(
+                self._sql["save"], lease.id, lease.token, progress.done, progress.total,
+                progress.position, self._lease,
+            )  # fmt: skip
+            if not saved:
+                raise _lost(lease)
+            if progress.part:
+                part = progress.part
+                await connection.execute(
+                    self._sql["keep_part"],
+                    lease.id, part.name, part.rows, part.bytes, part.sha256,
+                )  # fmt: skip
+
+        await self._database.transact(work)
+
+    async def parts(self, task_id: int) -> AsyncIterator[Part]:
+        """The files an export has closed, by name."""
+        after = ""
+        while rows := await self._database.fetch(self._sql["parts"], task_id, after, PARTS_READ):
+            for row in rows:
+                yield Part(row["name"], row["rows"], row["bytes"], row["sha256"])
+            after = rows[-1]["name"]
+
+    async def finish(self, lease: TaskLease, finished: Finished) -> None:
+        """It is done."""
+        result = orjson.dumps(dict(finished.result)).decode()
+        await self._end("finish", lease, result)
+
+    async def fail(self, lease: TaskLease | UnreadableTask, reason: str, detail: str) -> None:
+        """It cannot be done."""
+        await self._end("fail", lease, reason, _text(detail))
+
+    async def release(self, lease: TaskLease, *, delay: float = 0.0) -> None:
+        """Give it back at its last safe point; no attempt is charged."""
+        await self._database.fetch(self._sql["release"], lease.id, lease.token, delay)
+
+    async def charge(self, lease: TaskLease, reason: str, detail: str, *, delay: float) -> None:
+        """Give it back with an attempt charged; the last one ends it in failed(`reason`)."""
+        await self._end("charge", lease, reason, _text(detail), delay, ATTEMPTS)
+
+    async def cancel(self, task_id: int) -> None:
+        """End it at its next safe point; `Conflict` when it has ended or cannot be stopped."""
+        if await self._database.fetch(self._sql["cancel"], task_id):
+            return
+        found = await self.task(task_id)
+        if found.state is TaskState.CANCELLED:
+            return
+        began = found.state is TaskState.PENDING
+        raise Conflict(
+            f"Task {task_id} cannot be cancelled",
+            why="it is deleting a project, and half a project is none" if began
+            else f"it is {found.state}",
+            fix="It ends by itself" if began else "",
+        )  # fmt: skip
+
+    async def rescue(self) -> int:
+        """Take back the tasks of dead workers; returns how many there were."""
+        return len(await self._database.fetch(self._sql["rescue"], ATTEMPTS))
+
+    async def task(self, task_id: int) -> TaskRow:
+        """One task; `NotFound` when there is none."""
+        rows = await self._database.fetch(self._sql["show"], task_id, "", 1)
+        if not rows:
+            raise NotFound(f"There is no task {task_id}", fix="`chrono task list` lists them")
+        return _row(rows[0])
+
+    async def recent(self, limit: int, *, state: TaskState | None = None) -> list[TaskRow]:
+        """The newest tasks, newest first."""
+        rows = await self._database.fetch(self._sql["show"], None, state or "", limit)
+        return [_row(row) for row in rows]
+
+    async def _end(
+        self, name: str, lease: TaskLease | UnreadableTask, *arguments: str | float
+    ) -> None:
+        if not await self._database.fetch(self._sql[name], lease.id, lease.token, *arguments):
+            raise _lost(lease)
+
+
+def _lease(row: asyncpg.Record) -> TaskLease | UnreadableTask:
+    try:
+        task = read(row["kind"], orjson.loads(row["arguments"]))
+    except InvalidInput as error:  # an older or newer version wrote it
+        return UnreadableTask(row["id"], row["token"], str(error))
+    return TaskLease(
+        row["id"], task, row["attempts"], row["position"], row["done"], row["total"], row["token"]
+    )
+
+
+def _row(row: asyncpg.Record) -> TaskRow:
+    return TaskRow(
+        id=row["id"], kind=row["kind"], queue_class=list(QueueClass)[row["class"]],
+        project=row["project"], state=TaskState(row["state"]), done=row["done"],
+        total=row["total"], result=orjson.loads(row["result"]), reason=row["reason"],
+        detail=row["detail"], attempts=row["attempts"],
+        worker=row["worker"] if row["token"] else "", created_at=row["created_at"],
+        started_at=row["started_at"], finished_at=row["finished_at"],
+    )  # fmt: skip
+
+
+def _lost(lease: TaskLease | UnreadableTask) -> LeaseLost:
+    return LeaseLost(f"Task {lease.id} was cancelled, or belongs to somebody else now")
+
+
+def _text(detail: str) -> str:
+    return detail.replace("\0", "")[:DETAIL_LIMIT]
