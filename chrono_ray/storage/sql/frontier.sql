@@ -129,13 +129,24 @@ SELECT fetch_id, run_id, order_key, attempts, crashes, false, capture_id, $1, $2
   FROM (SELECT * FROM queued UNION ALL SELECT * FROM waiting) w
 RETURNING fetch_id, run_id, capture_id
 
--- name: finish_runs
--- a run is done when every slice ended and every row it listed has ended: the counters balance
-UPDATE runs r SET state = 'done', finished_at = clock_timestamp(), ready = false
+-- name: lock_finishable
+-- looked at first and judged by a second statement: one that a person reopens between the two
+-- counts as open again only to a statement that begins with its row locked
+SELECT r.id FROM runs r
  WHERE r.state = 'active' AND r.goal <> 'plan'
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
    AND (SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n WHEN k.state = 'request' THEN 0 ELSE -k.n END), 0)
           FROM domain_counters k WHERE k.run_id = r.id) = 0
+   FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: finish_runs
+-- a run is done when every slice ended and every row it listed has ended: the counters balance
+UPDATE runs r SET state = 'done', finished_at = clock_timestamp(), ready = false
+ WHERE r.id = ANY ($1::bigint[]) AND r.state = 'active'
+   AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
+   AND (SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n WHEN k.state = 'request' THEN 0 ELSE -k.n END), 0)
+          FROM domain_counters k WHERE k.run_id = r.id) = 0
+   AND NOT EXISTS (SELECT 1 FROM redecisions x WHERE x.domain_id = r.domain_id AND x.state = 'pending')
 RETURNING r.id
 
 -- name: finish_plans
@@ -143,4 +154,5 @@ RETURNING r.id
 UPDATE runs r SET state = 'planned', finished_at = clock_timestamp()
  WHERE r.state = 'active' AND r.goal = 'plan'
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
+   AND NOT EXISTS (SELECT 1 FROM redecisions x WHERE x.domain_id = r.domain_id AND x.state = 'pending')
 RETURNING r.id

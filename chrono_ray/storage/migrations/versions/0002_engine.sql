@@ -20,7 +20,38 @@ UPDATE runs SET rank_floor = floor_key;
 -- Slices
 CREATE SEQUENCE listing_ticket;
 
+-- A slice that is too large for its archive ends as `split`: two slices stand for it, `part_of` it.
+ALTER TABLE slices DROP CONSTRAINT slices_state_check;
+ALTER TABLE slices
+    ADD COLUMN part_of bigint,
+    ADD CONSTRAINT slices_state_check CHECK (state IN ('pending', 'listed', 'hole', 'cancelled', 'split'));
+
 -- Rules and decisions
+
+-- `rules` are the domain's own, in order (model/rule_text.py); null: the built-in ones alone.
+ALTER TABLE domains ADD COLUMN rules jsonb, ADD COLUMN rules_version int NOT NULL DEFAULT 0;
+ALTER TABLE captures ADD COLUMN priority smallint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN captures.priority IS 'what the rules said (CapturePriority); queue.order_key holds what is so now';
+
+-- A domain's captures decided anew after its rules changed, or, where they thin (`waits`), after its
+-- listings ended. Walked by URL and time; counts are of the newest walk.
+CREATE TABLE redecisions (
+    domain_id    int PRIMARY KEY REFERENCES domains ON DELETE CASCADE,
+    waits        boolean NOT NULL,
+    state        text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done')),
+    at_url       bytea NOT NULL DEFAULT '',
+    at_ts        text NOT NULL DEFAULT '',
+    looked       bigint NOT NULL DEFAULT 0,
+    wanted       bigint NOT NULL DEFAULT 0,
+    skipped      bigint NOT NULL DEFAULT 0,
+    renamed      bigint NOT NULL DEFAULT 0,
+    ended        bigint NOT NULL DEFAULT 0,
+    in_flight    bigint NOT NULL DEFAULT 0,
+    token        uuid,
+    leased_until timestamptz,
+    asked_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at  timestamptz
+) WITH (fillfactor = 50);
 
 -- Run control: schedules
 

@@ -1,0 +1,217 @@
+-- A domain's stored captures decided anew, in bounded transactions, without a request.
+
+-- name: set_rules
+-- waits for the listing pages that were decided by the old ones; later ones see these
+UPDATE domains SET rules = $2::text::jsonb, rules_version = rules_version + 1 WHERE id = $1
+
+-- name: ask
+INSERT INTO redecisions (domain_id, waits) VALUES ($1, $2)
+ON CONFLICT (domain_id) DO UPDATE
+   SET waits = excluded.waits, state = 'pending', at_url = '', at_ts = '', looked = 0, wanted = 0, skipped = 0,
+       renamed = 0, ended = 0, in_flight = 0, token = NULL, asked_at = clock_timestamp(), finished_at = NULL
+ WHERE redecisions.state = 'done' OR redecisions.at_url <> '' OR redecisions.token IS NOT NULL
+    OR redecisions.waits <> excluded.waits
+
+-- name: claim
+-- thinning needs every neighbour: not before the listings under way have ended
+UPDATE redecisions x SET token = gen_random_uuid(), leased_until = clock_timestamp() + interval '60 seconds'
+  FROM domains d
+ WHERE x.domain_id = (SELECT y.domain_id FROM redecisions y
+                       WHERE y.state = 'pending' AND (y.token IS NULL OR y.leased_until < clock_timestamp())
+                         AND ($1::int IS NULL OR y.domain_id = $1)
+                         AND NOT (y.waits AND EXISTS (
+                             SELECT 1 FROM runs r JOIN slices s ON s.run_id = r.id AND s.state = 'pending'
+                              WHERE r.domain_id = y.domain_id AND r.state = 'active'))
+                       ORDER BY y.asked_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+   AND d.id = x.domain_id
+RETURNING x.domain_id, x.token, x.at_url, x.at_ts, d.project_id, d.rules::text AS rules
+
+-- name: release
+UPDATE redecisions SET token = NULL WHERE domain_id = $1 AND token = $2
+
+-- name: still_ours
+UPDATE redecisions SET leased_until = clock_timestamp() + interval '60 seconds'
+ WHERE domain_id = $1 AND token = $2 RETURNING domain_id
+
+-- name: advance
+UPDATE redecisions
+   SET at_url = $3, at_ts = $4, looked = looked + $5, wanted = wanted + $6, skipped = skipped + $7,
+       renamed = renamed + $8, ended = ended + $9, in_flight = in_flight + $10,
+       state = CASE WHEN $11 THEN 'done' ELSE state END, token = CASE WHEN $11 THEN NULL ELSE token END,
+       finished_at = CASE WHEN $11 THEN clock_timestamp() END, leased_until = clock_timestamp() + interval '60 seconds'
+ WHERE domain_id = $1 AND token = $2 RETURNING domain_id
+
+-- name: redecision
+SELECT state, waits, looked, wanted, skipped, renamed, ended, in_flight FROM redecisions WHERE domain_id = $1
+
+-- name: read
+-- by URL and time, so that of each period the first is met first
+SELECT c.id, c.run_id, c.archive, c.url_id, c.key, c.urlkey, c.ts, c.original, c.mimetype, c.statuscode, c.digest,
+       c.length, c.reason, c.rule, c.confidence, c.priority, f.state
+  FROM captures c LEFT JOIN fetches f ON f.id = c.fetch_id
+ WHERE c.domain_id = $1 AND (c.url_id, c.ts, c.key, c.archive, c.id) > ($2::bytea, $3::text, $4::bytea, $5::text, $6::bigint)
+ ORDER BY c.url_id, c.ts, c.key, c.archive, c.id LIMIT $7
+
+-- name: verdict
+CREATE TEMP TABLE IF NOT EXISTS verdict (
+    id         bigint NOT NULL,
+    host       text NOT NULL,
+    share_key  bytea,
+    reason     text NOT NULL,
+    rule       text NOT NULL,
+    confidence real NOT NULL,
+    band       smallint NOT NULL
+) ON COMMIT DELETE ROWS
+
+-- name: archives_alone
+-- a lister that knows one of these rows waits, and so do we for it
+SELECT pg_advisory_xact_lock(hashtextextended('captures of ' || $1::text || ' ' || a.archive, 0))
+  FROM (SELECT DISTINCT c.archive FROM verdict v JOIN captures c ON c.id = v.id ORDER BY c.archive) a
+
+-- name: lock_captures
+SELECT c.id FROM captures c WHERE c.id = ANY (ARRAY (SELECT id FROM verdict)) ORDER BY c.id FOR NO KEY UPDATE
+
+-- name: leave_chosen
+DELETE FROM verdict v USING captures c WHERE c.id = v.id AND c.rule = $1
+
+-- Wanted becomes skipped -------------------------------------------------------------------------
+
+-- name: lock_unwanted
+SELECT f.id, f.state FROM fetches f
+ WHERE f.id = ANY (ARRAY (SELECT c.fetch_id FROM verdict v JOIN captures c ON c.id = v.id
+                           WHERE v.reason <> '' AND c.fetch_id IS NOT NULL))
+   AND f.state IN ('pending', 'cancelled')
+ ORDER BY f.share_key FOR NO KEY UPDATE
+
+-- name: hold_queued
+-- held until we commit: nobody can lease them meanwhile
+SELECT fetch_id FROM queue WHERE fetch_id = ANY ($1::bigint[]) FOR UPDATE
+
+-- name: hold_parked
+SELECT fetch_id FROM parked WHERE fetch_id = ANY ($1::bigint[]) FOR UPDATE
+
+-- name: leaving
+SELECT c.id FROM verdict v JOIN captures c ON c.id = v.id WHERE v.reason <> '' AND c.fetch_id = ANY ($1::bigint[])
+
+-- name: count_skipped
+-- for the run that listed them and each that adopted them; $2 is 1 for the new reason, -1 for the old
+INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
+SELECT c.domain_id, u.run_id, 'skipped', w.reason, count(*) * $2::int
+  FROM verdict v JOIN captures c ON c.id = v.id
+ CROSS JOIN LATERAL (SELECT CASE WHEN $2::int > 0 THEN v.reason ELSE c.reason END AS reason) w
+ CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+ WHERE c.id = ANY ($1::bigint[])
+ GROUP BY c.domain_id, u.run_id, w.reason ORDER BY c.domain_id, u.run_id, w.reason
+ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters.n + excluded.n
+
+-- name: skip_captures
+UPDATE captures c SET fetch_id = NULL, reason = v.reason, rule = v.rule, confidence = v.confidence, priority = 0
+  FROM verdict v WHERE v.id = c.id AND c.id = ANY ($1::bigint[])
+
+-- name: unwanted_fetches
+-- of these, those that no capture wants any more
+SELECT w.id FROM unnest($1::bigint[]) AS w (id) WHERE NOT EXISTS (SELECT 1 FROM captures c WHERE c.fetch_id = w.id)
+
+-- name: drop_queued
+DELETE FROM queue WHERE fetch_id = ANY ($1::bigint[])
+
+-- name: drop_parked
+DELETE FROM parked WHERE fetch_id = ANY ($1::bigint[])
+
+-- name: drop_fetches
+-- not deleted: a lister that waits for our lock finds it, and opens it again if it wants it
+UPDATE fetches SET state = 'cancelled', reason = 'rule', settled_at = clock_timestamp() WHERE id = ANY ($1::bigint[])
+
+-- name: hand_over
+-- the capture that was to be asked for is skipped now: another that wants the same payload is asked
+-- for, by a run of its archive that waits for it
+WITH next AS (
+    SELECT DISTINCT ON (c.fetch_id) c.fetch_id, n.id AS run_id, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
+           c.statuscode, c.digest, c.locator
+      FROM fetches f JOIN captures c ON c.fetch_id = f.id
+     CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+      JOIN runs n ON n.id = u.run_id
+     WHERE f.id = ANY ($1::bigint[]) AND NOT EXISTS (SELECT 1 FROM captures k WHERE k.id = f.capture_id AND k.fetch_id = f.id)
+     ORDER BY c.fetch_id, (n.state <> 'active'), (n.state = 'cancelled'), (n.id <> f.run_id),
+              EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final),
+              (c.mimetype = 'warc/revisit'), c.instant DESC
+), queued AS (
+    UPDATE queue q SET run_id = x.run_id, capture_id = x.id, archive = x.archive, urlkey = x.urlkey, ts = x.ts, original = x.original,
+           mimetype = x.mimetype, statuscode = x.statuscode, digest = x.digest, locator = x.locator
+      FROM next x WHERE q.fetch_id = x.fetch_id RETURNING q.run_id, q.order_key
+), waiting AS (
+    UPDATE parked p SET run_id = x.run_id, capture_id = x.id FROM next x WHERE p.fetch_id = x.fetch_id
+), owned AS (
+    UPDATE fetches f SET run_id = x.run_id, capture_id = x.id FROM next x WHERE f.id = x.fetch_id
+)
+UPDATE runs r SET ready = true, floor_key = least(r.floor_key, b.lowest)
+  FROM (SELECT run_id, min(order_key) AS lowest FROM queued GROUP BY run_id) b WHERE r.id = b.run_id
+
+-- Other words for the same decision ----------------------------------------------------------------
+
+-- name: requeue
+-- a rule's other priority moves what waits, unless a person or the late pass has moved it
+WITH changed AS (
+    SELECT c.fetch_id, c.id, v.band FROM verdict v JOIN captures c ON c.id = v.id
+     WHERE v.reason = '' AND c.fetch_id IS NOT NULL AND c.priority <> v.band
+), queued AS (
+    UPDATE queue q SET order_key = (q.order_key & ((1::bigint << 48) - 1)) + (x.band::bigint << 48)
+      FROM changed x WHERE q.fetch_id = x.fetch_id AND q.capture_id = x.id AND q.order_key >> 48 BETWEEN -1 AND 1
+    RETURNING q.run_id, q.order_key
+), waiting AS (
+    UPDATE parked p SET order_key = (p.order_key & ((1::bigint << 48) - 1)) + (x.band::bigint << 48)
+      FROM changed x WHERE p.fetch_id = x.fetch_id AND p.capture_id = x.id AND p.order_key >> 48 BETWEEN -1 AND 1
+)
+UPDATE runs r SET floor_key = b.lowest
+  FROM (SELECT run_id, min(order_key) AS lowest FROM queued GROUP BY run_id) b WHERE r.id = b.run_id AND r.floor_key > b.lowest
+
+-- name: rename_wanted
+UPDATE captures c SET rule = v.rule, priority = v.band
+  FROM verdict v WHERE v.id = c.id AND v.reason = '' AND c.fetch_id IS NOT NULL
+
+-- name: skipped_otherwise
+SELECT c.id FROM verdict v JOIN captures c ON c.id = v.id WHERE v.reason <> '' AND c.fetch_id IS NULL
+
+-- Skipped becomes wanted: as if listed now (sql/listings.sql), one run at a time -----------------------
+
+-- name: runs_to_want
+SELECT c.run_id, c.archive, r.state = 'cancelled' AS dead
+  FROM verdict v JOIN captures c ON c.id = v.id JOIN runs r ON r.id = c.run_id
+ WHERE v.reason = '' AND c.fetch_id IS NULL
+ GROUP BY c.run_id, c.archive, r.state ORDER BY c.run_id
+
+-- name: stage_wanted
+INSERT INTO stage (n, id, key, url_id, share_key, host, urlkey, ts, instant, impossible, original, mimetype, statuscode,
+                   digest, length, locator, revisit, reason, rule, confidence, band, fate)
+SELECT row_number() OVER (ORDER BY c.id), c.id, c.key, c.url_id, v.share_key, v.host, c.urlkey, c.ts, c.instant, c.impossible,
+       c.original, c.mimetype, c.statuscode, c.digest, c.length, c.locator, c.mimetype = 'warc/revisit', '', v.rule,
+       v.confidence, v.band, 'new'
+  FROM verdict v JOIN captures c ON c.id = v.id
+ WHERE v.reason = '' AND c.fetch_id IS NULL AND c.run_id = $1
+
+-- name: count_wanted
+-- they leave the skipped ones of the run that listed them and each that adopted them
+INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
+SELECT c.domain_id, u.run_id, 'skipped', c.reason, -count(*)
+  FROM stage s JOIN captures c ON c.id = s.id
+ CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+ GROUP BY c.domain_id, u.run_id, c.reason ORDER BY c.domain_id, u.run_id, c.reason
+ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters.n + excluded.n
+
+-- name: want_captures
+UPDATE captures c SET fetch_id = s.fetch_id, reason = '', rule = s.rule, confidence = s.confidence, priority = s.band
+  FROM stage s WHERE s.id = c.id
+
+-- name: stillborn
+-- the run that listed them is cancelled: they wait, as cancelled, for a run that wants them
+UPDATE fetches SET state = 'cancelled', reason = 'run', settled_at = clock_timestamp() WHERE id = ANY ($1::bigint[])
+
+-- name: go_on
+-- a finished run with something to fetch is no longer finished
+UPDATE runs r SET state = 'active', finished_at = NULL, ready = true
+ WHERE r.state = 'done'
+   AND r.id IN (SELECT c.run_id FROM stage s JOIN captures c ON c.id = s.id
+                 UNION ALL SELECT a.run_id FROM stage s JOIN adoptions a ON a.capture_id = s.id)
+
+-- name: clear_stage
+TRUNCATE stage
