@@ -21,6 +21,7 @@ class FakeMeilisearch:
     Switches: `hold` (tasks stay enqueued while set), `slow` (seconds a task
     takes), `reject` (document id -> error code that fails its whole task),
     `status` (answer everything with it), `mute` (take requests, never answer),
+    `forbidden` (paths that the key has no right to),
     `payload_limit` (bytes; larger bodies get 413), `forget` (how many of the
     tasks finished next are pruned at once).
     """
@@ -36,6 +37,7 @@ class FakeMeilisearch:
         self.slow = 0.0
         self.status: int | None = None
         self.mute = False
+        self.forbidden: set[str] = set()
         self.forget = 0
         self.payload_limit = 100_000_000
         self.port = 0
@@ -206,6 +208,8 @@ class FakeMeilisearch:
             body = json.loads(raw) if raw else None
             found = contract.faults(request.method, request.path, set(request.query), body)
             self.faults += [f"{request.method} {request.path}: {fault}" for fault in found]
+        if request.path in self.forbidden:
+            raise ApiError(403, "invalid_api_key", "The provided API key is invalid.", "auth")
         given = request.headers.get("Authorization")
         if self.key is None or request.path == "/health":
             return
