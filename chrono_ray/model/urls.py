@@ -138,6 +138,20 @@ def matches(scope_url: str, match: MatchType, urlkey: str) -> bool:
             assert_never(match)
 
 
+def key_beginnings(scope_url: str, match: MatchType) -> tuple[str, ...]:
+    """What the SURT keys of a scope begin with; for `exact` the one key itself."""
+    key = _scope_key(scope_url, match)
+    match match:
+        case MatchType.EXACT | MatchType.PREFIX:
+            return (key,)
+        case MatchType.HOST:
+            return (key + ")",)
+        case MatchType.DOMAIN:
+            return (key + ")", key + ",")
+        case _:
+            assert_never(match)
+
+
 @lru_cache(maxsize=1024)
 def _scope_key(url: str, match: MatchType) -> str:
     key = surt(url)

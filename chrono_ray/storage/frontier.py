@@ -145,9 +145,13 @@ class Frontier:
         await self._database.fetch(self._sql["unpark"])
         await self._database.fetch(self._sql["take_over"])
         await self._database.fetch(self._sql["refresh_hints"])
-        finished = await self._database.fetch(self._sql["finish_runs"])
+        finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
         return Swept(rescued, condemned, tuple(row["id"] for row in finished))
+
+    async def _finish(self, connection: Connection) -> list[asyncpg.Record]:
+        ids = [row["id"] for row in await connection.fetch(self._sql["lock_finishable"])]
+        return list(await connection.fetch(self._sql["finish_runs"], ids)) if ids else []
 
     async def cancelled(self, limit: int) -> tuple[Condemned, ...]:
         """Up to `limit` fetches that cancelled runs still have queued, leased to the caller."""

@@ -22,11 +22,13 @@ from chrono_ray.model.outcome import Failed, Gone, Refused, Stored
 from chrono_ray.model.page import Document
 from chrono_ray.model.priority import late
 from chrono_ray.model.retry import SNOOZE_CAP, Fail, Late, Retry, Snooze
-from chrono_ray.storage.database import REFUSED, Connection, Database, statements
+from chrono_ray.storage.database import COMMAND_SECONDS, REFUSED, Connection, Database, statements
 
 ALTERNATES: Final = 5
 """How many captures of one digest are tried before the payload counts as gone."""
 DETAIL_LIMIT: Final = 500
+CAPTURE_SECONDS: Final = 0.0
+"""The longest that one more capture of a digest may take to become a page: 20 times the usual."""
 SNOOZED_LONG_ENOUGH: Final = timedelta(seconds=SNOOZE_CAP)
 WAITS: Final = (Retry, Snooze, Late)
 """Verdicts after which the fetch is tried again."""
@@ -178,7 +180,10 @@ class _Batch:
         if not waiting:
             return
         lease = self.leases
-        places = [others.get(s.fetch_id, _Place(s.run_id, s.capture_id)) for s in waiting]
+        places = [
+            others.get(s.fetch_id, _Place(lease[s.fetch_id]["run_id"], s.capture_id))
+            for s in waiting
+        ]
         runs, captures = [p.run_id for p in places], [p.capture_id for p in places]
         await self.connection.execute(
             self.sql["park"],
@@ -203,7 +208,7 @@ class _Batch:
             return
         payloads = await self._put_payloads([s.kept for s in ending if s.kept])
         documents = await self._put_documents(ending, payloads)
-        await self.connection.execute(
+        ended = await self.connection.fetch(
             self.sql["end_fetches"],
             [s.fetch_id for s in ending], [_state(s.verdict) for s in ending],
             [_reason(s.verdict) if _state(s.verdict) != "stored" else "" for s in ending],
@@ -216,8 +221,9 @@ class _Batch:
         )  # fmt: skip
         ids = [s.fetch_id for s in ending]
         # statements of their own: they must see captures listed while end_fetches waited
-        await self.connection.execute(self.sql["count_captures"], ids, 1, None)
-        await self.connection.execute(self.sql["put_pages"], ids, None)
+        patience = COMMAND_SECONDS + CAPTURE_SECONDS * sum(row["captures"] for row in ended)
+        await self.connection.execute(self.sql["count_captures"], ids, 1, None, timeout=patience)
+        await self.connection.execute(self.sql["put_pages"], ids, None, timeout=patience)
 
     async def _put_payloads(self, kept: Sequence[Kept]) -> dict[bytes, int]:
         unique = {k.sha256: k for k in kept}

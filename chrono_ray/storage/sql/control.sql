@@ -1,0 +1,211 @@
+-- What a person changes about a run while it lives, or after it ended.
+
+-- name: retry_counts
+-- ended fetches of a run that are asked to be tried again, and whether their own bytes are to blame
+SELECT f.state, f.reason, (f.payload_id IS NOT NULL OR f.reason = ANY ($4::text[])) AS guilty, count(*) AS n
+  FROM fetches f
+ WHERE f.id IN (SELECT c.fetch_id FROM captures c WHERE c.run_id = $1
+                UNION SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1)
+   AND f.state = ANY ($2::text[]) AND ($3::text[] IS NULL OR f.reason = ANY ($3::text[]))
+ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+
+-- name: retry_bounds
+-- between which ids a run's fetches lie
+SELECT min(u.fetch_id) AS first, max(u.fetch_id) AS last
+  FROM (SELECT c.fetch_id FROM captures c WHERE c.run_id = $1
+        UNION ALL SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1) u
+
+-- name: retry_ids
+-- the next of them by id, each probed by its captures; asked again with their rows locked
+SELECT f.id FROM fetches f
+ WHERE f.id BETWEEN $5 AND $6 AND f.state = ANY ($2::text[]) AND ($3::text[] IS NULL OR f.reason = ANY ($3::text[]))
+   AND ($7 OR NOT (f.payload_id IS NOT NULL OR f.reason = ANY ($4::text[])))
+   AND (SELECT true FROM captures c
+         WHERE c.fetch_id = f.id AND (c.run_id = $1 OR EXISTS (SELECT 1 FROM adoptions a WHERE a.run_id = $1 AND a.capture_id = c.id))
+         LIMIT 1)
+ ORDER BY f.id LIMIT $8
+
+-- name: lock_ended
+-- in the order listers and settlers lock them
+SELECT f.id FROM fetches f WHERE f.id = ANY ($1::bigint[]) AND f.state = ANY ($2::text[])
+ ORDER BY f.share_key FOR NO KEY UPDATE
+
+-- name: chosen_captures
+-- the capture to begin with: the one tried last where the run has it, else a response before a revisit
+SELECT DISTINCT ON (f.id) f.id AS fetch_id, c.id AS capture_id, c.original
+  FROM fetches f JOIN captures c ON c.fetch_id = f.id JOIN runs r ON r.id = $2 AND c.archive = r.archive
+ WHERE f.id = ANY ($1::bigint[])
+   AND (c.run_id = $2 OR EXISTS (SELECT 1 FROM adoptions a WHERE a.run_id = $2 AND a.capture_id = c.id))
+ ORDER BY f.id, c.id <> f.capture_id, (c.mimetype = 'warc/revisit'), c.instant DESC
+
+-- name: forgive
+-- captures that were given up may be tried again; what was said about them stays
+UPDATE attempts SET final = false WHERE fetch_id = ANY ($1::bigint[]) AND final
+
+-- name: reopen
+UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, snoozed_for = '0',
+       payload_id = NULL, run_id = $3, capture_id = w.capture_id
+  FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
+
+-- name: enqueue
+-- behind what waits on each host already, never below the floor: hosts interleave
+WITH due AS (
+    SELECT w.*, row_number() OVER (PARTITION BY w.host ORDER BY w.fetch_id) AS rank
+      FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS w (fetch_id, capture_id, host)
+), sized AS (SELECT host, count(*) AS n FROM due GROUP BY host),
+   floor AS (SELECT rank_floor FROM runs WHERE id = $1),
+   taken AS (
+    INSERT INTO hosts (run_id, host, next_key)
+    SELECT $1, z.host, floor.rank_floor + z.n FROM sized z, floor ORDER BY z.host
+    ON CONFLICT (run_id, host) DO UPDATE
+       SET next_key = greatest(hosts.next_key, (SELECT rank_floor FROM floor)) + (SELECT z.n FROM sized z WHERE z.host = hosts.host)
+    RETURNING host, next_key
+), put AS (
+    INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
+    SELECT d.fetch_id, $1, t.next_key - z.n + d.rank, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
+           c.statuscode, c.digest, c.locator
+      FROM due d JOIN taken t ON t.host = d.host JOIN sized z ON z.host = d.host JOIN captures c ON c.id = d.capture_id
+     ORDER BY 3
+    RETURNING order_key
+)
+UPDATE runs r SET ready = true, floor_key = least(r.floor_key, (SELECT min(order_key) FROM put)),
+       state = CASE r.state WHEN 'paused' THEN r.state ELSE 'active' END, finished_at = NULL
+ WHERE r.id = $1
+
+-- name: reopen_slices
+-- a hole goes on from its last key; a run cancelled while it listed lists on
+WITH again AS (
+    UPDATE slices SET state = 'pending', attempts = 0, reason = '', detail = '', not_before = '-infinity', snoozed_for = '0',
+           token = NULL, leased_until = NULL
+     WHERE run_id = $1 AND state = ANY ($2::text[])
+    RETURNING id
+), active AS (
+    UPDATE runs SET state = CASE state WHEN 'paused' THEN state ELSE 'active' END, finished_at = NULL
+     WHERE id = $1 AND EXISTS (SELECT 1 FROM again)
+)
+SELECT count(*) FROM again
+
+-- name: count_slices
+SELECT count(*) FROM slices WHERE run_id = $1 AND state = ANY ($2::text[])
+
+-- name: next_window
+-- where a stretch of about $3 queued keys from $2 on ends (the first key beyond it)
+SELECT order_key FROM queue WHERE run_id = $1 AND order_key >= $2 ORDER BY order_key OFFSET $3 LIMIT 1
+
+-- name: count_matching
+SELECT count(*) FROM (
+    SELECT q.fetch_id, q.order_key, q.urlkey, q.ts FROM queue q WHERE q.run_id = $1
+    UNION ALL
+    SELECT p.fetch_id, p.order_key, c.urlkey, c.ts FROM parked p JOIN captures c ON c.id = p.capture_id WHERE p.run_id = $1) q
+ WHERE q.order_key < (16::bigint << 48) AND (q.order_key >> 48) <> $2::int
+   AND (((q.urlkey || ' ') ^@ ANY ($3::text[]) AND q.ts BETWEEN $4 AND $5)
+        OR EXISTS (SELECT 1 FROM captures c WHERE c.fetch_id = q.fetch_id AND (c.urlkey || ' ') ^@ ANY ($3::text[]) AND c.ts BETWEEN $4 AND $5))
+
+-- name: set_band
+-- the rank stays, its band is another; what a claim holds is out already. A second pass stays one.
+WITH found AS (
+    SELECT q.ctid AS tid FROM queue q
+     WHERE q.run_id = $1 AND q.order_key >= $6 AND q.order_key < $7
+       AND q.order_key < (16::bigint << 48) AND (q.order_key >> 48) <> $2::int
+       AND (((q.urlkey || ' ') ^@ ANY ($3::text[]) AND q.ts BETWEEN $4 AND $5)
+            OR EXISTS (SELECT 1 FROM captures c WHERE c.fetch_id = q.fetch_id AND (c.urlkey || ' ') ^@ ANY ($3::text[]) AND c.ts BETWEEN $4 AND $5))
+       FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE queue q SET order_key = ($2::bigint << 48) + (q.order_key & ((1::bigint << 48) - 1))
+     WHERE q.ctid = ANY (ARRAY (SELECT tid FROM found))
+    RETURNING order_key
+), floor AS (
+    UPDATE runs r SET ready = true, floor_key = m.lowest
+      FROM (SELECT min(order_key) AS lowest FROM moved) m WHERE r.id = $1 AND m.lowest < r.floor_key
+)
+SELECT count(*) FROM moved
+
+-- name: set_band_parked
+WITH moved AS (
+    UPDATE parked p SET order_key = ($2::bigint << 48) + (p.order_key & ((1::bigint << 48) - 1))
+     WHERE p.run_id = $1 AND p.order_key < (16::bigint << 48) AND (p.order_key >> 48) <> $2::int
+       AND EXISTS (SELECT 1 FROM captures c WHERE c.fetch_id = p.fetch_id AND (c.urlkey || ' ') ^@ ANY ($3::text[]) AND c.ts BETWEEN $4 AND $5)
+    RETURNING 1
+)
+SELECT count(*) FROM moved
+
+-- name: find_capture
+-- the one that a URL and a moment name: spelled as asked before another spelling, a page before an event
+SELECT c.id FROM captures c JOIN domains d ON d.id = c.domain_id JOIN projects p ON p.id = d.project_id
+ WHERE p.name = $1 AND c.url_id = $2 AND c.ts BETWEEN $4 AND $5 AND ($6 = '' OR c.archive = $6)
+ ORDER BY c.original <> $3, c.fetch_id IS NULL, c.statuscode <> '200', c.ts, c.id LIMIT 1
+
+-- name: lock_capture
+-- of two that ask for it at once the second sees what became of it
+SELECT c.id, c.domain_id, d.project_id, c.run_id, c.fetch_id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
+       c.statuscode, c.digest, c.locator, c.reason
+  FROM captures c JOIN domains d ON d.id = c.domain_id WHERE c.id = $1 FOR NO KEY UPDATE OF c
+
+-- name: want_payload
+INSERT INTO fetches (project_id, share_key, run_id, capture_id) VALUES ($1, $2, $3, $4)
+ON CONFLICT (project_id, share_key) DO NOTHING RETURNING id
+
+-- name: lock_payload
+-- a statement of its own: it must see what another committed while want_payload waited for it
+SELECT id, state FROM fetches WHERE project_id = $1 AND share_key = $2 FOR NO KEY UPDATE
+
+-- name: approve
+UPDATE captures SET fetch_id = $2, reason = '', rule = $3, confidence = 1 WHERE id = $1
+
+-- name: uncount_skip
+UPDATE domain_counters SET n = n - 1 WHERE domain_id = $1 AND run_id = $2 AND state = 'skipped' AND reason = $3
+
+-- name: lock_lease
+-- before its fetch, as settlers do
+SELECT fetch_id FROM leases WHERE fetch_id = $1 FOR UPDATE
+
+-- name: lock_fetch
+SELECT state FROM fetches WHERE id = $1 FOR NO KEY UPDATE
+
+-- name: asked_already
+-- a run for this capture that has not ended: it is gone on with
+UPDATE runs r SET state = 'active'
+ WHERE r.id = (SELECT max(a.run_id) FROM adoptions a JOIN runs o ON o.id = a.run_id AND o.goal = 'fetch' AND o.state IN ('active', 'paused')
+                WHERE a.capture_id = $1)
+RETURNING r.id
+
+-- name: chosen_run
+-- a run for one chosen capture: no listing, one row discovered
+WITH run AS (
+    INSERT INTO runs (project_id, domain_id, archive, start_ts, end_ts, class, goal, ready, floor_key)
+    SELECT d.project_id, d.id, c.archive, c.ts, c.ts, $2, 'fetch', true, $3
+      FROM captures c JOIN domains d ON d.id = c.domain_id WHERE c.id = $1
+    RETURNING id, domain_id
+), adopted AS (
+    INSERT INTO adoptions (run_id, capture_id) SELECT id, $1 FROM run
+), counted AS (
+    INSERT INTO domain_counters (domain_id, run_id, state, n) SELECT domain_id, id, 'discovered', 1 FROM run
+)
+SELECT id FROM run
+
+-- name: own_fetch
+UPDATE fetches SET run_id = $2, capture_id = $3 WHERE id = $1
+
+-- name: take_queued
+-- without SKIP LOCKED: a claim that holds the row has deleted it when we get it, and then it is leased
+UPDATE queue q SET run_id = $2, order_key = $4, attempts = 0, capture_id = c.id, archive = c.archive, urlkey = c.urlkey,
+       ts = c.ts, original = c.original, mimetype = c.mimetype, statuscode = c.statuscode, digest = c.digest, locator = c.locator
+  FROM captures c WHERE q.fetch_id = $1 AND c.id = $3 RETURNING q.fetch_id
+
+-- name: take_parked
+WITH due AS (DELETE FROM parked WHERE fetch_id = $1 RETURNING fetch_id, crashes)
+INSERT INTO queue (fetch_id, run_id, order_key, crashes, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
+SELECT d.fetch_id, $2, $4, d.crashes, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype, c.statuscode, c.digest, c.locator
+  FROM due d JOIN captures c ON c.id = $3
+RETURNING fetch_id
+
+-- name: take_leased
+-- in work already: should it come back, it comes back to us, first of all. Its capture stays.
+UPDATE leases l SET run_id = $2, order_key = $3 FROM captures c
+ WHERE l.fetch_id = $1 AND c.id = l.capture_id AND c.archive = (SELECT r.archive FROM runs r WHERE r.id = $2)
+RETURNING l.fetch_id
+
+-- name: put_queued
+INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
+SELECT $1, $2, $4, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype, c.statuscode, c.digest, c.locator
+  FROM captures c WHERE c.id = $3
