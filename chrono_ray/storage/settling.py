@@ -27,7 +27,7 @@ from chrono_ray.storage.database import COMMAND_SECONDS, REFUSED, Connection, Da
 ALTERNATES: Final = 5
 """How many captures of one digest are tried before the payload counts as gone."""
 DETAIL_LIMIT: Final = 500
-CAPTURE_SECONDS: Final = 0.0
+CAPTURE_SECONDS: Final = 0.0005
 """The longest that one more capture of a digest may take to become a page: 20 times the usual."""
 SNOOZED_LONG_ENOUGH: Final = timedelta(seconds=SNOOZE_CAP)
 WAITS: Final = (Retry, Snooze, Late)

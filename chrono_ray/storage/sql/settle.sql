@@ -85,6 +85,7 @@ SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, n.id AS run_id
        (c.mimetype = 'warc/revisit'), c.instant DESC
 
 -- name: end_fetches
+-- answers how many captures wait for each: of one digest there may be millions
 UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requests = f.requests + w.requests,
        payload_id = w.payload_id, document_id = w.document_id, served_ts = w.served_ts, digest_check = w.digest_check,
        capture_id = w.capture_id, settled_at = clock_timestamp()
@@ -93,6 +94,7 @@ UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requ
           AS u (id, state, reason, detail, requests, payload_id, document_id, served_ts, digest_check, capture_id)
          ORDER BY u.id) w
  WHERE f.id = w.id AND f.state = 'pending'
+RETURNING (SELECT count(*) FROM captures c WHERE c.fetch_id = f.id) AS captures
 
 -- name: spend_requests
 UPDATE fetches f SET requests = f.requests + w.requests, run_id = w.run_id, capture_id = w.capture_id,
