@@ -48,7 +48,8 @@ async def _verify(settings: Settings, run_id: int) -> Recount:
 
 def _lines(recount: Recount) -> Iterator[str]:
     yield f"Run {recount.run_id}, recounted from its rows and {recount.pages_kept} listing pages"
-    yield f"  {recount.slices} slices, {len(recount.holes)} holes"
+    split = f", {recount.splits} of them split" if recount.splits else ""
+    yield f"  {recount.slices} slices{split}, {len(recount.holes)} holes"
     yield f"  {recount.rows_listed:,} rows listed"
     for state, reasons in sorted(recount.states.items()):
         for reason, n in sorted(reasons.items()):

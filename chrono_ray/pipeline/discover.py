@@ -23,12 +23,15 @@ from chrono_ray.model.errors import (
 )
 from chrono_ray.model.memento import ListingPage
 from chrono_ray.model.retry import Fail, Retry, Snooze, decide
+from chrono_ray.model.spans import Span, halves, may_be_size, samples
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.listings import Decided, Listings, SliceLease
 
 RENEW_SECONDS: Final = 15.0
 IDLE_SECONDS: Final = 0.5
+PART_ATTEMPTS: Final = 2
+"""A part of a slice that was split is split again after so many; only a month gets all of them."""
 PAGES_A_TURN: Final = 4
 """A slice of thousands of pages must not keep the others waiting for hours."""
 
@@ -76,7 +79,7 @@ class Discoverer:
     async def step(self) -> bool:
         """Walk one slice as far as it goes now; False when there was none to walk.
 
-        It ends listed, given back to be tried again, or as a named hole.
+        It ends listed, given back to be tried again, split in two, or as a named hole.
         Raises `Unavailable` when the record or the blob store is away: the
         slice's lease then runs out and its last kept key is where it goes on.
         """
@@ -147,7 +150,9 @@ class Discoverer:
 
     async def _keep(self, lease: SliceLease, page: ListingPage) -> None:
         [digest] = await self._blobs.put([page.raw])
-        decided = [Decided(capture, decide_capture(capture)) for capture in page.captures]
+        decided = [
+            Decided(capture, decide_capture(capture, lease.rules)) for capture in page.captures
+        ]
         await self._listings.keep(lease, page, decided=decided, raw=digest)
         log.info(
             "slice.page",
@@ -160,13 +165,7 @@ class Discoverer:
         )
 
     async def _settle_error(self, lease: SliceLease, error: ArchiveError) -> None:
-        throttled = isinstance(error, Throttled)
-        await self._listings.count_requests(lease.run_id, "cdx", error.requests)
-        if throttled:
-            await self._listings.count_requests(lease.run_id, "throttled", 1)
-        seconds = 0.0
-        if isinstance(error, Throttled | ConnectionRefused):
-            seconds = await self._governor.heed(lease.archive, error)
+        pause = await self._heed(lease, error)
         log.warning(
             "slice.error",
             extra={
@@ -178,12 +177,29 @@ class Discoverer:
             },
         )
         verdict = decide(error, lease.attempts + 1, random.random())  # noqa: S311
-        await self._give_back(lease, verdict, error, seconds)
+        try:
+            await self._give_back(lease, verdict, error, pause)
+        except (Throttled, ConnectionRefused) as told:  # when asked for less
+            pause = await self._heed(lease, told)
+            await self._give_back(lease, Snooze(pause, told.reason), told, pause)
+
+    async def _heed(self, lease: SliceLease, error: ArchiveError) -> float:
+        """Count what was sent, and silence the archive where it asks for that: for how long."""
+        await self._listings.count_requests(lease.run_id, "cdx", error.requests)
+        if isinstance(error, Throttled):
+            await self._listings.count_requests(lease.run_id, "throttled", 1)
+        if isinstance(error, Throttled | ConnectionRefused):
+            return await self._governor.heed(lease.archive, error)
+        return 0.0
 
     async def _give_back(
         self, lease: SliceLease, verdict: Retry | Snooze | Fail, error: ArchiveError, pause: float
     ) -> None:
         match verdict:
+            case Fail() if await self._split(lease, error):
+                return
+            case Retry() if _failed_as_its_whole(lease) and await self._split(lease, error):
+                return
             case Snooze() if lease.tired:
                 await self._listings.leave_hole(lease, reason=error.reason, detail=str(error))
             case Retry() | Snooze():
@@ -195,6 +211,33 @@ class Discoverer:
                 await self._listings.leave_hole(lease, reason=error.reason, detail=str(error))
             case other:
                 assert_never(other)
+
+    async def _split(self, lease: SliceLease, error: ArchiveError) -> bool:
+        """Put two halves in the slice's place if they may fare better; whether it was done.
+
+        Raises `Throttled` or `ConnectionRefused` when the archive wants silence instead.
+        """
+        parts = halves(Span(lease.scope.start, lease.scope.end), now=lease.now)
+        if parts is None or not may_be_size(error) or not await self._lists_less(lease):
+            return False
+        await self._listings.split(lease, parts, reason=error.reason, detail=str(error))
+        log.info("slice.split", extra={"run": lease.run_id, "slice": lease.slice_id})
+        return True
+
+    async def _lists_less(self, lease: SliceLease) -> bool:
+        """Whether the archive lists any month of it: an ill one is not asked for ever less."""
+        for month in samples(Span(lease.scope.start, lease.scope.end), now=lease.now):
+            scope = replace(lease.scope, start=month.start, end=month.end)
+            try:
+                page = await self._list_page(replace(lease, scope=scope, key=""))
+            except (Throttled, ConnectionRefused):
+                raise
+            except ArchiveError as error:
+                await self._listings.count_requests(lease.run_id, "cdx", error.requests)
+            else:
+                await self._listings.count_requests(lease.run_id, "cdx", page.requests)
+                return True
+        return False
 
     @asynccontextmanager
     async def _renewing(self, lease: SliceLease) -> AsyncIterator[None]:
@@ -214,3 +257,7 @@ class Discoverer:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _failed_as_its_whole(lease: SliceLease) -> bool:
+    return lease.is_part and lease.attempts + 1 >= PART_ATTEMPTS

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.errors import ArchiveError, ChronoError, NotFound
 from chrono_ray.model.memento import ListingPage
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.storage.blobs import Blobs
-from chrono_ray.storage.certificate import Certificate, KeptPage
+from chrono_ray.storage.certificate import Certificate, KeptPage, SliceFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Recount:
 
     run_id: int
     slices: int = 0
+    splits: int = 0
     pages_kept: int = 0
     rows_listed: int = 0
     bad_rows: int = 0
@@ -76,9 +78,16 @@ class Verify:
         return recount
 
     async def _slices(self, recount: Recount) -> None:
-        for each in await self._certificate.slices(recount.run_id):
+        slices = await self._certificate.slices(recount.run_id)
+        for each in slices:
             recount.slices += 1
-            if each.state == "hole":
+            if each.state == "split":
+                recount.splits += 1
+                if not _span(each, [part for part in slices if part.part_of == each.id]):
+                    recount.faults.append(
+                        f"slice {each.id} says split, but parts of it are missing"
+                    )
+            elif each.state == "hole":
                 recount.holes.append(Hole(each.id, each.start, each.end, each.reason, each.detail))
             elif each.state == "pending":
                 recount.faults.append(f"slice {each.id} is not listed to its end")
@@ -204,6 +213,14 @@ class Verify:
         strangers = indexed - await self._certificate.known_pages(indexed)
         if strangers:
             recount.faults.append(f"{len(strangers)} pages in the index are not in the record")
+
+
+def _span(whole: SliceFact, parts: list[SliceFact]) -> bool:
+    """Whether the parts of a split slice span it without a gap."""
+    parts = sorted(parts, key=lambda part: part.start)
+    if len(parts) < 2 or (parts[0].start, parts[-1].end) != (whole.start, whole.end):
+        return False
+    return all(part.end and part.end >= later.start for part, later in pairwise(parts))
 
 
 def _tally(

@@ -20,6 +20,8 @@ class SliceFact:
     next_key: str
     reached_its_end: bool
     """Whether its last kept page was the listing's last."""
+    part_of: int | None
+    """The slice that was split into this one and others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Certificate:
         return [
             SliceFact(
                 r["id"], r["start_ts"], r["end_ts"], r["state"], r["reason"], r["detail"],
-                r["next_key"], r["reached_its_end"],
+                r["next_key"], r["reached_its_end"], r["part_of"],
             )
             for r in rows
         ]  # fmt: skip

@@ -14,10 +14,11 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chrono_ray.model.capture import Capture, Decision, Skipped
+from chrono_ray.model.capture import Capture, Decision, Skipped, Timestamp14
 from chrono_ray.model.errors import LeaseLost, RecordRefused
 from chrono_ray.model.memento import ListingPage, MatchType, Scope
 from chrono_ray.model.retry import SNOOZE_CAP
+from chrono_ray.model.spans import Span
 from chrono_ray.model.urls import host_of
 from chrono_ray.storage.database import REFUSED, Connection, Database, statements
 from chrono_ray.storage.settling import GUILTY_BYTES
@@ -39,6 +40,7 @@ class SliceLease:
     """A resumable part of a listing, ours while the token holds.
 
     `tired`: for its next page the archive has asked for a day of silence in all.
+    `is_part`: of a slice that was split. `now` is when it was claimed.
     """
 
     slice_id: int
@@ -51,6 +53,8 @@ class SliceLease:
     key: str
     attempts: int
     tired: bool
+    is_part: bool
+    now: Timestamp14
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,15 @@ class Listings:
         await self._database.fetch(
             self._sql["hole_slice"], lease.slice_id, lease.token, reason, detail[:1000]
         )
+
+    async def split(
+        self, lease: SliceLease, parts: Sequence[Span], *, reason: str, detail: str
+    ) -> None:
+        """End the slice in favour of these, which together span it: what it had listed stays."""
+        await self._database.fetch(
+            self._sql["split_slice"], lease.slice_id, lease.token, reason, detail[:1000],
+            [part.start for part in parts], [part.end for part in parts],
+        )  # fmt: skip
 
     async def count_requests(self, run_id: int, kind: str, count: int) -> None:
         """Add requests that went out for a run: kind cdx, replay or throttled."""
@@ -251,5 +264,6 @@ def _slice(row: asyncpg.Record) -> SliceLease:
     return SliceLease(
         slice_id=row["id"], token=row["token"], run_id=row["run_id"], project_id=row["project_id"],
         domain_id=row["domain_id"], archive=row["archive"], scope=scope, key=row["next_key"],
-        attempts=row["attempts"], tired=bool(row["tired"]),
+        attempts=row["attempts"], tired=bool(row["tired"]), is_part=row["is_part"],
+        now=Timestamp14(row["now"]),
     )  # fmt: skip

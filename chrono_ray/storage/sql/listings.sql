@@ -180,7 +180,8 @@ UPDATE slices s SET token = gen_random_uuid(), leased_until = clock_timestamp() 
                 ORDER BY o.not_before, o.id LIMIT 1 FOR UPDATE OF s2 SKIP LOCKED)
    AND r.id = s.run_id AND d.id = r.domain_id
 RETURNING s.id, s.token, s.run_id, s.next_key, s.attempts, s.start_ts, s.end_ts,
-          s.snoozed_for >= $3::interval AS tired,
+          s.snoozed_for >= $3::interval AS tired, s.part_of IS NOT NULL AS is_part,
+          to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS') AS now,
           r.project_id, r.domain_id, r.archive, d.url, d.match
 
 -- name: renew_slice
@@ -194,4 +195,14 @@ UPDATE slices SET token = NULL, leased_until = NULL, not_before = clock_timestam
 
 -- name: hole_slice
 UPDATE slices SET token = NULL, leased_until = NULL, state = 'hole', attempts = attempts + 1, reason = $3, detail = $4
- WHERE id = $1 AND token = $2 RETURNING id
+ WHERE id = $1 AND token = $2 AND state = 'pending' RETURNING id
+
+-- name: split_slice
+-- in one statement: a run whose parts are not there yet would look listed
+WITH whole AS (
+    UPDATE slices SET token = NULL, leased_until = NULL, state = 'split', attempts = attempts + 1, reason = $3, detail = $4
+     WHERE id = $1 AND token = $2 AND state = 'pending' RETURNING id, run_id
+)
+INSERT INTO slices (run_id, part_of, start_ts, end_ts)
+SELECT w.run_id, w.id, p.start_ts, p.end_ts
+  FROM whole w, unnest($5::text[], $6::text[]) WITH ORDINALITY AS p (start_ts, end_ts, n) ORDER BY p.n

@@ -1,7 +1,7 @@
 -- Recounting from the rows alone; counters are only ever compared with it.
 
 -- name: slices
-SELECT id, start_ts, end_ts, state, reason, detail, next_key,
+SELECT id, start_ts, end_ts, state, reason, detail, next_key, part_of,
        coalesce((SELECT p.next_key = '' FROM listing_pages p WHERE p.slice_id = s.id ORDER BY p.seq DESC LIMIT 1), false)
            AS reached_its_end
   FROM slices s WHERE run_id = $1 ORDER BY id
