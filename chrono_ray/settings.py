@@ -130,6 +130,14 @@ class Scraping(_Frozen):
     page_memory: Annotated[int, Field(ge=256)] = 512
 
 
+class Tasks(_Frozen):
+    """How each scraper works on tasks; times in seconds."""
+
+    slots: Annotated[int, Field(ge=0, le=64)] = 2
+    soft: Annotated[float, Field(gt=0)] = 1500.0
+    hard: Annotated[float, Field(gt=0)] = 1800.0
+
+
 class Indexing(_Frozen):
     """A batch goes to the index at so many documents, bytes, or seconds, whichever comes first."""
 
@@ -165,6 +173,7 @@ class Settings(BaseSettings):
     archives: Archives = Archives()
     politeness: Politeness = Politeness()
     scraping: Scraping = Scraping()
+    tasks: Tasks = Tasks()
     indexing: Indexing = Indexing()
     serving: Serving = Serving()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -15,20 +16,27 @@ from urllib.parse import urlsplit
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.errors import InvalidInput, SettingsError
 from chrono_ray.pipeline.discover import Discoverer
+from chrono_ray.pipeline.export import ExportParts
 from chrono_ray.pipeline.index import Indexing
+from chrono_ray.pipeline.kinds import KindParts, open_steps
+from chrono_ray.pipeline.purge import PurgeParts
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
+from chrono_ray.pipeline.tasks import DRAIN_SECONDS, TaskPace, TaskRunner
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.batch import BatchLimits
 from chrono_ray.settings import Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.deleting import Deleting
 from chrono_ray.storage.frontier import Frontier
 from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
 from chrono_ray.storage.listings import Listings
 from chrono_ray.storage.outbox import Outbox
+from chrono_ray.storage.projects import Projects
 from chrono_ray.storage.rebuilds import Rebuilds
 from chrono_ray.storage.settling import Settling
+from chrono_ray.storage.tasks import Tasks
 
 MIB: Final = 1024 * 1024
 
@@ -40,6 +48,7 @@ class Scraper:
 
     scrape: Scrape
     discoverers: tuple[Discoverer, ...]
+    tasks: TaskRunner
 
 
 def database(settings: Settings, *, pool_size: int, name: str) -> Database:
@@ -198,7 +207,22 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
             Discoverer(listings, leave, payloads, {name: archive})
             for name, archive in found.items()
         ),
+        task_runner(settings, record, worker=worker),
     )
+
+
+def task_runner(
+    settings: Settings, record: Database, *, worker: str, drain: float = DRAIN_SECONDS
+) -> TaskRunner:
+    """What works on tasks; `drain` seconds are left to each when it is to stop."""
+    tasks, projects = Tasks(record), Projects(record)
+    parts = KindParts(
+        purge=PurgeParts(Deleting(record), projects, tasks, blobs(settings)),
+        export=ExportParts(record, tasks), projects=projects, rebuilds=Rebuilds(record),
+    )  # fmt: skip
+    chosen = settings.tasks
+    pace = TaskPace(slots=chosen.slots, soft=chosen.soft, hard=chosen.hard, drain=drain)
+    return TaskRunner(tasks, partial(open_steps, parts), worker=worker, pace=pace)
 
 
 def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:

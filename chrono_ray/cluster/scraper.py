@@ -57,6 +57,7 @@ class Scraper:
                 for discoverer in parts.discoverers:
                     group.create_task(discoverer.run(stop))
                 group.create_task(parts.scrape.run(stop))
+                group.create_task(parts.tasks.run(stop))
 
     def status(self) -> Status:
         scrape = self._parts.scrape if self._parts else None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import cache
 from typing import Any, Final, get_type_hints
 
 from chrono_ray.model.errors import InvalidInput
+from chrono_ray.model.memento import MatchType
 from chrono_ray.model.priority import QueueClass
 
 ATTEMPTS: Final = 3
@@ -94,20 +94,31 @@ class Discover:
     start: str = ""
     end: str = ""
 
+    def __post_init__(self) -> None:
+        if self.match not in tuple(MatchType):
+            raise _bad("match", f"one of {', '.join(MatchType)}")
 
-Task = DeleteProject | Purge | Export | Discover
+
+@dataclass(frozen=True, slots=True)
+class Reindex:
+    """A fresh index from the record, followed to its end."""
+
+
+Task = DeleteProject | Purge | Export | Discover | Reindex
 
 KINDS: Final[Mapping[str, type[Task]]] = {
     "delete_project": DeleteProject,
     "purge": Purge,
     "export": Export,
     "discover": Discover,
+    "reindex": Reindex,
 }
 CLASSES: Final[Mapping[type[Task], QueueClass]] = {
     DeleteProject: QueueClass.CRITICAL,
     Purge: QueueClass.DEFAULT,
     Export: QueueClass.DEFAULT,
     Discover: QueueClass.SCRAPING,
+    Reindex: QueueClass.INDEXING,
 }
 """Which class a kind is of unless it is asked for in another."""
 
@@ -118,7 +129,7 @@ class Part:
 
     name: str
     rows: int
-    bytes: int
+    size: int
     sha256: bytes
 
 
@@ -166,7 +177,7 @@ def read(kind: str, arguments: Mapping[str, Any]) -> Task:
 
 
 def _value(kind: type[Task], name: str, value: object) -> Any:
-    wanted = _hints(kind)[name]
+    wanted = get_type_hints(kind)[name]
     if isinstance(wanted, type) and issubclass(wanted, StrEnum):
         try:
             return wanted(str(value))
@@ -177,11 +188,6 @@ def _value(kind: type[Task], name: str, value: object) -> Any:
     if type(value) is not wanted:
         raise _bad(name, f"it is no {wanted.__name__}")
     return value
-
-
-@cache
-def _hints(kind: type[Task]) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _bad(name: str, why: str) -> InvalidInput:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 Steps = AsyncGenerator[Progress | Finished, None]
 Write = Callable[[], Awaitable[None]]
 AWAY_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 20.0
 CRITICAL: Final = frozenset({QueueClass.CRITICAL})
 
 
@@ -56,7 +57,7 @@ class TaskPace:
     idle: float = 0.5
     renew_every: float = 15.0
     rescue_every: float = 5.0
-    drain: float = 20.0
+    drain: float = DRAIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

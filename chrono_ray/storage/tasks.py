@@ -169,7 +169,7 @@ class Tasks:
                 part = progress.part
                 await connection.execute(
                     self._sql["keep_part"],
-                    lease.id, part.name, part.rows, part.bytes, part.sha256,
+                    lease.id, part.name, part.rows, part.size, part.sha256,
                 )  # fmt: skip
 
         await self._database.transact(work)
@@ -239,7 +239,7 @@ class Tasks:
 
 def _lease(row: asyncpg.Record) -> TaskLease | UnreadableTask:
     try:
-        task = read(row["kind"], orjson.loads(row["arguments"]))
+        task = read(row["kind"], row["arguments"])
     except InvalidInput as error:  # an older or newer version wrote it
         return UnreadableTask(row["id"], row["token"], str(error))
     return TaskLease(
@@ -251,7 +251,7 @@ def _row(row: asyncpg.Record) -> TaskRow:
     return TaskRow(
         id=row["id"], kind=row["kind"], queue_class=list(QueueClass)[row["class"]],
         project=row["project"], state=TaskState(row["state"]), done=row["done"],
-        total=row["total"], result=orjson.loads(row["result"]), reason=row["reason"],
+        total=row["total"], result=row["result"], reason=row["reason"],
         detail=row["detail"], attempts=row["attempts"],
         worker=row["worker"] if row["token"] else "", created_at=row["created_at"],
         started_at=row["started_at"], finished_at=row["finished_at"],

@@ -1,0 +1,62 @@
+-- Exporting: rows of a project in an order that stands still, behind a mark.
+
+-- name: pages_barrier
+LOCK TABLE pages IN SHARE MODE
+
+-- name: pages_mark
+SELECT coalesce(max(id), 0) FROM pages
+
+-- name: captures_barrier
+LOCK TABLE captures IN SHARE MODE
+
+-- name: captures_mark
+SELECT coalesce(max(id), 0) FROM captures
+
+-- name: domains
+SELECT d.id, d.url FROM domains d
+ WHERE d.project_id = $1 AND ($2::text = '' OR d.url = $2)
+   AND ($3::bigint = 0 OR d.id = (SELECT r.domain_id FROM runs r WHERE r.id = $3))
+ ORDER BY d.id
+
+-- name: pages_years
+SELECT DISTINCT extract(year FROM p.first_seen AT TIME ZONE 'UTC')::int AS year FROM pages p
+ WHERE p.domain_id = $1 AND p.id <= $2 ORDER BY 1
+
+-- name: captures_years
+SELECT DISTINCT left(ts, 4)::int AS year FROM captures WHERE domain_id = $1 AND id <= $2 ORDER BY 1
+
+-- name: pages
+SELECT p.id, p.url, p.urlkey, p.first_seen, p.last_seen, p.captures, t.title, t.text, t.author, t.published,
+       t.language, t.words, t.description, t.canonical, t.media_type, t.charset, t.flags, t.extractor,
+       encode(y.sha256, 'hex') AS sha256, y.sha1, y.size
+  FROM pages p JOIN documents t ON t.id = p.document_id JOIN payloads y ON y.id = p.payload_id
+ WHERE p.domain_id = $1 AND p.id > $2 AND p.id <= $3
+   AND ($4::int = 0 OR extract(year FROM p.first_seen AT TIME ZONE 'UTC') = $4)
+   AND ($5::timestamptz IS NULL OR p.last_seen >= $5) AND ($6::timestamptz IS NULL OR p.first_seen <= $6)
+ ORDER BY p.id LIMIT $7
+
+-- name: captures
+SELECT c.id, c.run_id AS run, c.archive, c.ts AS timestamp, c.impossible, c.original AS url, c.urlkey, c.mimetype,
+       c.statuscode, c.digest, c.length, c.locator, c.key,
+       CASE WHEN c.fetch_id IS NULL THEN 'skipped' WHEN f.state = 'stored' AND f.capture_id <> c.id THEN 'unchanged'
+            ELSE coalesce(f.state, 'lost') END AS state,
+       CASE WHEN c.fetch_id IS NULL THEN c.reason ELSE coalesce(f.reason, '') END AS reason, c.rule, c.confidence,
+       coalesce(encode(y.sha256, 'hex'), '') AS sha256
+  FROM captures c LEFT JOIN fetches f ON f.id = c.fetch_id LEFT JOIN payloads y ON y.id = f.payload_id
+ WHERE c.domain_id = $1 AND (c.archive, c.key) > ($2, $3) AND c.id <= $4
+   AND ($5::int = 0 OR left(c.ts, 4)::int = $5) AND ($6::text = '' OR c.ts >= $6) AND ($7::text = '' OR c.ts <= $7)
+   AND ($8::bigint = 0 OR c.run_id = $8 OR EXISTS (SELECT FROM adoptions a WHERE a.run_id = $8 AND a.capture_id = c.id))
+ ORDER BY c.archive, c.key LIMIT $9
+
+-- name: run_pages
+-- pages that a chunk of a run's captures made or joined, and where the next chunk begins
+WITH here AS (
+    SELECT c.archive, c.key, c.url_id, c.fetch_id, c.id, c.run_id FROM captures c
+     WHERE c.domain_id = $1 AND (c.archive, c.key) > ($2, $3) ORDER BY c.archive, c.key LIMIT $5
+)
+SELECT h.archive, h.key, p.id
+  FROM here h
+  LEFT JOIN fetches f ON f.id = h.fetch_id AND f.state = 'stored'
+        AND (h.run_id = $4 OR EXISTS (SELECT FROM adoptions a WHERE a.run_id = $4 AND a.capture_id = h.id))
+  LEFT JOIN pages p ON p.project_id = f.project_id AND p.url_id = h.url_id AND p.payload_id = f.payload_id
+ ORDER BY h.archive, h.key
