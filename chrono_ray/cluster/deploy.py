@@ -1,4 +1,4 @@
-"""Short-lived drivers: `python -m chrono_ray.cluster.deploy up | api | drain`.
+"""Short-lived drivers: `python -m chrono_ray.cluster.deploy record | up | api | drain`.
 
 Each connects to the cluster named by RAY_ADDRESS, does its one thing and
 ends, so that nobody who lives long depends on the head being alive.
@@ -6,6 +6,7 @@ ends, so that nobody who lives long depends on the head being alive.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -14,10 +15,13 @@ from typing import Final
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.pools import NAMESPACE, existing, options
 from chrono_ray.cluster.supervisor import SupervisorActor
 from chrono_ray.model.errors import ChronoError
+from chrono_ray.storage.migrate import migrate
 
 DRAIN_SECONDS: Final = 45.0
 
@@ -30,6 +34,8 @@ def main(order: str) -> int:
     )  # fmt: skip
     try:
         match order:
+            case "record":
+                asyncio.run(prepare_record())
             case "up":
                 up()
             case "api":
@@ -49,6 +55,16 @@ def main(order: str) -> int:
 def chrono_environment() -> dict[str, str]:
     """Our settings, to be handed to actors."""
     return {name: value for name, value in os.environ.items() if name.startswith("CHRONO_")}
+
+
+async def prepare_record() -> None:
+    """Migrate the record where no owner does it: on a cluster that others keep alive."""
+    settings = chrono_settings.load(chrono_environment())
+    record = wiring.database(settings, pool_size=1, name="chrono deploy")
+    try:
+        await migrate(record)
+    finally:
+        await record.aclose()
 
 
 def up() -> None:

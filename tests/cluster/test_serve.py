@@ -32,7 +32,7 @@ async def test_health_tells_of_every_part_and_actor(http):
             await asyncio.sleep(0.2)
     assert set(told["parts"]) == {"database", "redis", "index", "blobs", "ray"}
     assert all(part["state"] == "ok" for part in told["parts"].values())
-    assert {"indexer", "scraper-0"} <= set(told["actors"])
+    assert {"indexer-0", "scraper-0"} <= set(told["actors"])
 
 
 def test_the_chosen_port_is_told_and_only_loopback_hears_it(cluster):
