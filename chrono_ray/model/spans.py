@@ -41,7 +41,7 @@ def halves(span: Span, *, now: Timestamp14) -> tuple[Span, Span] | None:
 
 
 def samples(span: Span, *, now: Timestamp14) -> tuple[Span, ...]:
-    """The first, the last and the middle month of a span, without repetition."""
+    """The first, the last and the middle month of a span that has halves."""
     first, last = _months(span, now)
     months = dict.fromkeys((first, last, (first + last) // 2))
     return tuple(_month(number, span) for number in months)
