@@ -8,16 +8,19 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from chrono_ray.model.capture import Capture, Decision, Skipped, Timestamp14
+from chrono_ray.model.capture import Capture, Decision, Skipped, Timestamp14, Wanted
 from chrono_ray.model.errors import LeaseLost, RecordRefused
 from chrono_ray.model.memento import ListingPage, MatchType, Scope
 from chrono_ray.model.retry import SNOOZE_CAP
+from chrono_ray.model.rule_text import parse
+from chrono_ray.model.rules import DEFAULT, Rules
 from chrono_ray.model.spans import Span
 from chrono_ray.model.urls import host_of
 from chrono_ray.storage.database import REFUSED, Connection, Database, statements
@@ -31,7 +34,7 @@ EARLIEST: Final = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC)
 STAGE_COLUMNS: Final = (
     "n", "key", "url_id", "share_key", "host", "urlkey", "ts", "instant", "impossible", "original",
     "mimetype", "statuscode", "digest", "length", "locator", "revisit", "reason", "rule",
-    "confidence",
+    "confidence", "band",
 )  # fmt: skip
 
 
@@ -53,6 +56,8 @@ class SliceLease:
     key: str
     attempts: int
     tired: bool
+    rules: Rules
+    rules_version: int
     is_part: bool
     now: Timestamp14
 
@@ -72,6 +77,7 @@ class Listings:
         self._database = database
         self._sql = statements("listings")
         self._settle = statements("settle")
+        self._deciding = statements("deciding")
 
     async def claim(self, archives: Sequence[str]) -> SliceLease | None:
         """The next slice of an active run of one of these archives, leased; None without one."""
@@ -137,6 +143,7 @@ class Listings:
             )
             if seq is None:
                 raise LeaseLost("The slice belongs to somebody else now")
+            await self._hold_rules(connection, lease)
             await self._keep_answer(connection, lease, page, seq=seq, raw=raw)
             await connection.copy_records_to_table("stage", records=records, columns=STAGE_COLUMNS)
             await self._write_stage(connection, lease, bad=len(page.bad_rows))
@@ -148,6 +155,16 @@ class Listings:
             await self._database.transact(write)
         except REFUSED as error:
             raise RecordRefused("PostgreSQL refuses a listed row", why=str(error)) from error
+
+    async def _hold_rules(self, connection: Connection, lease: SliceLease) -> None:
+        """The page was decided by the domain's rules as they are; thinning waits for its end."""
+        held = await connection.fetchval(
+            self._sql["rules_hold"], lease.domain_id, lease.rules_version
+        )
+        if held is None:
+            raise LeaseLost("The domain has other rules now: the page is decided again")
+        if lease.rules.thin:
+            await connection.execute(self._deciding["ask"], lease.domain_id, True)
 
     async def _keep_answer(
         self, connection: Connection, lease: SliceLease, page: ListingPage, *, seq: int, raw: bytes
@@ -209,11 +226,12 @@ class Listings:
         await connection.execute(self._settle["put_pages"], fetches, ids)
 
 
-def share_key(capture: Capture, *, domain_id: int, archive: str) -> bytes:
+def share_key(capture: Capture, *, domain_id: int, archive: str, key: bytes = b"") -> bytes:
     """20 bytes under which captures of a project share one fetch.
 
     The digest's own bytes when it names a payload, else bytes of this one
-    capture: the empty payload's digest and `-` are never shared.
+    capture: the empty payload's digest and `-` are never shared. `key` is the
+    capture's own as it was stored.
     """
     if capture.shareable:
         try:
@@ -225,7 +243,7 @@ def share_key(capture: Capture, *, domain_id: int, archive: str) -> bytes:
         return hashlib.blake2b(
             b"digest\0" + capture.digest.encode("utf-8", "surrogatepass"), digest_size=20
         ).digest()
-    own = f"capture\0{domain_id}\0{archive}\0".encode() + capture.key
+    own = f"capture\0{domain_id}\0{archive}\0".encode() + (key or capture.key)
     return hashlib.blake2b(own, digest_size=20).digest()
 
 
@@ -241,7 +259,7 @@ def _records(lease: SliceLease, decided: Sequence[Decided]) -> Iterator[tuple[An
             share, why = None, (decision.reason, decision.rule, decision.confidence)
         else:
             share = share_key(capture, domain_id=lease.domain_id, archive=lease.archive)
-            why = ("", "", 1.0)
+            why = ("", decision.rule, 1.0)
         yield (
             n, capture.key, url_id(capture.urlkey), share,
             _clean(host_of(capture.original))[:HOST_LIMIT], _clean(capture.urlkey),
@@ -249,6 +267,7 @@ def _records(lease: SliceLease, decided: Sequence[Decided]) -> Iterator[tuple[An
             capture.timestamp.impossible, _clean(capture.original), _clean(capture.mimetype),
             _clean(capture.statuscode), _clean(capture.digest), capture.length,
             _clean(capture.locator), capture.is_revisit, *why,
+            decision.priority.value if isinstance(decision, Wanted) else 0,
         )  # fmt: skip
 
 
@@ -259,11 +278,16 @@ def _clean(text: str) -> str:
     return text.replace("\0", "%00").encode("utf-8", "replace").decode("utf-8")
 
 
+@lru_cache(maxsize=64)
+def _rules(stored: str | None) -> Rules:
+    return DEFAULT if stored is None else parse(stored)
+
+
 def _slice(row: asyncpg.Record) -> SliceLease:
     scope = Scope(row["url"], MatchType(row["match"]), row["start_ts"], row["end_ts"])
     return SliceLease(
         slice_id=row["id"], token=row["token"], run_id=row["run_id"], project_id=row["project_id"],
         domain_id=row["domain_id"], archive=row["archive"], scope=scope, key=row["next_key"],
         attempts=row["attempts"], tired=bool(row["tired"]), is_part=row["is_part"],
-        now=Timestamp14(row["now"]),
+        now=Timestamp14(row["now"]), rules=_rules(row["rules"]), rules_version=row["rules_version"],
     )  # fmt: skip

@@ -7,8 +7,8 @@ UPDATE domains SET rules = $2::text::jsonb, rules_version = rules_version + 1 WH
 -- name: ask
 INSERT INTO redecisions (domain_id, waits) VALUES ($1, $2)
 ON CONFLICT (domain_id) DO UPDATE
-   SET waits = excluded.waits, state = 'pending', at_url = '', at_ts = '', looked = 0, wanted = 0, skipped = 0,
-       renamed = 0, ended = 0, in_flight = 0, token = NULL, asked_at = clock_timestamp(), finished_at = NULL
+   SET waits = excluded.waits, state = 'pending', at_url = '', at_ts = '', at_key = '', at_archive = '',
+       at_capture = 0, looked = 0, wanted = 0, skipped = 0, renamed = 0, ended = 0, in_flight = 0, token = NULL, asked_at = clock_timestamp(), finished_at = NULL
  WHERE redecisions.state = 'done' OR redecisions.at_url <> '' OR redecisions.token IS NOT NULL
     OR redecisions.waits <> excluded.waits
 
@@ -24,7 +24,7 @@ UPDATE redecisions x SET token = gen_random_uuid(), leased_until = clock_timesta
                               WHERE r.domain_id = y.domain_id AND r.state = 'active'))
                        ORDER BY y.asked_at LIMIT 1 FOR UPDATE SKIP LOCKED)
    AND d.id = x.domain_id
-RETURNING x.domain_id, x.token, x.at_url, x.at_ts, d.project_id, d.rules::text AS rules
+RETURNING x.domain_id, x.token, x.at_url, x.at_ts, x.at_key, x.at_archive, x.at_capture, d.project_id, d.rules::text AS rules
 
 -- name: release
 UPDATE redecisions SET token = NULL WHERE domain_id = $1 AND token = $2
@@ -35,10 +35,10 @@ UPDATE redecisions SET leased_until = clock_timestamp() + interval '60 seconds'
 
 -- name: advance
 UPDATE redecisions
-   SET at_url = $3, at_ts = $4, looked = looked + $5, wanted = wanted + $6, skipped = skipped + $7,
-       renamed = renamed + $8, ended = ended + $9, in_flight = in_flight + $10,
-       state = CASE WHEN $11 THEN 'done' ELSE state END, token = CASE WHEN $11 THEN NULL ELSE token END,
-       finished_at = CASE WHEN $11 THEN clock_timestamp() END, leased_until = clock_timestamp() + interval '60 seconds'
+   SET at_url = $3, at_ts = $4, at_key = $5, at_archive = $6, at_capture = $7, looked = looked + $8, wanted = wanted + $9,
+       skipped = skipped + $10, renamed = renamed + $11, ended = ended + $12, in_flight = in_flight + $13,
+       state = CASE WHEN $14 THEN 'done' ELSE state END, token = CASE WHEN $14 THEN NULL ELSE token END,
+       finished_at = CASE WHEN $14 THEN clock_timestamp() END, leased_until = clock_timestamp() + interval '60 seconds'
  WHERE domain_id = $1 AND token = $2 RETURNING domain_id
 
 -- name: redecision

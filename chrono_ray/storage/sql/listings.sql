@@ -22,6 +22,7 @@ CREATE TEMP TABLE IF NOT EXISTS stage (
     reason     text NOT NULL,
     rule       text NOT NULL,
     confidence real NOT NULL,
+    band       smallint NOT NULL,
     fate       text,
     fetch_id   bigint
 ) ON COMMIT DELETE ROWS
@@ -29,6 +30,10 @@ CREATE TEMP TABLE IF NOT EXISTS stage (
 -- name: one_at_a_time
 -- two runs of one domain would both call a row new: the second waits here, and then knows it
 SELECT pg_advisory_xact_lock(hashtextextended('captures of ' || $1::text, 0))
+
+-- name: rules_hold
+-- whoever changes the domain's rules waits for this page, or this page is decided again
+SELECT 1 FROM domains WHERE id = $1 AND rules_version = $2 FOR SHARE
 
 -- name: advance_slice
 -- fenced by token and by the key we listed from: no row means that somebody else has the slice
@@ -92,9 +97,10 @@ UPDATE stage s SET fate = 'known' FROM fetches f
 
 -- name: insert_captures
 INSERT INTO captures (id, domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts, instant,
-                      original, mimetype, statuscode, digest, length, locator, impossible, reason, rule, confidence)
+                      original, mimetype, statuscode, digest, length, locator, impossible, reason, rule,
+                      confidence, priority)
 SELECT id, $1, $2, fetch_id, $3, key, url_id, urlkey, ts, instant, original, mimetype, statuscode,
-       digest, length, locator, impossible, reason, rule, confidence
+       digest, length, locator, impossible, reason, rule, confidence, band
   FROM stage WHERE fate = 'new'
 
 -- name: adopt
@@ -115,7 +121,8 @@ UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = N
   FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
 
 -- name: rank_hosts
--- each host's next fetches get the next ranks, never below the floor: hosts interleave
+-- each host's next fetches get the next ranks, never below the floor: hosts interleave. Inside its
+-- band; a band below what the claim looks for lowers the hint with it.
 WITH due AS (
     SELECT s.id, s.host, row_number() OVER (PARTITION BY s.host ORDER BY s.n) AS rank
       FROM stage s JOIN fetches f ON f.id = s.fetch_id
@@ -128,12 +135,17 @@ WITH due AS (
     ON CONFLICT (run_id, host) DO UPDATE
        SET next_key = greatest(hosts.next_key, (SELECT rank_floor FROM floor)) + (SELECT z.n FROM sized z WHERE z.host = hosts.host)
     RETURNING host, next_key
+), ranked AS (
+    SELECT s.*, t.next_key - z.n + d.rank + (s.band::bigint << 48) AS order_key
+      FROM due d JOIN stage s ON s.id = d.id AND s.fate IN ('new', 'adopted')
+      JOIN taken t ON t.host = d.host JOIN sized z ON z.host = d.host
+), lowered AS (
+    UPDATE runs r SET floor_key = x.lowest FROM (SELECT min(order_key) AS lowest FROM ranked) x
+     WHERE r.id = $1 AND r.floor_key > x.lowest
 )
 INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
-SELECT s.fetch_id, $1, t.next_key - z.n + d.rank, s.id, $3, s.urlkey, s.ts, s.original, s.mimetype, s.statuscode, s.digest, s.locator
-  FROM due d JOIN stage s ON s.id = d.id AND s.fate IN ('new', 'adopted')
-  JOIN taken t ON t.host = d.host JOIN sized z ON z.host = d.host
- ORDER BY 3
+SELECT s.fetch_id, $1, s.order_key, s.id, $3, s.urlkey, s.ts, s.original, s.mimetype, s.statuscode, s.digest, s.locator
+  FROM ranked s ORDER BY 3
 
 -- name: count_page
 INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
@@ -182,7 +194,7 @@ UPDATE slices s SET token = gen_random_uuid(), leased_until = clock_timestamp() 
 RETURNING s.id, s.token, s.run_id, s.next_key, s.attempts, s.start_ts, s.end_ts,
           s.snoozed_for >= $3::interval AS tired, s.part_of IS NOT NULL AS is_part,
           to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS') AS now,
-          r.project_id, r.domain_id, r.archive, d.url, d.match
+          r.project_id, r.domain_id, r.archive, d.url, d.match, d.rules::text AS rules, d.rules_version
 
 -- name: renew_slice
 UPDATE slices s SET leased_until = clock_timestamp() + $3::interval FROM runs r
