@@ -22,6 +22,8 @@ CONFIRM_EVERY: Final = 0.1
 LOOK_EVERY: Final = 0.2
 AWAY_SECONDS: Final = 2.0
 RENEW_SECONDS: Final = 15.0
+IDENTITY_SECONDS: Final = 30.0
+"""How often we look whether the index is still ours: a server makes a lost one anew, in silence."""
 UNUSABLE: Final = ("search_damaged", "search_schema")
 
 
@@ -49,12 +51,15 @@ class Indexing:
             group.create_task(self._rebuilding.run(stop))
 
     async def _deliver_all(self, stop: asyncio.Event) -> None:
-        ready = False
+        clock = asyncio.get_running_loop()
+        ready, looked = False, 0.0
         while not stop.is_set():
             try:
                 if not ready:
                     await self._make_ready()
-                    ready = True
+                    ready, looked = True, clock.time()
+                if clock.time() >= looked + IDENTITY_SECONDS:
+                    ready, looked = await self._is_ours(), clock.time()
                 if not await self.step():
                     await within(stop, LOOK_EVERY)
             except LeaseLost:
@@ -73,11 +78,19 @@ class Indexing:
             if error.code in UNUSABLE:
                 await self._rebuilds.request(str(error))
             raise
-        found, known = await self._index.identity(), await self._rebuilds.living()
-        if known is None:
-            await self._rebuilds.remember(found)
-        elif found != known:
-            await self._rebuilds.request("the index is not the one that was filled")
+        if await self._rebuilds.living() is None:
+            await self._rebuilds.remember(await self._index.identity())
+        await self._is_ours()
+
+    async def _is_ours(self) -> bool:
+        """Whether the index is the one we filled; if not, another is asked for."""
+        known, found = await self._rebuilds.living(), await self._index.identity()
+        # a swap between the two questions is no loss
+        if found == known or await self._rebuilds.living() != known:
+            return True
+        number = await self._rebuilds.request("the index is not the one that was filled")
+        log.warning("index.lost", extra={"rebuild": number})
+        return False
 
     async def step(self) -> bool:
         """Deliver one batch if one is due; False when it is not time yet."""
