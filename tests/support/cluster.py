@@ -307,13 +307,17 @@ def cluster_folder(settings: Mapping[str, str], *, api: bool = False) -> Iterato
 
 
 @contextmanager
-def another_node(cluster: Cluster, *, egress: str = "") -> Iterator[int]:
+def another_node(
+    cluster: Cluster, *, egress: str = "", setting: Mapping[str, str] | None = None
+) -> Iterator[int]:
     """A second raylet with a node id of its own joins the running cluster; gives its pid.
 
-    `egress` is the label that its operator gave it.
+    `egress` is the label that its operator gave it, `setting` what else its
+    environment has beyond the cluster's own.
     """
     before = {each.pid for each in cluster.processes() if each.name() == "raylet"}
     environment = cluster_environment(cluster.running, cluster.environment)
+    environment.update(setting or {})
     if egress:
         environment["CHRONO_EGRESS"] = egress
     with (cluster.data_dir / "node.log").open("wb") as log:

@@ -103,7 +103,7 @@ class Cut:
     who: str = ""
 
 
-Rule = Delay | Stall | Blackhole | HalfOpen | CutAt | Cut
+WireRule = Delay | Stall | Blackhole | HalfOpen | CutAt | Cut
 _RULES: Final = {kind.__name__: kind for kind in (Delay, Stall, Blackhole, HalfOpen, CutAt, Cut)}
 _ENUMS: Final = {"way": Way, "moment": Moment}
 
@@ -179,7 +179,7 @@ class _Link:
         writer.write(data)
         await writer.drain()
 
-    async def _obey(self, rule: Rule, way: Way, data: bytes, sql: str) -> bool:
+    async def _obey(self, rule: WireRule, way: Way, data: bytes, sql: str) -> bool:
         """Whether the data may pass."""
         match rule:
             case Delay(seconds):
@@ -202,7 +202,7 @@ class _Link:
                 self.doomed = rule
         return True
 
-    def _lose(self, rule: Rule) -> bool:
+    def _lose(self, rule: WireRule) -> bool:
         self.proxy.hit(rule)
         self.lost = True
         return False
@@ -220,9 +220,9 @@ class Proxy:
     """Serves while entered, on a port of its own, with a second one to be told what to do."""
 
     def __init__(self, host: str, target: tuple[str, int], *, postgresql: bool) -> None:
-        self.rules: tuple[Rule, ...] = ()
+        self.rules: tuple[WireRule, ...] = ()
         self.healed = asyncio.Event()
-        self._hits: dict[Rule, int] = {}
+        self._hits: dict[WireRule, int] = {}
         self._host = host
         self._target = target
         self._postgresql = postgresql
@@ -245,7 +245,7 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def hit(self, rule: Rule) -> None:
+    def hit(self, rule: WireRule) -> None:
         self._hits[rule] = self._hits.get(rule, 0) + 1
 
     def left(self, rule: Cut | CutAt) -> bool:
@@ -294,7 +294,7 @@ class Proxy:
                 return sorted(link.name for link in self._links)
         return None
 
-    def _behave(self, rules: Sequence[Rule]) -> None:
+    def _behave(self, rules: Sequence[WireRule]) -> None:
         self.healed.set()
         self.healed = asyncio.Event()
         self.rules, self._hits = tuple(rules), {}
@@ -318,7 +318,7 @@ class ProxyProcess:
         netloc = f"{account}@{self.host}:{self.port}" if account else f"{self.host}:{self.port}"
         return urlunsplit(parts._replace(netloc=netloc))
 
-    def behave(self, *rules: Rule) -> None:
+    def behave(self, *rules: WireRule) -> None:
         """Put these rules in force instead of the present ones; none: heal."""
         given = [{"kind": type(rule).__name__, **asdict(rule)} for rule in rules]
         self._order({"do": "behave", "rules": given})
@@ -371,7 +371,7 @@ def _told(ready: Path, process: subprocess.Popen[bytes]) -> tuple[str, int, int]
     return host, port, control
 
 
-def _rule(given: dict[str, Any]) -> Rule:
+def _rule(given: dict[str, Any]) -> WireRule:
     rest = {name: _ENUMS[name](value) if name in _ENUMS else value for name, value in given.items()}
     return _RULES[rest.pop("kind")](**rest)
 
