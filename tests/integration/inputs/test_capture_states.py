@@ -262,7 +262,7 @@ async def test_inputs_33_to_35_a_listing_is_asked_again_and_its_bad_rows_are_cou
 @pytest.mark.parametrize(
     ("behaviours", "reason", "asked"),
     [
-        pytest.param([EmptyBody(), HtmlError()], "archive", 5, id="33-34-no-listing"),
+        pytest.param([EmptyBody(), HtmlError()], "archive", 5 + 3, id="33-34-no-listing"),
         pytest.param([Blocked("Robot")], "blocked", 1, id="36-blocked"),
         pytest.param([RedirectTo("http://localhost:8080/cdx")], "address", 1, id="13-not-listed"),
     ],
