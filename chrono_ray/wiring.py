@@ -20,6 +20,7 @@ from chrono_ray.pipeline.export import ExportParts
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.kinds import KindParts, open_steps
 from chrono_ray.pipeline.purge import PurgeParts
+from chrono_ray.pipeline.redecide import Redeciding
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
 from chrono_ray.pipeline.tasks import DRAIN_SECONDS, TaskPace, TaskRunner
@@ -28,6 +29,7 @@ from chrono_ray.search.batch import BatchLimits
 from chrono_ray.settings import Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.deleting import Deleting
 from chrono_ray.storage.frontier import Frontier
 from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
@@ -49,6 +51,7 @@ class Scraper:
     scrape: Scrape
     discoverers: tuple[Discoverer, ...]
     tasks: TaskRunner
+    redeciding: Redeciding
 
 
 def database(settings: Settings, *, pool_size: int, name: str) -> Database:
@@ -208,6 +211,7 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
             for name, archive in found.items()
         ),
         task_runner(settings, record, worker=worker),
+        Redeciding(Deciding(record)),
     )
 
 

@@ -58,6 +58,7 @@ class Scraper:
                     group.create_task(discoverer.run(stop))
                 group.create_task(parts.scrape.run(stop))
                 group.create_task(parts.tasks.run(stop))
+                group.create_task(parts.redeciding.run(stop))
 
     def status(self) -> Status:
         scrape = self._parts.scrape if self._parts else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Final
 
 from chrono_ray.model.capture import Decision, FetchState, Skipped, Wanted
 from chrono_ray.model.decision import CHOSEN, Contested, judge, thinned
-from chrono_ray.model.errors import LeaseLost
+from chrono_ray.model.errors import LeaseLost, Unavailable
 from chrono_ray.model.rule_text import spelled
 from chrono_ray.model.rules import BUILT_IN, Rule, Rules, Skip
 from chrono_ray.storage.deciding import (
@@ -24,9 +25,13 @@ from chrono_ray.storage.deciding import (
 )
 
 BATCH: Final = 2000
+IDLE_SECONDS: Final = 0.5
+BROKEN_SECONDS: Final = 30.0
 ENDED: Final = frozenset(
     {FetchState.STORED, FetchState.GONE, FetchState.REFUSED, FetchState.FAILED}
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -124,6 +129,38 @@ def _same(stored: Decision, decided: Decision) -> bool:
             stored.confidence, decided.confidence, rel_tol=1e-6
         )
     return stored == decided
+
+
+class Redeciding:
+    """Decides whatever domain is due, one at a time. Any number of them may work at once."""
+
+    def __init__(self, deciding: Deciding) -> None:
+        self._deciding = deciding
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; a walk under way is given back then."""
+        while not stop.is_set():
+            working = asyncio.create_task(self._step_or_wait())
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
+                working.cancel()
+                await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def _step_or_wait(self) -> None:
+        """The worker loop's boundary: a domain that cannot be decided keeps no other waiting."""
+        wait = IDLE_SECONDS
+        try:
+            if await redecide(self._deciding, tell=lambda _: None):
+                return
+        except Unavailable as error:
+            log.warning("deciding.away", extra={"error": str(error)})
+        except Exception:
+            log.exception("deciding.bug")
+            wait = BROKEN_SECONDS
+        await asyncio.sleep(wait)
 
 
 @dataclass(slots=True)

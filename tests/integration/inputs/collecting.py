@@ -174,6 +174,7 @@ class Collecting:
                 for each in parts.discoverers:
                     group.create_task(each.run(stop))
                 group.create_task(parts.scrape.run(stop))
+                group.create_task(parts.redeciding.run(stop))
                 indexing = wiring.indexing(self.settings, self.database, target)
                 group.create_task(indexing.run(stop))
                 while await self._unfinished(run_id):

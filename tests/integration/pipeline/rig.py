@@ -21,6 +21,7 @@ from chrono_ray.model.page import Document
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.index import Indexing
+from chrono_ray.pipeline.redecide import Redeciding
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape, Understanding
 from chrono_ray.pipeline.settle import Batching
 from chrono_ray.pipeline.verify import Recount, Verify
@@ -29,6 +30,7 @@ from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.certificate import Certificate
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.frontier import Frontier
 from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
 from chrono_ray.storage.listings import Listings
@@ -124,6 +126,7 @@ class Rig:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.discoverer.run(stop))
             group.create_task(self.scrape.run(stop))
+            group.create_task(Redeciding(Deciding(self.database)).run(stop))
             if index:
                 group.create_task(self.indexing.run(stop))
             try:
