@@ -29,6 +29,7 @@ class Sizing:
     def __init__(self, settings: Settings, budget: Budget) -> None:
         self._scraping = settings.scraping
         self._batch = settings.indexing.documents
+        self._task_slots = max(settings.tasks.slots, 1)
         self._budget = budget
         self._several_indexers = settings.meilisearch_url is not None
         self._slack_since: list[float | None] = [None, None]
@@ -81,7 +82,9 @@ class Sizing:
             Pool(
                 WEIGHTS[QueueClass.SCRAPING], scraper.num_cpus, scraper.memory,
                 scraping.scrapers or 1, self.scrapers_most,
-                scrapers_wanted(backlog.archives, in_flight=scraping.in_flight),
+                scrapers_wanted(
+                    backlog, in_flight=scraping.in_flight, task_slots=self._task_slots
+                ),
                 present[0], slack[0],
             ),
             Pool(

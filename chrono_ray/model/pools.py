@@ -43,9 +43,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Everything that waits: at the archives, and `pages` for the index, the oldest for `lag` s."""
+    """Everything that waits: at the archives, tasks, and `pages` for the index, the oldest for
+    `lag` seconds."""
 
     archives: tuple[Waiting, ...]
+    tasks: int
     pages: int
     lag: float
 
@@ -80,12 +82,16 @@ class Pool:
         return max(min(self.wanted, self.most), self.least)
 
 
-def scrapers_wanted(archives: Sequence[Waiting], *, in_flight: int) -> int:
-    """As many scrapers as have work, and never more than an archive's rate keeps busy."""
+def scrapers_wanted(backlog: Backlog, *, in_flight: int, task_slots: int) -> int:
+    """As many scrapers as have work, and never more than an archive's rate keeps busy.
+
+    A scraper has `in_flight` fetches under way, one listing of each archive,
+    and `task_slots` tasks, all at once.
+    """
     served = in_flight / REPLAY_SECONDS
-    fetching = sum(_busy(each, served) for each in archives)
-    listing = max((_listing(each) for each in archives), default=0)
-    return max(ceil(fetching - 1 / EXACT), listing, 1)
+    fetching = sum(_busy(each, served) for each in backlog.archives)
+    listing = max((_listing(each) for each in backlog.archives), default=0)
+    return max(ceil(fetching - 1 / EXACT), listing, ceil(backlog.tasks / task_slots), 1)
 
 
 def indexers_wanted(pages: int, *, batch: int) -> int:

@@ -32,10 +32,10 @@ class Lookout:
         self._sql = statements("demand")
 
     async def backlog(self, *, fetches: int, pages: int) -> Backlog:
-        """What waits now: up to `fetches` of each archive, and up to `pages` for the index."""
+        """What waits now: up to `fetches` of each archive, as many tasks, `pages` for the index."""
         rows = await self._connection.fetch(self._sql["backlog"], fetches, pages)
         archives = tuple(_waiting(row) for row in rows if row["archive"] is not None)
-        return Backlog(archives, rows[0]["pages"], rows[0]["lag"])
+        return Backlog(archives, rows[0]["tasks"], rows[0]["pages"], rows[0]["lag"])
 
 
 @asynccontextmanager

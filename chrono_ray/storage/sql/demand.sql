@@ -1,11 +1,13 @@
 -- What waits to be done: read every few seconds, so it counts no further than what matters.
 
 -- name: backlog
--- One row an archive, at least one. $1: fetches and slices an archive are counted up to this; $2: pages
--- for the index. Rates are requests a second over the egresses that may send now, NULL: no limit. A
+-- One row an archive, at least one. $1: fetches and slices an archive, and tasks, are counted up to this;
+-- $2: pages for the index. Rates are requests a second over the egresses that may send now, NULL: no limit. A
 -- lease is work like what waits: who is busy is not idle.
-SELECT a.archive, a.replays, a.listings, coalesce(l.n, 0) + f.n AS fetches, s.n AS slices, o.pages, o.lag
-  FROM (SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox ORDER BY seq LIMIT $2) x) AS pages,
+SELECT a.archive, a.replays, a.listings, coalesce(l.n, 0) + f.n AS fetches, s.n AS slices, o.tasks, o.pages, o.lag
+  FROM (SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE state = 'pending' AND not_before <= clock_timestamp() LIMIT $1) x)
+                  AS tasks,
+               (SELECT count(*) FROM (SELECT 1 FROM outbox ORDER BY seq LIMIT $2) x) AS pages,
                coalesce((SELECT extract(epoch FROM clock_timestamp() - queued_at) FROM outbox ORDER BY seq LIMIT 1),
                         0)::float8 AS lag) o
   LEFT JOIN (SELECT b.archive,

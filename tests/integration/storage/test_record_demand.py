@@ -7,9 +7,11 @@ import pytest
 
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.model.pools import Backlog, Waiting
+from chrono_ray.model.task import Purge
 from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.demand import sole_lookout
 from chrono_ray.storage.governor import Governor, Kind, Limit
+from chrono_ray.storage.tasks import Tasks
 from tests.integration.storage.making import Record, capture
 from tests.integration.storage.test_record_plans import nodes, plan, scans_of
 
@@ -35,7 +37,7 @@ def of(found: Backlog, archive: str) -> Waiting:
 
 
 async def test_an_empty_record_has_no_backlog(database: Database):
-    assert await backlog(database) == Backlog((), 0, 0.0)
+    assert await backlog(database) == Backlog((), 0, 0, 0.0)
 
 
 async def test_what_waits_and_what_is_under_way_is_counted_for_each_archive(record: Record):
@@ -54,6 +56,13 @@ async def test_a_paused_run_is_no_backlog(record: Record):
     await record.start("b.example")
     await record.database.fetch("UPDATE runs SET state = 'paused'")
     assert of(await backlog(record.database), "wayback") == Waiting("wayback", 0, 0, None, None)
+
+
+async def test_tasks_that_are_due_are_counted(record: Record):
+    tasks = Tasks(record.database)
+    await tasks.submit(Purge(older_than=60.0))
+    await tasks.submit(Purge(older_than=600.0), delay=3600)
+    assert (await backlog(record.database)).tasks == 1
 
 
 async def test_rates_add_up_over_the_egresses_that_may_send(database: Database):

@@ -7,8 +7,8 @@ from chrono_ray.cluster.sizing import Sizing
 from chrono_ray.model.budget import GIB, fit
 from chrono_ray.model.pools import Backlog, Waiting
 
-NOTHING = Backlog((), 0, 0.0)
-MUCH = Backlog((Waiting("pywb", 100_000, 0, None, None),), 100_000, 9.0)
+NOTHING = Backlog((), 0, 0, 0.0)
+MUCH = Backlog((Waiting("pywb", 100_000, 0, None, None),), 0, 100_000, 9.0)
 MEILISEARCH = {
     "CHRONO_MEILISEARCH_URL": "http://127.0.0.1:7700",
     "CHRONO_MEILISEARCH_KEY": "0123456789abcdef",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, fit
 from chrono_ray.model.pools import (
+    Backlog,
     Pool,
     Room,
     Waiting,
@@ -130,23 +131,30 @@ EIGHT_A_SECOND = Waiting("wayback", 1_000_000, 1, 8.0, 0.4)
 OURS = Waiting("pywb", 1_000_000, 0, None, None)
 
 
+def wanted(archives, *, in_flight: int = 48, tasks: int = 0) -> int:
+    backlog = Backlog(tuple(archives), tasks, 0, 0.0)
+    return scrapers_wanted(backlog, in_flight=in_flight, task_slots=2)
+
+
 def test_a_limited_archive_gets_no_more_scrapers_than_serve_its_rate():
-    assert scrapers_wanted([EIGHT_A_SECOND], in_flight=48) == 1
-    assert scrapers_wanted([replace(EIGHT_A_SECOND, replays=24.0)], in_flight=48) == 3
-    assert scrapers_wanted([replace(EIGHT_A_SECOND, replays=0.0)], in_flight=48) == 1
-    assert scrapers_wanted([EIGHT_A_SECOND, OURS], in_flight=48) > 1_000
+    assert wanted([EIGHT_A_SECOND]) == 1
+    assert wanted([replace(EIGHT_A_SECOND, replays=24.0)]) == 3
+    assert wanted([replace(EIGHT_A_SECOND, replays=0.0)]) == 1
+    assert wanted([EIGHT_A_SECOND, OURS]) > 1_000
 
 
 def test_its_listings_may_be_asked_for_at_once_as_fast_as_it_allows():
-    assert scrapers_wanted([replace(EIGHT_A_SECOND, slices=3)], in_flight=48) == 3
-    assert scrapers_wanted([replace(EIGHT_A_SECOND, slices=300)], in_flight=48) == 4
-    assert scrapers_wanted([replace(EIGHT_A_SECOND, slices=300, listings=0.0)], in_flight=48) == 1
+    assert wanted([replace(EIGHT_A_SECOND, slices=3)]) == 3
+    assert wanted([replace(EIGHT_A_SECOND, slices=300)]) == 4
+    assert wanted([replace(EIGHT_A_SECOND, slices=300, listings=0.0)]) == 1
 
 
 def test_a_small_backlog_starts_nobody():
-    assert scrapers_wanted([], in_flight=48) == 1
-    assert scrapers_wanted([replace(OURS, fetches=300)], in_flight=48) == 1
-    assert scrapers_wanted([replace(OURS, fetches=961)], in_flight=48) == 3
+    assert wanted([]) == 1
+    assert wanted([replace(OURS, fetches=300)]) == 1
+    assert wanted([replace(OURS, fetches=961)]) == 3
+    assert wanted([], tasks=2) == 1
+    assert wanted([], tasks=5) == 3
     assert indexers_wanted(0, batch=100) == indexers_wanted(1000, batch=100) == 1
     assert indexers_wanted(1001, batch=100) == 2
 
@@ -155,6 +163,6 @@ def test_a_small_backlog_starts_nobody():
 def test_counting_further_than_enough_changes_nothing(most, in_flight, pending):
     counted = min(pending, enough_fetches(most, in_flight=in_flight))
     whole, bounded = (
-        scrapers_wanted([replace(OURS, fetches=n)], in_flight=in_flight) for n in (pending, counted)
+        wanted([replace(OURS, fetches=n)], in_flight=in_flight) for n in (pending, counted)
     )
     assert min(whole, most) == min(bounded, most)
