@@ -198,6 +198,9 @@ class RunAnswer(_Answer):
     """
 
     run: int
+    runs: Annotated[
+        list[int], Rule(description="Of a collection, one an archive, most preferred first")
+    ]
     state: RunStateName
     project: str
     url: str
@@ -216,7 +219,8 @@ class RunAnswer(_Answer):
     def of(cls, report: RunReport, slices: Sequence[SliceFact]) -> Self:
         progress, counts = report.progress, report.progress.captures
         return cls(
-            run=progress.run_id, state=cast("RunStateName", report.state),
+            run=progress.run_id, runs=list(report.run_ids),
+            state=cast("RunStateName", report.state),
             project=progress.project, url=progress.url, archive=progress.archive,
             created_at=progress.created_at,
             captures=Captures.model_validate(captures_json(counts)),

@@ -7,7 +7,14 @@ import sys
 
 from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
-from chrono_ray.pipeline.report import Rates, RunReport, as_json, live_line, summary
+from chrono_ray.pipeline.report import (
+    Rates,
+    RunReport,
+    as_json,
+    live_line,
+    read_report,
+    summary,
+)
 from chrono_ray.settings import Settings
 from chrono_ray.storage.governor import Budget
 from chrono_ray.storage.projects import Projects
@@ -35,9 +42,11 @@ def print_status(run_id: int | None, *, json: bool) -> int:
 async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport], list[Budget]]:
     record = wiring.database(settings, pool_size=2, name="chrono status")
     try:
-        ids = [run_id] if run_id is not None else await Projects(record).recent_runs(RUNS_SHOWN)
-        stats = Stats(record)
-        reports = [RunReport(await stats.progress(n), await stats.pages(n)) for n in ids]
+        if run_id is not None:
+            reports = [await read_report(record, run_id)]
+        else:
+            stats, ids = Stats(record), await Projects(record).recent_runs(RUNS_SHOWN)
+            reports = [RunReport(await stats.progress(n), await stats.pages(n)) for n in ids]
         return reports, await wiring.governor(record, settings).budgets()
     finally:
         await record.aclose()
@@ -53,6 +62,7 @@ def _line(report: RunReport) -> str:
     captures = report.progress.captures
     return (
         f"run {report.progress.run_id:<6} {report.state:<9} {report.progress.url}"
+        f" from {report.progress.archive}"
         f"  {captures.discovered - captures.pending:,}/{captures.discovered:,} ended,"
         f" {report.pages.indexed:,} pages searchable"
     )

@@ -1,11 +1,11 @@
-"""Follow a run to its end, telling how it goes."""
+"""Follow a run, or all runs of a collection, to the end, telling how it goes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,8 @@ from chrono_ray.model.errors import Unavailable
 from chrono_ray.pipeline.report import Rates, RunReport, live_line
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor
-from chrono_ray.storage.stats import PageCounts, Progress, Stats
+from chrono_ray.storage.projects import Projects
+from chrono_ray.storage.stats import PageCounts, Progress, Stats, summed
 
 LOOK_EVERY: Final = 0.25
 INDEX_SECONDS: Final = 120.0
@@ -47,13 +48,16 @@ async def follow(
 ) -> RunReport | Interrupted:
     """Until the run has ended and its pages are searchable, or `stop`.
 
+    The first run of a collection from several archives stands for all of them.
+
     `alive` says whether what works on the run is still there; when PostgreSQL
     is away and it is not, `Unavailable` is raised: nobody would go on.
 
     `tell` gets a line every so many seconds. PostgreSQL going away is waited
     out: the run goes on without us.
     """
-    following = _Following(database, run_id, egress=egress, alive=alive, tell=tell, every=every)
+    run_ids = await Projects(database).together(run_id)
+    following = _Following(database, run_ids, egress=egress, alive=alive, tell=tell, every=every)
     return await following.run(stop)
 
 
@@ -61,7 +65,7 @@ class _Following:
     def __init__(
         self,
         database: Database,
-        run_id: int,
+        run_ids: Sequence[int],
         *,
         egress: str,
         alive: Callable[[], bool],
@@ -70,7 +74,8 @@ class _Following:
     ) -> None:
         self._stats = Stats(database)
         self._governor = Governor(database, egress=egress)
-        self._run_id = run_id
+        self._run_ids = run_ids
+        self._parts: tuple[Progress, ...] = ()
         self._alive = alive
         self._tell = tell
         self._every = every
@@ -78,7 +83,7 @@ class _Following:
         self._seen: deque[_Seen] = deque()
 
     async def run(self, stop: asyncio.Event) -> RunReport | Interrupted:
-        progress = await self._stats.progress(self._run_id)
+        progress = await self._progress()
         while progress.state == "active" and not stop.is_set():
             await self._show(progress)
             await _sleep(stop, LOOK_EVERY)
@@ -87,15 +92,20 @@ class _Following:
             return Interrupted(progress)
         return await self._until_indexed(progress, stop)
 
+    async def _progress(self) -> Progress:
+        self._parts = tuple([await self._stats.progress(each) for each in self._run_ids])
+        return summed(self._parts)
+
     async def _look(self, before: Progress) -> Progress:
         try:
-            return await self._stats.progress(self._run_id)
+            return await self._progress()
         except Unavailable as error:
             if not self._alive():
+                run_id = self._run_ids[0]
                 raise Unavailable(
-                    f"chrono_ray stopped while run {self._run_id} was under way",
+                    f"chrono_ray stopped while run {run_id} was under way",
                     why=error.why,
-                    fix=f"Start it again with `chrono up`: run {self._run_id} goes on by itself",
+                    fix=f"Start it again with `chrono up`: run {run_id} goes on by itself",
                 ) from error
             self._tell("waiting for PostgreSQL; the run goes on when it is back")
             return before
@@ -133,12 +143,12 @@ class _Following:
             before, pages = pages, await self._pages(pages)
             if pages != before:
                 ends = time.monotonic() + INDEX_SECONDS
-        return RunReport(progress, pages)
+        return RunReport(progress, pages, self._parts if len(self._parts) > 1 else ())
 
     async def _pages(self, before: PageCounts) -> PageCounts:
         while True:
             try:
-                return await self._stats.pages(self._run_id)
+                return await self._stats.pages(*self._run_ids)
             except Unavailable:
                 if not self._alive():
                     raise

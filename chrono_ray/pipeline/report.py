@@ -6,16 +6,24 @@ from dataclasses import dataclass
 
 import orjson
 
+from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Budget
-from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress
+from chrono_ray.storage.projects import Projects
+from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress, Stats, summed
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run at its end."""
+    """A run at its end, or a collection's runs summed up: then `runs` are its parts."""
 
     progress: Progress
     pages: PageCounts
+    runs: tuple[Progress, ...] = ()
+
+    @property
+    def run_ids(self) -> tuple[int, ...]:
+        """Of all its runs, most preferred archive first."""
+        return tuple(each.run_id for each in self.runs or (self.progress,))
 
     @property
     def state(self) -> str:
@@ -33,12 +41,20 @@ class RunReport:
         return {"done": 0, "partial": 3}.get(self.state, 1)
 
 
+async def read_report(database: Database, run_id: int) -> RunReport:
+    """A run as it is now; the first of a collection stands for all of it. `NotFound` for none."""
+    stats, ids = Stats(database), await Projects(database).together(run_id)
+    parts = tuple([await stats.progress(each) for each in ids])
+    return RunReport(summed(parts), await stats.pages(*ids), parts if len(parts) > 1 else ())
+
+
 def as_json(report: RunReport) -> str:
     """One object on one line; its form is stable (docs/cli.md)."""
     requests = report.progress.requests
     return orjson.dumps(
         {
             "run": report.progress.run_id,
+            "runs": report.run_ids,
             "state": report.state,
             "captures": captures_json(report.progress.captures),
             "holes": report.progress.holes,
@@ -66,6 +82,7 @@ def summary(report: RunReport) -> str:
     lines = [
         f"Run {progress.run_id}: {report.state}, {progress.seconds:.1f} s",
         f"  {progress.url} from {progress.archive}, project {progress.project!r}",
+        *(_part(each) for each in report.runs),
         f"  {captures.discovered:,} captures listed:",
         *(f"    {n:>9,} {label}" for label, n in _states(captures) if n),
         f"  {report.pages.pages:,} pages, {report.pages.indexed:,} searchable",
@@ -76,6 +93,14 @@ def summary(report: RunReport) -> str:
         lines.append(f"  {progress.holes} holes: parts of the listing could not be had")
     lines.append(f"  check it: chrono verify {progress.run_id}")
     return "\n".join(lines)
+
+
+def _part(progress: Progress) -> str:
+    captures = progress.captures
+    return (
+        f"    run {progress.run_id}, {progress.archive}: {progress.state},"
+        f" {captures.discovered:,} listed, {captures.stored:,} stored"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +132,7 @@ def live_line(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
 
 
 def _waiting(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
-    ours = [each for each in budgets if each.archive == progress.archive]
+    ours = [each for each in budgets if each.archive in progress.archives]
     for each in ours:
         if each.paused_seconds > 0:
             return f"{each.archive} silent for {each.paused_seconds:.0f} s ({each.pause_reason})"

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 async def sweep(frontier: Frontier, settling: Settling) -> None:
-    """Expired leases go back, parked fetches return, cancelled ones end, finished runs are done.
+    """Expired leases go back, parked fetches return, runs that are over end, due ones begin.
 
     A fetch that killed its workers too often is settled as failed(crashed).
     """
@@ -28,6 +28,8 @@ async def sweep(frontier: Frontier, settling: Settling) -> None:
         await settling.settle(_settlements(cancelled, Cancelled()))
     if swept.rescued:
         log.warning("lease.rescued", extra={"count": swept.rescued})
+    for run_id in swept.started_runs:
+        log.info("run.due", extra={"run": run_id})
     for run_id in swept.finished_runs:
         log.info("run.done", extra={"run": run_id})
 

@@ -19,6 +19,7 @@ from chrono_ray.model.capture import Capture, Timestamp14
 from chrono_ray.model.priority import is_late
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.governor import HORIZON, LONGEST_WAIT, Slot, slot
+from chrono_ray.storage.schedules import Schedules
 
 LEASE: Final = timedelta(seconds=60)
 CRASHES: Final = 3
@@ -73,6 +74,7 @@ class Swept:
 
     rescued: int
     condemned: tuple[Condemned, ...]
+    started_runs: tuple[int, ...]
     finished_runs: tuple[int, ...]
 
 
@@ -95,6 +97,7 @@ class Frontier:
         self._egress = egress
         self._lease = lease
         self._sql = statements("frontier")
+        self._schedules = Schedules(database)
 
     async def claim(self, wanted: int, *, idle: float) -> Claimed | Nothing:
         """Up to `wanted` fetches, classes mixed by ticket, each with its slot.
@@ -136,7 +139,7 @@ class Frontier:
             )
 
     async def sweep(self) -> Swept:
-        """What must happen without anybody asking: rescue, unpark, take over, finish.
+        """What must happen without anybody asking: rescue, unpark, take over, finish, begin.
 
         Any number of workers may sweep at once. What it returns as condemned
         is leased to the caller, who settles it.
@@ -147,7 +150,8 @@ class Frontier:
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
-        return Swept(rescued, condemned, tuple(row["id"] for row in finished))
+        started = await self._schedules.start_due()
+        return Swept(rescued, condemned, started, tuple(row["id"] for row in finished))
 
     async def _finish(self, connection: Connection) -> list[asyncpg.Record]:
         ids = [row["id"] for row in await connection.fetch(self._sql["lock_finishable"])]

@@ -138,6 +138,12 @@ class Projects:
             await _bind(connection, ids)
         return Begun(tuple(ids), joined=False)
 
+    async def domain(self, scope: Scope, *, project: str) -> int:
+        """The id of a domain, which comes into being with its project where it is missing."""
+        check_name(project)
+        async with self._database.begin() as connection:
+            return (await _place(connection, project, scope)).domain_id
+
     async def together(self, run_id: int) -> tuple[int, ...]:
         """The runs that are meant with this one: all of its collection when it is their first.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -55,6 +57,11 @@ class Progress:
     seconds: float
     created_at: datetime
 
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """Where it is had from: one, or those of a collection, most preferred first."""
+        return tuple(self.archive.split(", "))
+
 
 @dataclass(frozen=True, slots=True)
 class PageCounts:
@@ -84,9 +91,9 @@ class Stats:
             raise NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
         return _progress(row)
 
-    async def pages(self, run_id: int) -> PageCounts:
-        """Counted from the rows: costs a walk over the run's captures."""
-        row = await self._database.fetchrow(self._sql["pages"], run_id)
+    async def pages(self, *run_ids: int) -> PageCounts:
+        """Counted from the rows, each once: costs a walk over the runs' captures."""
+        row = await self._database.fetchrow(self._sql["pages"], run_ids)
         return PageCounts(0, 0, 0) if row is None else PageCounts(*row)
 
 
@@ -99,6 +106,44 @@ def _progress(row: asyncpg.Record) -> Progress:
         holes=row["holes"], listing=row["listing"], seconds=row["seconds"],
         created_at=row["created_at"],
     )  # fmt: skip
+
+
+ORDER: Final = ("active", "paused", "planned", "cancelled", "done")
+"""Of several runs' states the first of these is the collection's."""
+
+
+def summed(parts: Sequence[Progress]) -> Progress:
+    """A collection's runs as one, named by the first; the longest time counts."""
+    if len(parts) == 1:
+        return parts[0]
+    requests: Counter[str] = Counter()
+    for each in parts:
+        requests.update(each.requests)
+    return replace(
+        parts[0],
+        state=min((each.state for each in parts), key=ORDER.index),
+        archive=", ".join(each.archive for each in parts),
+        captures=_added([each.captures for each in parts]), requests=dict(requests),
+        holes=sum(each.holes for each in parts), listing=sum(each.listing for each in parts),
+        seconds=max(each.seconds for each in parts),
+    )  # fmt: skip
+
+
+def _added(parts: Sequence[CaptureCounts]) -> CaptureCounts:
+    plain = {name: sum(getattr(each, name) for each in parts) for name in PLAIN}
+    skipped, refused, failed = (_merged(getattr(each, name) for each in parts) for name in REASONED)
+    return CaptureCounts(
+        discovered=plain["discovered"], stored=plain["stored"], unchanged=plain["unchanged"],
+        known=plain["known"], repeated=plain["repeated"], gone=plain["gone"],
+        cancelled=plain["cancelled"], skipped=skipped, refused=refused, failed=failed,
+    )  # fmt: skip
+
+
+def _merged(reasons: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in reasons:
+        total.update(each)
+    return dict(sorted(total.items()))
 
 
 def counts(counters: list[tuple[str, str, int]]) -> CaptureCounts:

@@ -9,9 +9,8 @@ from starlette.responses import Response
 
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.schemas import Problem, RunAnswer
-from chrono_ray.pipeline.report import RunReport
+from chrono_ray.pipeline.report import read_report
 from chrono_ray.storage.certificate import Certificate
-from chrono_ray.storage.stats import Stats
 
 READ_SECONDS: Final = 10.0
 KEPT_SECONDS: Final = 1.0
@@ -42,7 +41,11 @@ async def run(run_id: RunId, parts: OurParts) -> Response:
 
 
 async def _read(run_id: int, parts: Parts) -> bytes:
-    stats = Stats(parts.record)
-    report = RunReport(await stats.progress(run_id), await stats.pages(run_id))
-    slices = await Certificate(parts.record).slices(run_id) if report.progress.holes else []
+    report = await read_report(parts.record, run_id)
+    certificate = Certificate(parts.record)
+    slices = (
+        [s for each in report.run_ids for s in await certificate.slices(each)]
+        if report.progress.holes
+        else []
+    )
     return RunAnswer.of(report, slices).model_dump_json(by_alias=True).encode()

@@ -17,7 +17,7 @@ WITH mine AS (
       FROM captures c
       JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored'
       JOIN pages p ON p.project_id = f.project_id AND p.url_id = c.url_id AND p.payload_id = f.payload_id
-     WHERE c.run_id = $1 OR c.id IN (SELECT a.capture_id FROM adoptions a WHERE a.run_id = $1)
+     WHERE c.run_id = ANY ($1::bigint[]) OR c.id IN (SELECT a.capture_id FROM adoptions a WHERE a.run_id = ANY ($1::bigint[]))
 )
 SELECT count(*) AS pages,
        count(*) FILTER (WHERE m.index_error = '' AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.page_id = m.id)) AS indexed,

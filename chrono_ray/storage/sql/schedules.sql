@@ -1,0 +1,52 @@
+-- Collections that are begun again and again.
+
+-- name: start_due
+-- exactly once, whoever sweeps: the row is locked and its next time lies ahead afterwards. Periods
+-- missed are one run; while the last one (or the same, begun by hand) is not finished, none begins.
+WITH due AS MATERIALIZED (
+    SELECT s.*, d.project_id FROM schedules s JOIN domains d ON d.id = s.domain_id
+     WHERE s.enabled AND s.next_at <= clock_timestamp()
+       AND NOT EXISTS (SELECT 1 FROM runs r
+                        WHERE r.state IN ('active', 'paused')
+                          AND (r.id = s.last_run OR r.together = s.last_run
+                               OR (NOT s.since_last AND r.goal = 'collect' AND r.domain_id = s.domain_id AND r.archive = s.archives[1]
+                                   AND r.start_ts = s.start_ts AND r.end_ts = s.end_ts)))
+     ORDER BY s.next_at LIMIT 100 FOR UPDATE OF s SKIP LOCKED
+), wanted AS MATERIALIZED (
+    SELECT d.*, a.archive, a.place, nextval(pg_get_serial_sequence('runs', 'id')) AS run_id,
+           greatest(d.start_ts, CASE WHEN d.since_last THEN listed_since(d.domain_id, a.archive, d.overlap) ELSE '' END) AS since
+      FROM due d CROSS JOIN LATERAL unnest(d.archives) WITH ORDINALITY AS a (archive, place)
+), first AS (
+    SELECT w.id, min(w.run_id) AS run_id FROM wanted w WHERE w.place = 1 GROUP BY w.id
+), started AS (
+    INSERT INTO runs (id, project_id, domain_id, archive, start_ts, end_ts, class, together, preference)
+    OVERRIDING SYSTEM VALUE
+    SELECT w.run_id, w.project_id, w.domain_id, w.archive, w.since, w.end_ts, w.class,
+           CASE WHEN cardinality(w.archives) > 1 THEN f.run_id END, w.place - 1
+      FROM wanted w JOIN first f ON f.id = w.id ORDER BY w.run_id
+), listing AS (
+    INSERT INTO slices (run_id, start_ts, end_ts) SELECT w.run_id, w.since, w.end_ts FROM wanted w ORDER BY w.run_id
+)
+UPDATE schedules s
+   SET last_run = f.run_id,
+       next_at = s.next_at + s.every * (1 + floor(extract(epoch FROM clock_timestamp() - s.next_at) / extract(epoch FROM s.every)))
+  FROM first f WHERE s.id = f.id
+RETURNING s.last_run
+
+-- name: add
+INSERT INTO schedules (domain_id, archives, start_ts, end_ts, since_last, overlap, every, class)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
+
+-- name: list
+SELECT s.id, p.name AS project, d.url, d.match, s.archives, s.start_ts, s.end_ts, s.since_last, s.overlap, s.every,
+       s.class, s.enabled, s.next_at, s.last_run, r.state AS last_state
+  FROM schedules s JOIN domains d ON d.id = s.domain_id JOIN projects p ON p.id = d.project_id
+  LEFT JOIN runs r ON r.id = s.last_run
+ ORDER BY s.id
+
+-- name: enable
+-- what one that stood still has missed meanwhile is one run
+UPDATE schedules SET enabled = $2 WHERE id = $1 RETURNING id
+
+-- name: remove
+DELETE FROM schedules WHERE id = $1 RETURNING id
