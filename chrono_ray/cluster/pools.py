@@ -151,7 +151,7 @@ class Member:
         elif self._drains_since is None:
             self._drains_since = self.heard_at
 
-    async def retire(self, why: str) -> None:
+    def retire(self, why: str) -> None:
         """Have it end its work; it answers meanwhile."""
         log.info("actor.drains", extra={"actor": self.name, "why": why})
         self.actor.retire.remote()
@@ -211,14 +211,16 @@ class Crew:
             return
         worn = [each for each in kept if each.status and limits.passed(each.status)]
         if worn:
-            await worn[0].retire("worn out")
+            worn[0].retire("worn out")
 
     def _one_is_away(self, kept: list[Member]) -> bool:
-        """Whether one drains or is restarted: known only of those that we have heard."""
-        if time.monotonic() - self._since < SILENT_SECONDS and any(not m.status for m in kept):
-            return True
+        """Whether one drains or is restarted. One that we never heard may only wait for its place:
+        a supervisor that has just begun cannot know, and waits."""
+        young = time.monotonic() - self._since < SILENT_SECONDS
         return any(
-            each.status.draining if each.status else each.answered for each in kept
+            each.status.draining if each.status
+            else (each.answered or young) and each.silent_for < SILENT_SECONDS
+            for each in kept
         )  # fmt: skip
 
 
@@ -229,7 +231,7 @@ async def _dismissed(member: Member) -> bool:
     else:
         gone = _has_ended(member, member.status)
         if not gone and not member.status.draining:
-            await member.retire("too many")
+            member.retire("too many")
     if gone:
         await member.end(again=False)
     return gone
