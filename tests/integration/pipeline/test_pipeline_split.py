@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from chrono_ray.demo.cdx import Keys
 from chrono_ray.demo.reply import Reply, text_reply
+from chrono_ray.pipeline.verify import Recount
 from chrono_ray.storage.stats import Stats
 from tests.integration.pipeline.rig import Rig, rig_over
 from tests.integration.storage.making import faults
@@ -61,11 +63,18 @@ async def narrow(
         yield rig, server
 
 
-async def collect(rig: Rig, site: Site) -> int:
+async def listed(rig: Rig, site: Site) -> Recount:
+    """The recount of a run that is listed to its end, and not fetched."""
     run = await rig.start(site.domain)
-    async with rig.impatient(), rig.working():
-        await rig.until_done(run)
-    return run
+    async with asyncio.timeout(40), rig.impatient():
+        while await rig.database.fetchval("SELECT 1 FROM slices WHERE state = 'pending'"):
+            await rig.discoverer.step()
+    recount = await rig.verify(run)
+    waiting = sum(recount.states.get("pending", {}).values())
+    recount.faults = [
+        fault for fault in recount.faults if fault != f"{waiting} captures have not ended yet"
+    ]
+    return recount
 
 
 async def test_a_listing_that_is_too_large_is_listed_whole_in_parts(
@@ -75,7 +84,9 @@ async def test_a_listing_that_is_too_large_is_listed_whole_in_parts(
         return months(start, end) > 50
 
     async with narrow(site, too_much, database_url, tmp_path) as (rig, _):
-        run = await collect(rig, site)
+        run = await rig.start(site.domain)
+        async with rig.impatient(), rig.working():
+            await rig.until_done(run)
         progress = await Stats(rig.database).progress(run)
         recount = await rig.verify(run)
         assert (progress.holes, recount.holes, recount.faults) == (0, [], [])
@@ -95,15 +106,14 @@ async def test_only_the_month_that_never_lists_is_a_hole(
         return (start or "0") < f"{bad}02" and (end or "9") >= f"{bad}02"
 
     async with narrow(site, holds_the_bad_month, database_url, tmp_path) as (rig, _):
-        run = await collect(rig, site)
-        recount = await rig.verify(run)
+        recount = await listed(rig, site)
         [hole] = recount.holes
         assert recount.faults == []
         assert hole.end.startswith(bad)
         assert hole.reason == "archive"
         lost = sum(stamp.startswith(bad) for stamp in stamps)
-        listed = recount.rows_listed - recount.repeated
-        assert len(stamps) - lost <= listed < len(stamps)
+        had = recount.rows_listed - recount.repeated
+        assert len(stamps) - lost <= had < len(stamps)
 
 
 async def test_a_page_that_never_comes_costs_no_row_of_those_before_it(
@@ -116,8 +126,7 @@ async def test_a_page_that_never_comes_costs_no_row_of_those_before_it(
             contains="gzip=false&limit=40&showResumeKey=true&resumeKey",
         )
         server.behave(whole_span)
-        run = await collect(rig, site)
-        recount = await rig.verify(run)
+        recount = await listed(rig, site)
         assert recount.splits >= 1
         assert recount.repeated > 30, "the first page is listed again by a part"
         assert (recount.holes, recount.faults) == ([], [])
@@ -128,8 +137,7 @@ async def test_an_ill_archive_is_not_asked_for_ever_less(
     site: Site, database_url: str, tmp_path: Path
 ):
     async with narrow(site, lambda _start, _end: True, database_url, tmp_path) as (rig, server):
-        run = await collect(rig, site)
-        recount = await rig.verify(run)
+        recount = await listed(rig, site)
         assert [(hole.start, hole.end) for hole in recount.holes] == [("", "")]
         assert recount.faults == []
         assert len(times_of(list(server.log.entries()), Kind.LISTING)) == 5 + 3
@@ -143,7 +151,6 @@ async def test_an_archive_that_wants_silence_when_asked_for_less_gets_it(
         server,
     ):
         server.behave(Rule(Throttle(retry_after=0.1), kind=Kind.LISTING, contains="from=", times=1))
-        run = await collect(rig, site)
-        recount = await rig.verify(run)
+        recount = await listed(rig, site)
         assert (recount.holes, recount.faults) == ([], [])
-        assert (await rig.counters(run))["request", "throttled"] == 1
+        assert (await rig.counters(recount.run_id))["request", "throttled"] == 1

@@ -111,6 +111,7 @@ STORED = "SELECT id FROM fetches WHERE state = 'stored' ORDER BY id LIMIT 1"
         ("UPDATE listing_pages SET rows = rows + 1 WHERE seq = 1", "rows kept"),
         ("UPDATE slices SET next_key = 'more'", "its last page goes on"),
         ("UPDATE slices SET state = 'pending'", "is not listed to its end"),
+        ("UPDATE slices SET state = 'split'", "parts of it are missing"),
     ],
 )  # fmt: skip
 async def test_a_row_that_was_tampered_with_is_named(

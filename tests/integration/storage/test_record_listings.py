@@ -12,6 +12,7 @@ import pytest
 from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Timestamp14
 from chrono_ray.model.errors import LeaseLost, RecordRefused
 from chrono_ray.model.memento import BadRow
+from chrono_ray.model.spans import Span
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import RunState
 from tests.integration.storage.making import (
@@ -473,3 +474,40 @@ def test_a_capture_is_named_by_what_makes_it_one():
     row = capture()
     assert isinstance(row, Capture)
     assert row.key == replace(row, length=1, locator="x", urlkey="y").key
+
+
+async def test_a_split_slice_ends_and_its_parts_are_walked_in_its_place(record: Record):
+    run = await record.start()
+    lease = await record.slice_of(run)
+    await record.keep(lease, [capture("http://a.example/1")], next_key="k")
+    parts = (Span("", "20100131235959"), Span("20100131235959", ""))
+    for _ in range(2):  # the second as after a commit whose answer was lost
+        await record.listings.split(lease, parts, reason="deadline", detail="too slow")
+    assert not await record.listings.renew(lease)
+    facts = await record.certificate.slices(run)
+    assert [(f.state, f.start, f.end, f.part_of) for f in facts] == [
+        ("split", "", "", None),
+        ("pending", "", "20100131235959", lease.slice_id),
+        ("pending", "20100131235959", "", lease.slice_id),
+    ]
+    leases = [await record.listings.claim(["wayback"]) for _ in range(2)]
+    assert [each and (each.scope.start, each.scope.end, each.key) for each in leases] == [
+        (part.start, part.end, "") for part in parts
+    ]
+    assert all(each and each.is_part for each in leases)
+    rows = [capture("http://a.example/1"), capture("http://a.example/2")]
+    for each, row in zip(leases, rows, strict=True):
+        assert each is not None
+        await record.keep(each, [row])
+    counters = await record.counters(run)
+    assert (counters["discovered", ""], counters["repeated", ""]) == (3, 1)
+    assert await record.faults() == []
+
+
+async def test_a_slice_of_a_cancelled_run_is_not_split(record: Record):
+    run = await record.start()
+    lease = await record.slice_of(run)
+    await record.projects.change(run, RunState.CANCELLED)
+    await record.listings.split(lease, (Span(), Span()), reason="deadline", detail="")
+    await record.listings.leave_hole(lease, reason="deadline", detail="")
+    assert [fact.state for fact in await record.certificate.slices(run)] == ["cancelled"]
