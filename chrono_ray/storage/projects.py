@@ -67,6 +67,7 @@ class Collection:
     archives: tuple[str, ...]
     queue_class: QueueClass = QueueClass.SCRAPING
     since: timedelta | None = None
+    goal: Goal = Goal.COLLECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Projects:
             ids = [
                 await _insert_run(
                     connection, place, archive, start=start, end=wanted.scope.end,
-                    queue_class=wanted.queue_class, goal=Goal.COLLECT,
+                    queue_class=wanted.queue_class, goal=wanted.goal,
                 )
                 for archive, start in zip(wanted.archives, starts, strict=True)
             ]  # fmt: skip
@@ -336,7 +337,7 @@ async def _under_way(
         .where(
             runs.c.domain_id == place.domain_id, runs.c.archive == wanted.archives[0],
             runs.c.start_ts == start, runs.c.end_ts == wanted.scope.end,
-            runs.c.goal == Goal.COLLECT.value, runs.c.state.in_(UNFINISHED),
+            runs.c.goal == wanted.goal.value, runs.c.state.in_(UNFINISHED),
             or_(runs.c.together.is_(None), runs.c.together == runs.c.id),
         )
         .order_by(runs.c.id.desc())
