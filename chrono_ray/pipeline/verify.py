@@ -34,6 +34,7 @@ class Recount:
     splits: int = 0
     pages_kept: int = 0
     rows_listed: int = 0
+    chosen: int = 0
     bad_rows: int = 0
     known: int = 0
     repeated: int = 0
@@ -69,6 +70,7 @@ class Verify:
         """The whole recount. Raises `NotFound` for an unknown run."""
         recount = Recount(run_id)
         archive = await self._certificate.archive_of(run_id)
+        recount.chosen = await self._certificate.chosen(run_id)
         await self._slices(recount)
         await self._listings(recount, archive)
         await self._states(recount)
@@ -122,6 +124,7 @@ class Verify:
             if missing:
                 recount.faults.append(f"listing page {page.id}: {len(missing)} rows were not kept")
         invented = await self._certificate.count_keys_not_in(recount.run_id, seen)
+        invented -= recount.chosen
         if invented:
             recount.faults.append(f"{invented} captures stand in no kept listing page")
 
@@ -162,11 +165,10 @@ class Verify:
             recount.faults.append(f"{waiting} captures have not ended yet")
         if "lost" in recount.states:
             recount.faults.append("captures point at fetches that do not exist")
-        if sum(states.values()) != recount.rows_listed:
-            recount.faults.append(
-                f"{recount.rows_listed} rows listed, {sum(states.values())} accounted for"
-            )
-        states["discovered", ""] = recount.rows_listed
+        discovered = recount.rows_listed + recount.chosen
+        if sum(states.values()) != discovered:
+            recount.faults.append(f"{discovered} rows listed, {sum(states.values())} accounted for")
+        states["discovered", ""] = discovered
         await self._compare_counters(recount, states)
 
     async def _compare_counters(

@@ -57,6 +57,10 @@ class Certificate:
             raise NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
         return str(name)
 
+    async def chosen(self, run_id: int) -> int:
+        """How many captures the run was told to fetch by a person: no listing names them."""
+        return int(await self._database.fetchval(self._sql["chosen"], run_id))
+
     async def slices(self, run_id: int) -> list[SliceFact]:
         rows = await self._database.fetch(self._sql["slices"], run_id)
         return [
@@ -98,7 +102,7 @@ class Certificate:
 
     async def wrong_rows(self, run_id: int) -> list[str]:
         """Faults among pages, fetches and requests, in words."""
-        pages = await self._database.fetch(self._sql["wrong_pages"], run_id)
+        pages = await self._database.fetch(self._sql["wrong_pages"], run_id, 100)
         fetches = await self._database.fetch(self._sql["wrong_fetches"], run_id)
         requests = await self._database.fetch(self._sql["unexplained_requests"], run_id)
         return [

@@ -198,11 +198,17 @@ class Listings:
             sql["insert_captures"], lease.domain_id, lease.run_id, lease.archive
         )
         await connection.execute(sql["adopt"], lease.run_id)
-        due = [row["id"] for row in wanted] + reopened
+        due = [row["id"] for row in wanted] + reopened + await self._preferred(connection, lease)
         await connection.execute(sql["rank_hosts"], lease.run_id, due, lease.archive)
         await connection.execute(sql["count_page"], lease.domain_id, lease.run_id, bad)
         await self._count_ended(connection)
         await connection.execute(sql["mark_ready"], lease.run_id)
+
+    async def _preferred(self, connection: Connection, lease: SliceLease) -> list[int]:
+        """Fetches that another archive's run of the same collection had, and this one takes."""
+        if not await connection.fetchval(self._sql["has_companions"], lease.run_id):
+            return []
+        return [row["id"] for row in await connection.fetch(self._sql["prefer"], lease.run_id)]
 
     async def _reopen(self, connection: Connection, lease: SliceLease) -> list[int]:
         rows = await connection.fetch(self._sql["fetches_to_reopen"], list(GUILTY_BYTES))

@@ -120,6 +120,32 @@ SELECT f.id, min(s.id) AS capture_id
 UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, snoozed_for = '0', run_id = $3, capture_id = w.capture_id
   FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
 
+-- name: has_companions
+SELECT EXISTS (SELECT 1 FROM runs me JOIN runs o ON o.together = me.together AND o.id <> me.id WHERE me.id = $1)
+
+-- name: prefer
+-- payloads that wait under another run of the same collection, and are better asked for by this one:
+-- its archive is preferred, or the other's is silent. Not what an archive was asked for already.
+WITH quiet AS MATERIALIZED (
+    SELECT DISTINCT archive FROM archive_budgets WHERE kind = 'replay' AND paused_until > clock_timestamp() + interval '60 seconds'
+), better AS MATERIALIZED (
+    SELECT DISTINCT ON (f.id) f.id, s.id AS capture_id
+      FROM runs me
+      JOIN runs o ON o.together = me.together AND o.id <> me.id
+       AND (o.preference > me.preference OR o.archive IN (SELECT archive FROM quiet))
+      JOIN stage s ON s.fate IN ('new', 'adopted')
+      JOIN fetches f ON f.id = s.fetch_id AND f.run_id = o.id AND f.state = 'pending'
+     WHERE me.id = $1 AND me.archive NOT IN (SELECT archive FROM quiet)
+     ORDER BY f.id, s.revisit, s.n
+), taken AS (
+    DELETE FROM queue q USING better b
+     WHERE q.fetch_id = b.id AND q.attempts = 0 AND NOT q.alone AND q.order_key < (16::bigint << 48)
+    RETURNING q.fetch_id
+)
+UPDATE fetches f SET run_id = $1, capture_id = b.capture_id
+  FROM better b JOIN taken t ON t.fetch_id = b.id WHERE f.id = b.id
+RETURNING f.id
+
 -- name: rank_hosts
 -- each host's next fetches get the next ranks, never below the floor: hosts interleave. Inside its
 -- band; a band below what the claim looks for lowers the hint with it.

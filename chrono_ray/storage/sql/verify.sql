@@ -6,6 +6,9 @@ SELECT id, start_ts, end_ts, state, reason, detail, next_key, part_of,
            AS reached_its_end
   FROM slices s WHERE run_id = $1 ORDER BY id
 
+-- name: chosen
+SELECT count(*) FROM adoptions a JOIN runs r ON r.id = a.run_id WHERE r.id = $1 AND r.goal = 'fetch'
+
 -- name: listing_pages
 SELECT p.id, p.slice_id, p.seq, p.key, p.next_key, p.rows, p.raw
   FROM listing_pages p JOIN slices s ON s.id = p.slice_id
@@ -53,7 +56,7 @@ WITH mine AS (
 SELECT c.*, p.id AS page_id, p.captures FROM counted c
   LEFT JOIN pages p ON p.project_id = c.project_id AND p.url_id = c.url_id AND p.payload_id = c.payload_id
  WHERE p.id IS NULL OR p.captures <> c.n OR p.first_seen <> c.first_seen OR p.last_seen <> c.last_seen
- LIMIT 100
+ LIMIT $2
 
 -- name: wrong_fetches
 -- a fetch has exactly one place: ended, queued, leased or parked

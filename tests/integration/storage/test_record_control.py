@@ -8,10 +8,11 @@ import time
 import pytest
 
 from chrono_ray.model.decision import CHOSEN
-from chrono_ray.model.errors import NotFound
+from chrono_ray.model.errors import NotFound, Throttled
 from chrono_ray.model.memento import MatchType, Scope
+from chrono_ray.model.outcome import Failed
 from chrono_ray.model.priority import CapturePriority, QueueClass
-from chrono_ray.model.retry import Retry, Snooze
+from chrono_ray.model.retry import Fail, Late, Retry, Snooze
 from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.storage.control import Again, Control, FetchedNow, Retryable, StoredAlready
 from chrono_ray.storage.projects import Collection, RunState
@@ -25,6 +26,7 @@ from tests.integration.storage.making import (
     stored,
 )
 
+GAVE_UP = Fail(Failed("deadline", "180 s"))
 EVERYWHERE = Scope("", MatchType.PREFIX)
 FAILED = Again(frozenset({Retryable.FAILED, Retryable.HOLE}))
 EVERYTHING = Again(frozenset(Retryable))
@@ -424,3 +426,57 @@ async def test_the_same_collection_begun_by_many_at_once_is_one(record: Record):
     begun = await asyncio.gather(*(record.projects.begin(BOTH) for _ in range(6)))
     assert len({each.run_ids for each in begun}) == 1
     assert sorted(each.joined for each in begun) == [False, *[True] * 5]
+
+
+def copies(n: int) -> list:
+    return [capture(f"http://a.example/{i}", body=f"body {i}") for i in range(n)]
+
+
+async def test_a_payload_waits_for_the_preferred_archive_whichever_listed_first(record: Record):
+    first, second = (await record.projects.begin(BOTH)).run_ids
+    await record.list_all(second, copies(4), archive="pywb")
+    [held] = await record.claim(1)
+    assert held.archive == "pywb"
+    await record.list_all(first, copies(4))
+    assert await record.faults() == []
+    leases = await record.claim()
+    assert {(each.run_id, each.archive) for each in leases} == {(first, "wayback")}
+    assert len(leases) == 3, "what pywb has been asked for stays there"
+    await record.settling.settle([stored(each) for each in [held, *leases]])
+    await record.frontier().sweep()
+    for run in (first, second):
+        assert await record.state_of(run) == "done"
+    assert (await record.counters(first))["stored", ""] == 3
+    assert (await record.counters(second))["stored", ""] == 1
+    assert await record.faults() == []
+
+
+async def test_a_payload_does_not_wait_for_a_preferred_archive_that_is_silent(record: Record):
+    first, second = (await record.projects.begin(BOTH)).run_ids
+    await record.list_all(first, copies(2))
+    await record.governor.heed("wayback", Throttled("429", retry_after=600))
+    await record.list_all(second, copies(2), archive="pywb")
+    assert {each.run_id for each in await record.claim()} == {second}
+    assert await record.faults() == []
+
+
+async def test_what_the_preferred_archive_cannot_give_in_time_is_asked_of_the_next(record: Record):
+    first, second = (await record.projects.begin(BOTH)).run_ids
+    await record.list_all(first, copies(1))
+    await record.list_all(second, copies(1), archive="pywb")
+    slow = Late(30.0, "deadline", "60 s")
+    tried = []
+    for verdict in (slow, slow, GAVE_UP, GAVE_UP):
+        await record.database.fetch("UPDATE parked SET until = '-infinity'")
+        await record.frontier().sweep()
+        [lease] = await record.claim()
+        tried.append((lease.archive, lease.late, lease.attempt))
+        await record.settling.settle([settlement(lease, verdict)])
+        assert await record.faults() == []
+    assert tried == [
+        ("wayback", False, 1), ("pywb", False, 1), ("pywb", True, 1), ("wayback", True, 1),
+    ]  # fmt: skip
+    await record.frontier().sweep()
+    for run in (first, second):
+        assert (await record.counters(run))["failed", "deadline"] == 1
+        assert await record.state_of(run) == "done"
