@@ -293,3 +293,35 @@ async def test_a_full_backlog_of_hops_shares_one_deadline(turn):
             await http.get(f"http://127.0.0.1:{port}/", deadline=0.5, turn=turn)
     assert caught.value.reason == "deadline"
     assert caught.value.requests == 3
+
+
+async def test_a_listing_may_search_longer_than_a_replay(turn):
+    slow = asyncio.Event()
+
+    async def page(_: web.Request) -> web.Response:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await slow.wait()
+        return web.Response(text="at last")
+
+    limits = Limits(head=0.1, listing_head=5.0)
+    async with serving(page) as port, session(("127.0.0.1", port), limits=limits) as http:
+        url = f"http://127.0.0.1:{port}/"
+        assert (await http.listing(url, deadline=5, turn=turn, limit=MIB)).body == b"at last"
+        with pytest.raises(TransferFailed) as caught:
+            await http.get(url, deadline=5, turn=turn)
+        assert caught.value.reason == "deadline"
+
+
+async def test_a_part_of_a_file_is_asked_for_as_it_is_and_no_redirect_followed(turn):
+    seen = []
+
+    async def page(request: web.Request) -> web.Response:
+        seen.append((request.headers.get("Range"), request.headers.get("Accept-Encoding")))
+        return web.Response(status=302, headers={"Location": "/elsewhere"})
+
+    async with serving(page) as port, session(("127.0.0.1", port)) as http:
+        url = f"http://127.0.0.1:{port}/file"
+        answer = await http.part(url, range(10, 30), deadline=5, turn=turn, limit=MIB)
+    assert (answer.status, turn.taken) == (302, 1)
+    assert seen == [("bytes=10-29", "identity")]

@@ -1,0 +1,73 @@
+"""A run from Common Crawl, from its first listing to its certificate."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from pathlib import Path
+
+from chrono_ray.archives.commoncrawl import CommonCrawlArchive
+from chrono_ray.demo.record import Origin, Record, record, revisit
+from chrono_ray.model.memento import MatchType, Scope
+from chrono_ray.model.priority import QueueClass
+from chrono_ray.search.tantivy import Role, TantivyIndex
+from chrono_ray.storage.blobs import Blobs
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.projects import Projects
+from tests.integration.pipeline.rig import Rig
+from tests.support.commoncrawl import SLOW_DOWN, CommonCrawlServer, CrawlFiles, Rule, say
+
+HTML = (("Content-Type", "text/html; charset=utf-8"),)
+SITE = "quay.example"
+
+
+def _page(path: str, stamp: str, words: str, *, status: int = 200) -> Record:
+    body = f"<html><title>Quay</title><p>{words}</p></html>".encode()
+    return record(f"http://{SITE}/{path}", stamp, Origin(status, "text/html", HTML, body))
+
+
+def _crawls() -> dict[str, list[Record]]:
+    """A page that stays the same for years, one that changes, one that goes away."""
+    home = [_page("", f"{year}0301000000", "The quay.") for year in (2012, 2023, 2024)]
+    return {
+        "CC-MAIN-2012": [home[0], _page("fish", "20120302000000", "Herring.")],
+        "CC-MAIN-2023-14": [home[1], _page("fish", "20230302000000", "Cod.")],
+        "CC-MAIN-2024-10": [
+            home[2],
+            revisit(home[2], "20240302000000"),
+            _page("fish", "20240303000000", "Nothing was found.", status=404),
+        ],
+    }
+
+
+async def test_a_run_from_common_crawl_is_complete(database_url: str, tmp_path: Path):
+    files = CrawlFiles.make(tmp_path / "crawls", _crawls())
+    database = Database(database_url, pool_size=6, name="rig")
+    index = TantivyIndex(tmp_path / "index", Role.WRITER)
+    async with CommonCrawlServer(files) as server, aclosing(database), aclosing(index):
+        server.behave(
+            Rule("CC-MAIN-2023-14-index", say(502), times=2),
+            Rule("CC-MAIN-2024-10-index", say(503, SLOW_DOWN), times=1),
+            Rule("/data/", say(500, SLOW_DOWN), times=1),
+        )
+        archive = CommonCrawlArchive(
+            server.collinfo, server.data, "tests", blocks_per_page=1, allowed=server.allowed
+        )
+        async with aclosing(archive):
+            rig = Rig(
+                database, {"commoncrawl": archive}, Blobs(str(tmp_path / "payloads")), index
+            )  # fmt: skip
+            await rig.limit()
+            await index.configure()
+            run = await Projects(database).start_run(
+                Scope(f"http://{SITE}/", MatchType.DOMAIN), project="p", archive="commoncrawl",
+                queue_class=QueueClass.SCRAPING,
+            )  # fmt: skip
+            async with rig.impatient(), rig.working():
+                await rig.until_done(run)
+            await rig.assert_whole(run, 7)
+            counters = await rig.counters(run)
+    assert counters["stored", ""] == 3
+    assert counters["unchanged", ""] == 3, "two more visits and a revisit of one page"
+    assert counters["skipped", "not_found"] == 1
+    assert counters["request", "throttled"] == 2
+    assert len(server.asked_for("/data/")) == 4, "one request a digest, and one that was throttled"
