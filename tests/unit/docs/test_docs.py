@@ -8,14 +8,14 @@ from functools import cache
 from pathlib import Path
 
 from chrono_ray import settings
-from chrono_ray.cli.main import app, config
+from chrono_ray.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
 NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 ROW = re.compile(r"^\| ([\d]+) \|.*\|$", re.MULTILINE)
 SETTING = re.compile(r"^\| `(CHRONO_\w+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
-COMMAND = re.compile(r"`chrono ([a-z]+(?: show)?)")
+COMMAND = re.compile(r"`chrono ([a-z]+)(?: ([a-z]+(?:, [a-z]+)*))?")
 INPUTS = (*range(1, 54), *range(57, 61), 75, 76)
 
 
@@ -77,15 +77,29 @@ def test_settings_named_anywhere_in_the_documents_exist() -> None:
 
 def commands() -> set[str]:
     top = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
-    below = {f"config {each.name}" for each in config.registered_commands}
-    return top | below
+    return top | {f"{group} {name}" for group, names in groups().items() for name in names}
+
+
+def groups() -> dict[str, set[str]]:
+    """Commands below commands: `chrono config show`."""
+    return {
+        str(group.name): {
+            each.name or each.callback.__name__
+            for each in group.typer_instance.registered_commands if each.callback
+        }
+        for group in app.registered_groups if group.typer_instance
+    }  # fmt: skip
 
 
 def documented_commands() -> set[str]:
-    """Also those of a row that names several: `chrono pause, resume, cancel RUN`."""
+    """Also those of a row that names several: `chrono pause, resume, cancel RUN`,
+    `chrono rules set, show`."""
     text = (DOCS / "cli.md").read_text("utf-8")
     rows = re.findall(r"^\| `chrono .*?\|", text, re.MULTILINE)
-    found = set(COMMAND.findall(" ".join(rows)))
+    found = set()
+    for top, below in COMMAND.findall(" ".join(rows)):
+        names = below.split(", ") if top in groups() else []
+        found |= {f"{top} {name}" for name in names} or {top}
     for several in re.findall(r"`chrono ([a-z]+(?:, [a-z]+)+)", " ".join(rows)):
         found |= set(several.split(", "))
     return found
