@@ -24,8 +24,15 @@ app = typer.Typer(
 )
 config = typer.Typer(help="Settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config, name="config")
+rules = typer.Typer(
+    help="Which captures of a domain are fetched.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(rules, name="rules")
 
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
+Target = Annotated[str, typer.Argument(help="A domain as it was collected, or a project")]
+RulesFile = Annotated[str, typer.Argument(help="A file of rules, one a line; - for stdin")]
+In = Annotated[str, typer.Option("--project", help="Only this project's domain")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -52,6 +59,43 @@ def run(
     raise typer.Exit(
         run_to_end(Request(url, match, start, end, archive, project, on_interrupt == "stop", json))
     )
+
+
+@app.command()
+def plan(
+    url: Annotated[str, typer.Argument(help="A URL or a domain, such as iana.org")],
+    match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "domain",
+    start: Annotated[str, typer.Option("--from", help="Year, YYYYMM, YYYY-MM-DD ...")] = "",
+    end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
+    archive: Annotated[
+        list[str] | None, typer.Option(help="wayback, commoncrawl, pywb or warc; may be repeated")
+    ] = None,
+    project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
+    rules: Annotated[str, typer.Option(help="A file of rules for the domain, - for stdin")] = "",
+    on_interrupt: Annotated[
+        str, typer.Option(help="On Ctrl+C: `detach` lets it go on, `stop` pauses it")
+    ] = "detach",
+    *,
+    json: Json = False,
+) -> None:
+    """List a site and say what a run would fetch, skip and take. Nothing is fetched.
+
+    Example: chrono plan iana.org --from 2012 --to 2014
+    """
+    from chrono_ray.cli.plan import Request, plan_and_print
+
+    chosen = tuple(dict.fromkeys(archive or ["wayback"]))
+    stop = on_interrupt == "stop"
+    request = Request(url, match, start, end, chosen, project, rules, stop, json)
+    raise typer.Exit(plan_and_print(request))
+
+
+@app.command()
+def start(run_id: Run, *, json: Json = False) -> None:
+    """Fetch what a plan has listed."""
+    from chrono_ray.cli import plan
+
+    raise typer.Exit(plan.start(run_id, json=json))
 
 
 @app.command()
@@ -172,6 +216,30 @@ def demo(
     from chrono_ray.cli.demo import run_demo
 
     raise typer.Exit(run_demo(captures))
+
+
+@rules.command("set")
+def rules_set(target: Target, file: RulesFile, project: In = "", *, json: Json = False) -> None:
+    """Give a domain rules, and decide all that it has listed by them. No request is sent for it."""
+    from chrono_ray.cli.rules import set_and_decide
+
+    raise typer.Exit(set_and_decide(target, file, project, json=json))
+
+
+@rules.command("show")
+def rules_show(target: Target, project: In = "", *, json: Json = False) -> None:
+    """Print a domain's rules, in a form that can be edited and set."""
+    from chrono_ray.cli.rules import show
+
+    raise typer.Exit(show(target, project, json=json))
+
+
+@rules.command("test")
+def rules_test(target: Target, file: RulesFile, project: In = "", *, json: Json = False) -> None:
+    """Say what rules would do to what a domain has listed. Nothing is changed."""
+    from chrono_ray.cli.rules import try_and_print
+
+    raise typer.Exit(try_and_print(target, file, project, json=json))
 
 
 @config.command("show")

@@ -19,6 +19,7 @@ from chrono_ray.storage.deciding import (
     Deciding,
     DecidingLease,
     Place,
+    Redecision,
     Standing,
     Tally,
     Verdict,
@@ -78,6 +79,23 @@ async def redecide(
     except LeaseLost:
         pass
     return True
+
+
+async def decide_to_the_end(
+    deciding: Deciding, domain_id: int, *, tell: Callable[[Tally], None]
+) -> Redecision | None:
+    """Decide this domain, or watch whoever is at it.
+
+    Returns the walk as it is then: not done when it waits for a listing to
+    end; whoever works then does it. None when nothing was ever to be decided.
+    """
+    while True:
+        await redecide(deciding, domain_id, tell=tell)
+        found = await deciding.progress(domain_id)
+        if found is None or found.done or not found.held:
+            return found
+        tell(found.tally)
+        await asyncio.sleep(IDLE_SECONDS)
 
 
 async def _walk(

@@ -25,11 +25,11 @@ from chrono_ray.model.capture import (
     Wanted,
 )
 from chrono_ray.model.decision import CHOSEN
-from chrono_ray.model.errors import LeaseLost
+from chrono_ray.model.errors import InvalidInput, LeaseLost, NotFound
 from chrono_ray.model.priority import CapturePriority
 from chrono_ray.model.rule_text import as_json, parse
 from chrono_ray.model.rules import DEFAULT, Rules
-from chrono_ray.model.urls import host_of
+from chrono_ray.model.urls import canonical, host_of
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.listings import HOST_LIMIT, share_key
 from chrono_ray.storage.settling import GUILTY_BYTES
@@ -116,11 +116,21 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Redecision:
-    """How far the newest walk is. `waits`: not before the domain's listings have ended."""
+    """How far the newest walk is. `held`: somebody is at it."""
 
     done: bool
-    waits: bool
+    held: bool
     tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What a project collects, as a person names it."""
+
+    id: int
+    project: str
+    url: str
+    match: str
 
 
 class Deciding:
@@ -131,6 +141,27 @@ class Deciding:
         self._sql = statements("deciding")
         self._listings = statements("listings")
         self._settle = statements("settle")
+
+    async def domains(self, name: str, *, project: str) -> list[Domain]:
+        """All domains of a project with this name, or those with this URL.
+
+        `project` narrows to one. `NotFound` when there is none, `InvalidInput`
+        when it may mean different things.
+        """
+        place = canonical(name).partition("://")[2]
+        rows = await self._database.fetch(self._sql["find_domains"], name, project, place)
+        if not rows:
+            raise NotFound(
+                f"There is no domain or project {name!r}",
+                fix="Give a URL as it was given to `chrono run` or `chrono plan`",
+            )
+        if len({(row["project"], row["by_project"]) for row in rows}) > 1:
+            where = ", ".join(sorted({repr(row["project"]) for row in rows}))
+            raise InvalidInput(
+                f"{name!r} means several things", why=f"in the projects {where}",
+                fix="Say which domain with --project", code="rules_target",
+            )  # fmt: skip
+        return [Domain(row["id"], row["project"], row["url"], row["match"]) for row in rows]
 
     async def rules(self, domain_id: int) -> Rules:
         """The domain's rules as they are now."""
@@ -169,7 +200,7 @@ class Deciding:
         if row is None:
             return None
         tally = Tally(*(row[name] for name in Tally.__dataclass_fields__))
-        return Redecision(row["state"] == "done", row["waits"], tally)
+        return Redecision(row["state"] == "done", row["held"], tally)
 
     async def read(self, domain_id: int, after: Place, *, limit: int) -> list[Standing]:
         """The domain's next captures behind a place, by URL and time."""
@@ -183,7 +214,8 @@ class Deciding:
         """Keep how far the walk is. Raises `LeaseLost` when it is no longer ours."""
         row = await self._database.fetchrow(
             self._sql["advance"], lease.domain_id, lease.token, at.url_id, at.ts, at.key,
-            at.archive, at.capture_id, tally.looked, tally.wanted, tally.skipped, tally.renamed, tally.ended, tally.in_flight, done,
+            at.archive, at.capture_id, tally.looked, tally.wanted, tally.skipped, tally.renamed,
+            tally.ended, tally.in_flight, done,
         )  # fmt: skip
         if row is None:
             raise _lost()

@@ -42,7 +42,15 @@ UPDATE redecisions
  WHERE domain_id = $1 AND token = $2 RETURNING domain_id
 
 -- name: redecision
-SELECT state, waits, looked, wanted, skipped, renamed, ended, in_flight FROM redecisions WHERE domain_id = $1
+SELECT state, token IS NOT NULL AND leased_until > clock_timestamp() AS held, looked, wanted, skipped, renamed, ended, in_flight
+  FROM redecisions WHERE domain_id = $1
+
+-- name: find_domains
+-- by project name, or by URL without its scheme; $2 narrows to a project
+SELECT d.id, p.name AS project, d.url, d.match, p.name = $1 AND $2 = '' AS by_project
+  FROM domains d JOIN projects p ON p.id = d.project_id
+ WHERE (p.name = $1 AND $2 = '') OR (split_part(d.url, '://', 2) = $3 AND $2 IN ('', p.name))
+ ORDER BY p.name, d.url, d.match
 
 -- name: read
 -- by URL and time, so that of each period the first is met first

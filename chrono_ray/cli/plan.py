@@ -1,0 +1,149 @@
+"""`chrono plan` and `chrono start`: what a run would do, and the word to do it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
+from chrono_ray.cli import owner
+from chrono_ray.cli.following import INTERRUPTED, TELL_EVERY, interrupted, others_active, teller
+from chrono_ray.cli.machine import connected
+from chrono_ray.cli.rules import read_rules
+from chrono_ray.cluster.owner import running
+from chrono_ray.model.capture import Timestamp14
+from chrono_ray.model.memento import Scope
+from chrono_ray.model.rules import Rules
+from chrono_ray.model.targets import target
+from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
+from chrono_ray.pipeline.plan import as_json, read_plan, summary
+from chrono_ray.settings import Settings
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.deciding import Deciding
+from chrono_ray.storage.planning import Planning
+from chrono_ray.storage.projects import Collection, Goal, Projects, RunState, check_name
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was typed. `rules` names a file; empty: the domain's rules as they are."""
+
+    url: str
+    match: str
+    start: str
+    end: str
+    archives: tuple[str, ...]
+    project: str
+    rules: str
+    stop_on_interrupt: bool
+    json: bool
+
+
+def plan_and_print(request: Request) -> int:
+    """Returns the exit code. Nothing is started before the request is known to be good."""
+    settings = chrono_settings.load()
+    scope = _checked(request, settings)
+    rules = read_rules(request.rules) if request.rules else None
+    found = owner.ensure(settings, api=False)
+    keep = False
+    try:
+        code, keep = asyncio.run(_plan(request, scope, rules, found.settings))
+    finally:
+        if keep:
+            owner.keep(found)
+        elif not owner.release(found, lambda: others_active(found.settings)):
+            sys.stderr.write("Other runs go on, so chrono_ray stays up. Stop it: chrono down\n")
+    return code
+
+
+def start(run_id: int, *, json: bool) -> int:
+    """Fetch what was planned."""
+    with connected() as settings:
+        paused = asyncio.run(_start(settings, run_id))
+        works = running(settings.data_dir) is not None
+    state = "paused" if paused else "active"
+    if json:
+        sys.stdout.write(orjson.dumps({"run": run_id, "state": state}).decode() + "\n")
+        return 0
+    if paused:
+        told = f"is a run now, but paused. Go on: chrono resume {run_id}"
+    elif works:
+        told = f"fetches what it planned. See it: chrono status {run_id}"
+    else:
+        told = f"fetches what it planned once chrono_ray runs: chrono up, chrono status {run_id}"
+    sys.stdout.write(f"Run {run_id} {told}\n")
+    return 0
+
+
+def _checked(request: Request, settings: Settings) -> Scope:
+    today = Timestamp14.of(datetime.now(UTC))
+    scope = target(
+        request.url, match=request.match, start=request.start, end=request.end, today=today
+    )
+    for archive in request.archives:
+        wiring.check_archive(archive, settings)
+    check_name(request.project)
+    return scope
+
+
+async def _plan(
+    request: Request, scope: Scope, rules: Rules | None, settings: Settings
+) -> tuple[int, bool]:
+    """The exit code, and whether what runs must be left running (it was detached)."""
+    record = wiring.database(settings, pool_size=2, name="chrono plan")
+    live = sys.stderr.isatty() and not request.json
+    try:
+        projects = Projects(record)
+        if rules is not None:
+            await _set_rules(record, await projects.domain(scope, project=request.project), rules)
+        begun = await projects.begin(
+            Collection(scope, request.project, request.archives, goal=Goal.PLAN)
+        )
+        run_id = begun.run_ids[0]
+        sys.stderr.write(f"Plan {run_id}: {scope.url} ({scope.match})\n")
+        ended = await follow(
+            record, run_id, interrupted(), egress=settings.egress,
+            alive=lambda: running(settings.data_dir) is not None,
+            tell=teller(live=live), every=LOOK_EVERY if live else TELL_EVERY,
+        )  # fmt: skip
+        if live:
+            sys.stderr.write("\r\x1b[2K")
+        if isinstance(ended, Interrupted):
+            await _interrupt(projects, run_id, stop=request.stop_on_interrupt)
+            return INTERRUPTED, not request.stop_on_interrupt
+        plan = await read_plan(record, wiring.governor(record, settings), run_id)
+        sys.stdout.write((as_json(plan) if request.json else summary(plan)) + "\n")
+        return plan.exit_code, False
+    finally:
+        await record.aclose()
+
+
+async def _set_rules(record: Database, domain_id: int, rules: Rules) -> None:
+    """What is stored already is decided again by whoever works; the plan waits for it."""
+    deciding = Deciding(record)
+    if await deciding.rules(domain_id) != rules:
+        await deciding.set_rules(domain_id, rules)
+
+
+async def _start(settings: Settings, run_id: int) -> bool:
+    record = wiring.database(settings, pool_size=2, name="chrono start")
+    try:
+        return await Planning(record).start(await Projects(record).together(run_id))
+    finally:
+        await record.aclose()
+
+
+async def _interrupt(projects: Projects, run_id: int, *, stop: bool) -> None:
+    if stop:
+        await projects.change(run_id, RunState.PAUSED)
+        sys.stderr.write(f"\nPlan {run_id} is paused. Go on: chrono resume {run_id}\n")
+    else:
+        sys.stderr.write(
+            f"\nPlan {run_id} goes on listing. See it: chrono status {run_id}."
+            " Stop it all: chrono down\n"
+        )

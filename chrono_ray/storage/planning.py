@@ -1,0 +1,125 @@
+"""What a planned run would ask for, and the word that starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from chrono_ray.model.capture import EMPTY_DIGEST, NO_DIGEST
+from chrono_ray.model.errors import Conflict, NotFound
+from chrono_ray.storage.database import Database, statements
+
+UNSHARED: Final = [EMPTY_DIGEST, NO_DIGEST, ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What would be asked of one archive: requests, and the listed bytes of what they bring.
+
+    `without_length` of them the archive lists without a length. `elsewhere`:
+    payloads that another run at work will bring anyway.
+    """
+
+    requests: int
+    elsewhere: int
+    bytes: int
+    without_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What one rule leaves out; `requests`: at most so many more there would be without it."""
+
+    reason: str
+    rule: str
+    confidence: float
+    captures: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Year:
+    captures: int
+    wanted: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A part of the listing that could not be had."""
+
+    start: str
+    end: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Counted from the rows of a plan, which are not the `known` and `repeated` ones."""
+
+    wires: dict[str, Wire]
+    filters: tuple[Filter, ...]
+    years: dict[str, Year]
+    holes: tuple[Gap, ...]
+
+
+class Planning:
+    """Reads plans; starts them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = statements("planning")
+
+    async def estimate(self, run_ids: Sequence[int]) -> Estimate:
+        """All of a plan. Four walks over its captures: 1,000,000 take seconds."""
+        ids = list(run_ids)
+        payloads = await self._database.fetch(self._sql["payloads"], ids)
+        filters = await self._database.fetch(self._sql["filters"], ids, UNSHARED)
+        years = await self._database.fetch(self._sql["years"], ids)
+        holes = await self._database.fetch(self._sql["holes"], ids)
+        return Estimate(
+            {name: _wire([row for row in payloads if row["archive"] == name])
+             for name in dict.fromkeys(row["archive"] for row in payloads)},
+            tuple(Filter(*row.values()) for row in filters),
+            _years(years, payloads),
+            tuple(Gap(*row.values()) for row in holes),
+        )  # fmt: skip
+
+    async def start(self, run_ids: Sequence[int]) -> bool:
+        """Fetch what these runs planned; again changes nothing. True while they are paused.
+
+        `Conflict` when one was cancelled or is no plan and over; `NotFound` for none.
+        """
+        ids = list(run_ids)
+        await self._database.fetch(self._sql["start"], ids)
+        rows = await self._database.fetch(self._sql["standing"], ids)
+        if not rows:
+            raise NotFound("There is no such run", fix="`chrono status` lists the runs")
+        for row in rows:
+            if row["state"] not in ("active", "paused"):
+                raise Conflict(f"Run {row['id']} cannot be started", why=f"it is {row['state']}",
+                               fix="Plan or run it again")  # fmt: skip
+        return any(row["state"] == "paused" for row in rows)
+
+
+def _wire(rows: Sequence[asyncpg.Record]) -> Wire:
+    return Wire(
+        requests=sum(row["requests"] for row in rows),
+        elsewhere=sum(row["elsewhere"] for row in rows),
+        bytes=sum(row["bytes"] for row in rows),
+        without_length=sum(row["without_length"] for row in rows),
+    )
+
+
+def _years(years: Sequence[asyncpg.Record], payloads: Sequence[asyncpg.Record]) -> dict[str, Year]:
+    requests = dict.fromkeys([row["year"] for row in [*years, *payloads]], 0)
+    for row in payloads:
+        requests[row["year"]] += row["requests"]
+    counted = {row["year"]: (row["captures"], row["wanted"]) for row in years}
+    return {
+        year: Year(*counted.get(year, (0, 0)), requests[year]) for year in sorted(requests)
+    }  # fmt: skip
