@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from chrono_ray.storage.settling import Settling
 from chrono_ray.storage.tasks import Tasks
 
 MIB: Final = 1024 * 1024
+OF_PATH: Final = "warc:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,15 @@ class Scraper:
     discoverers: tuple[Discoverer, ...]
     tasks: TaskRunner
     redeciding: Redeciding
+
+
+@dataclass(frozen=True, slots=True)
+class Ingester:
+    """A process that keeps local files: what lists them, and what reads their payloads."""
+
+    record: Database
+    scrape: Scrape
+    discoverers: tuple[Discoverer, ...]
 
 
 def database(settings: Settings, *, pool_size: int, name: str) -> Database:
@@ -147,6 +157,27 @@ def archives(settings: Settings) -> dict[str, Archive]:
     return found
 
 
+def archive_of_path(path: Path) -> str:
+    """The name of local files as an archive of their own; `archive_named` reads it."""
+    return f"{OF_PATH}{path}"
+
+
+def archive_named(settings: Settings, name: str) -> Mapping[str, Archive]:
+    """The archives that are set up, and the one of this name if it is local files."""
+    found = archives(settings)
+    if name.startswith(OF_PATH):
+        found[name] = _files(settings, Path(name.removeprefix(OF_PATH)))
+    return found
+
+
+def _files(settings: Settings, path: Path) -> Archive:
+    from chrono_ray.archives.warc import WarcArchive
+
+    return WarcArchive(
+        path, name=archive_of_path(path), rows_per_page=settings.archives.warc.page_rows
+    )
+
+
 def archive_names(settings: Settings) -> list[str]:
     """The archives a run may name now."""
     chosen = settings.archives
@@ -178,10 +209,46 @@ def check_archive(name: str, settings: Settings) -> None:
 
 async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> Scraper:
     """All of one scraper process; `stack` gives everything back."""
-    from chrono_ray.extraction.process import ExtractionProcess
-
     record = database(settings, pool_size=6, name=f"chrono scraper {worker}")
     stack.push_async_callback(record.aclose)
+    found = archives(settings)
+    await governor(record, settings).configure(limits(settings))
+    scrape = await _scrape(settings, stack, record, found, worker=worker, pace=_pace(settings))
+    return Scraper(
+        scrape, _discoverers(settings, record, found),
+        task_runner(settings, record, worker=worker), Redeciding(Deciding(record)),
+    )  # fmt: skip
+
+
+async def ingester(
+    settings: Settings, stack: AsyncExitStack, paths: Sequence[Path], *, worker: str, drain: float
+) -> Ingester:
+    """What lists and keeps the records of local files, each path an archive of its own.
+
+    Nobody else works on them: only this process is known to reach these files.
+    """
+    record = database(settings, pool_size=6, name=f"chrono ingest {worker}")
+    stack.push_async_callback(record.aclose)
+    found: dict[str, Archive] = {archive_of_path(path): _files(settings, path) for path in paths}
+    await governor(record, settings).configure(
+        [Limit(name, kind, 0) for name in found for kind in Kind]
+    )
+    pace = replace(_pace(settings), drain=drain)
+    scrape = await _scrape(settings, stack, record, found, worker=worker, pace=pace)
+    return Ingester(record, scrape, _discoverers(settings, record, found))
+
+
+async def _scrape(
+    settings: Settings,
+    stack: AsyncExitStack,
+    record: Database,
+    found: Mapping[str, Archive],
+    *,
+    worker: str,
+    pace: Pace,
+) -> Scrape:
+    from chrono_ray.extraction.process import ExtractionProcess
+
     extraction = ExtractionProcess(
         memory=settings.scraping.page_memory * MIB,
         seconds=settings.scraping.page_seconds,
@@ -189,29 +256,25 @@ async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> 
     )
     await extraction.start()
     stack.push_async_callback(extraction.aclose)
-    found = archives(settings)
     for each in found.values():
         stack.push_async_callback(each.aclose)
-    leave = governor(record, settings)
-    payloads = blobs(settings)
     parts = Parts(
         frontier=Frontier(
             record, worker=worker, egress=settings.egress, archives=found,
             lease=timedelta(seconds=settings.scraping.lease),
         ),
-        settling=Settling(record), governor=leave, blobs=payloads, archives=found,
-        extraction=extraction,
+        settling=Settling(record), governor=governor(record, settings), blobs=blobs(settings),
+        archives=found, extraction=extraction,
     )  # fmt: skip
-    await leave.configure(limits(settings))
-    listings = Listings(record)
-    return Scraper(
-        Scrape(parts, pace=_pace(settings), batching=Batching()),
-        tuple(
-            Discoverer(listings, leave, payloads, {name: archive})
-            for name, archive in found.items()
-        ),
-        task_runner(settings, record, worker=worker),
-        Redeciding(Deciding(record)),
+    return Scrape(parts, pace=pace, batching=Batching())
+
+
+def _discoverers(
+    settings: Settings, record: Database, found: Mapping[str, Archive]
+) -> tuple[Discoverer, ...]:
+    listings, leave, payloads = Listings(record), governor(record, settings), blobs(settings)
+    return tuple(
+        Discoverer(listings, leave, payloads, {name: archive}) for name, archive in found.items()
     )
 
 

@@ -67,7 +67,10 @@ _Found = _Good | _Bad
 
 
 class WarcArchive:
-    """A file, or a folder and all below it. Nothing is indexed ahead; no request is ever sent."""
+    """A file, or a folder and all below it. Nothing is indexed ahead; no request is ever sent.
+
+    A scope whose URL is the path's own (file:///...) is all that lies there, whatever its URLs.
+    """
 
     def __init__(self, path: Path, *, name: str = "warc", rows_per_page: int = 5_000) -> None:
         self._path = path
@@ -113,10 +116,13 @@ class WarcArchive:
 
     def _list(self, scope: Scope, start: Place) -> bytes:
         lines: list[bytes] = []
+        whole = scope.url == self._path.as_uri()
         for count, found in enumerate(_walk(volumes(self._path), start), 1):
             if isinstance(found, _Bad):
                 lines.append(orjson.dumps({"bad": found.why, "at": str(found.place)}))
-            elif found.row and _in_scope(found.row, scope):
+            elif (
+                found.row and _in_span(found.row, scope) and (whole or _in_scope(found.row, scope))
+            ):
                 lines.append(orjson.dumps([*found.row, str(found.place)]))
             if len(lines) >= self._rows or count >= _RECORDS_PER_PAGE:
                 lines.append(orjson.dumps({"resume": str(found.after)}))
@@ -244,11 +250,15 @@ def _pass(reader: Reader, record: Record) -> _Good:
 
 
 def _in_scope(row: tuple[str, ...], scope: Scope) -> bool:
+    return matches(scope.url, scope.match, row[0])
+
+
+def _in_span(row: tuple[str, ...], scope: Scope) -> bool:
     """A row whose date is none is in scope: it is the listing's to say that it is bad."""
     stamp = row[1]
     late = bool(scope.start) and stamp < scope.start
     early = bool(scope.end) and stamp[: len(scope.end)] > scope.end
-    return matches(scope.url, scope.match, row[0]) and not (late or early)
+    return not (late or early)
 
 
 def _key_place(key: str) -> Place:
