@@ -8,7 +8,7 @@ from typing import Final
 
 from chrono_ray.model.outcome import Failed
 from chrono_ray.model.retry import Fail
-from chrono_ray.storage.frontier import CRASHES, Condemned, Frontier
+from chrono_ray.storage.frontier import CRASHES, Condemned, Frontier, Swept
 from chrono_ray.storage.settling import Cancelled, Settlement, Settling
 
 CANCEL_BATCH: Final = 250
@@ -16,7 +16,7 @@ CANCEL_BATCH: Final = 250
 log = logging.getLogger(__name__)
 
 
-async def sweep(frontier: Frontier, settling: Settling) -> None:
+async def sweep(frontier: Frontier, settling: Settling) -> Swept:
     """Expired leases go back, parked fetches return, runs that are over end, due ones begin.
 
     A fetch that killed its workers too often is settled as failed(crashed).
@@ -32,6 +32,7 @@ async def sweep(frontier: Frontier, settling: Settling) -> None:
         log.info("run.due", extra={"run": run_id})
     for run_id in swept.finished_runs:
         log.info("run.done", extra={"run": run_id})
+    return swept
 
 
 def _settlements(condemned: Sequence[Condemned], verdict: Fail | Cancelled) -> list[Settlement]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -85,7 +85,7 @@ class SearchIndex(Protocol):
         """Typo-tolerant full text with filters, facets and highlights."""
         ...
 
-    def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncIterator[Held]:
+    def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncGenerator[Held, None]:
         """What the index holds of the pages above `after` up to `upto`, ascending by id."""
         ...
 

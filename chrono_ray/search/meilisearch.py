@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,7 +160,7 @@ class MeilisearchIndex:
                 milliseconds=float(found.processing_time_ms),
             )
 
-    async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncIterator[Held]:
+    async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncGenerator[Held, None]:
         """Pages with their versions, ascending by id; in a configured index only."""
         while chunk := await self._held_after(after, upto):
             for each in chunk:

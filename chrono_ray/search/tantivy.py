@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
@@ -128,7 +128,7 @@ class TantivyIndex:
         """Full text with filters, facets and highlights over the newest commit."""
         return await self._search(lambda: self._find(query))
 
-    async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncIterator[Held]:
+    async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncGenerator[Held, None]:
         """Pages with their versions, ascending by id."""
         while chunk := await self._search(partial(self._held_after, after, upto)):
             for each in chunk:

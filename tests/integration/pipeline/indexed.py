@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.search.base import SearchIndex
@@ -13,6 +14,25 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.rebuilds import Rebuilds
 from tests.integration.storage.making import until
+from tests.support.meilisearch import FakeMeilisearch
+
+
+@dataclass
+class Place:
+    """Where an index stands; every `writer` is a new process's, and one lives at a time."""
+
+    writer: Callable[[], SearchIndex]
+    reader: SearchIndex
+    server: FakeMeilisearch | None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[SearchIndex]:
+        index = self.writer()
+        try:
+            yield index
+        finally:
+            await index.aclose()
+
 
 LIMITS = BatchLimits(documents=20, size=10**6, seconds=0.02)
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ import pytest
 from chrono_ray.model.errors import LeaseLost
 from chrono_ray.model.query import Query
 from chrono_ray.pipeline.rebuild import Rebuilding, follow
-from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.meilisearch import MeilisearchIndex
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.database import Database
@@ -23,6 +19,7 @@ from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.rebuilds import Rebuilds, RebuildState
 from tests.integration.pipeline.indexed import (
     LIMITS,
+    Place,
     assert_same,
     change_pages,
     drop_pages,
@@ -34,44 +31,8 @@ from tests.integration.pipeline.indexed import (
     working,
 )
 from tests.integration.storage.making import until
-from tests.support.meilisearch import FakeMeilisearch, running
+from tests.support.meilisearch import running
 from tests.support.meilisearch.pages import page
-
-
-@dataclass
-class Place:
-    """Where an index stands; every `writer` is a new process's, and one lives at a time."""
-
-    writer: Callable[[], SearchIndex]
-    reader: SearchIndex
-    server: FakeMeilisearch | None
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[SearchIndex]:
-        index = self.writer()
-        try:
-            yield index
-        finally:
-            await index.aclose()
-
-
-@pytest.fixture(params=["tantivy", "meilisearch-fake"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    async with AsyncExitStack() as stack:
-        if request.param == "tantivy":
-            folder = tmp_path / "index"
-            made = Place(
-                lambda: TantivyIndex(folder, Role.WRITER),
-                TantivyIndex(folder, Role.READER, fresh=0.0), None,
-            )  # fmt: skip
-        else:
-            server = await stack.enter_async_context(running())
-            made = Place(
-                lambda: MeilisearchIndex(server.url, None), MeilisearchIndex(server.url, None),
-                server,
-            )  # fmt: skip
-        yield made
-        await made.reader.aclose()
 
 
 async def test_pages_come_change_and_go_while_the_index_is_rebuilt(
