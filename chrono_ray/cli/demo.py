@@ -39,7 +39,7 @@ def _show(began: float) -> int:
     _say(f"... ready after {time.monotonic() - began:.1f} s\n")
     try:
         _say(f"$ chrono run {SITE}")
-        request = Request(SITE, "domain", "", "", "wayback", "demo", False, False)
+        request = Request(SITE, "domain", "", "", ["wayback"], "demo", None, False, False)
         code = run_to_end(request)
         for words in SEARCHES:
             _say(f"\n$ chrono search {words!r} --limit 3")

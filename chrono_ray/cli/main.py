@@ -24,12 +24,29 @@ app = typer.Typer(
 )
 config = typer.Typer(help="Settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config, name="config")
+schedule = typer.Typer(
+    help="Collections that begin by themselves.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(schedule, name="schedule")
 rules = typer.Typer(
     help="Which captures of a domain are fetched.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(rules, name="rules")
 
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many that would be")]
+Number = Annotated[int, typer.Argument(help="The schedule's number", min=1, max=2**63 - 1)]
+Archives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--archive",
+        help="wayback, commoncrawl, pywb or warc; repeatable, most preferred first"
+        "  [default: wayback]",
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option(help="With --since-last: so many days before the newest capture known")
+]
 Target = Annotated[str, typer.Argument(help="A domain as it was collected, or a project")]
 RulesFile = Annotated[str, typer.Argument(help="A file of rules, one a line; - for stdin")]
 In = Annotated[str, typer.Option("--project", help="Only this project's domain")]
@@ -42,8 +59,12 @@ def run(
     match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "domain",
     start: Annotated[str, typer.Option("--from", help="Year, YYYYMM, YYYY-MM-DD ...")] = "",
     end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
-    archive: Annotated[str, typer.Option(help="wayback, commoncrawl, pywb or warc")] = "wayback",
+    archive: Archives = None,
     project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
+    since_last: Annotated[
+        bool, typer.Option("--since-last", help="Only what the archive added since the last run")
+    ] = False,
+    overlap: Overlap = 30,
     on_interrupt: Annotated[
         str, typer.Option(help="On Ctrl+C: `detach` lets it go on, `stop` pauses it")
     ] = "detach",
@@ -56,8 +77,10 @@ def run(
     """
     from chrono_ray.cli.run import Request, run_to_end
 
+    archives = archive or ["wayback"]
+    since, stop = overlap if since_last else None, on_interrupt == "stop"
     raise typer.Exit(
-        run_to_end(Request(url, match, start, end, archive, project, on_interrupt == "stop", json))
+        run_to_end(Request(url, match, start, end, archives, project, since, stop, json))
     )
 
 
@@ -165,6 +188,126 @@ def cancel(run_id: Run, *, json: Json = False) -> None:
     from chrono_ray.cli import control
 
     raise typer.Exit(control.cancel(run_id, json=json))
+
+
+@app.command()
+def retry(
+    run_id: Run,
+    state: Annotated[
+        str, typer.Option(help="Any of failed, gone, refused, cancelled, hole")
+    ] = "failed,hole",
+    reason: Annotated[str, typer.Option(help="Only these, such as deadline,truncated")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where the bytes themselves were to blame")
+    ] = False,
+    dry_run: DryRun = False,
+    *,
+    json: Json = False,
+) -> None:
+    """Try again what ended without a page, and the holes of the listing."""
+    from chrono_ray.cli import control
+
+    raise typer.Exit(
+        control.try_again(run_id, state, reason, force=force, dry_run=dry_run, json=json)
+    )
+
+
+@app.command()
+def priority(
+    target: Annotated[str, typer.Argument(help="A run's number; with --weight a project")],
+    queue_class: Annotated[
+        str, typer.Option("--class", help="Of the run: critical, scraping, indexing or default")
+    ] = "",
+    weight: Annotated[int, typer.Option(help="Of the project against others, 1 to 1000")] = 0,
+    captures: Annotated[
+        str, typer.Option(help="now, high, normal or low: the run's captures that are named by ...")
+    ] = "",
+    url: Annotated[str, typer.Option(help="... this URL")] = "",
+    match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "prefix",
+    start: Annotated[str, typer.Option("--from", help="... and captured in or after")] = "",
+    end: Annotated[str, typer.Option("--to", help="... and captured in or before")] = "",
+    dry_run: DryRun = False,
+    *,
+    json: Json = False,
+) -> None:
+    """Have a run, some of its captures, or a project served sooner or later."""
+    from chrono_ray.cli.control import Sooner, sooner
+
+    asked = Sooner(target, queue_class, weight, captures, url, match, start, end, dry_run)
+    raise typer.Exit(sooner(asked, json=json))
+
+
+@app.command()
+def fetch(
+    url: Annotated[str, typer.Argument(help="A URL, or a capture's number alone")],
+    timestamp: Annotated[str, typer.Argument(help="14 digits, or the day, month, year")] = "",
+    project: Annotated[str, typer.Option(help="The project that has listed it")] = "default",
+    archive: Annotated[str, typer.Option(help="Only this archive's capture")] = "",
+    *,
+    json: Json = False,
+) -> None:
+    """Fetch one listed capture before all else, whatever waits."""
+    from chrono_ray.cli import control
+
+    raise typer.Exit(control.fetch(url, timestamp, project=project, archive=archive, json=json))
+
+
+@schedule.command("add")
+def schedule_add(
+    url: Annotated[str, typer.Argument(help="A URL or a domain, such as iana.org")],
+    every: Annotated[str, typer.Option(help="12h, 7d, 2w, hourly, daily, weekly, monthly")],
+    match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "domain",
+    start: Annotated[str, typer.Option("--from", help="Year, YYYYMM, YYYY-MM-DD ...")] = "",
+    end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
+    archive: Archives = None,
+    project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
+    queue_class: Annotated[
+        str, typer.Option("--class", help="critical, scraping, indexing or default")
+    ] = "default",
+    overlap: Annotated[int, typer.Option(help="Days before the newest capture known")] = 30,
+    full: Annotated[bool, typer.Option("--full", help="All of it each time")] = False,
+    *,
+    json: Json = False,
+) -> None:
+    """Collect a site again and again: by default only what its archives have added."""
+    from chrono_ray.cli.run import Request
+    from chrono_ray.cli.schedule import Planned, add
+
+    archives, since = archive or ["wayback"], None if full else overlap
+    request = Request(url, match, start, end, archives, project, since, False, json)
+    raise typer.Exit(add(Planned(request, every, queue_class)))
+
+
+@schedule.command("list")
+def schedule_list(*, json: Json = False) -> None:
+    """Say what is collected again and again, when next, and how the last time went."""
+    from chrono_ray.cli.schedule import show
+
+    raise typer.Exit(show(json=json))
+
+
+@schedule.command("pause")
+def schedule_pause(number: Number, *, json: Json = False) -> None:
+    """Begin no more runs of it. What is under way goes on."""
+    from chrono_ray.cli.schedule import enable
+
+    raise typer.Exit(enable(number, enabled=False, json=json))
+
+
+@schedule.command("resume")
+def schedule_resume(number: Number, *, json: Json = False) -> None:
+    """Begin runs of it again; what was missed is one run."""
+    from chrono_ray.cli.schedule import enable
+
+    raise typer.Exit(enable(number, enabled=True, json=json))
+
+
+@schedule.command("remove")
+def schedule_remove(number: Number, *, json: Json = False) -> None:
+    """Forget it. Its runs stay."""
+    from chrono_ray.cli.schedule import remove
+
+    raise typer.Exit(remove(number, json=json))
 
 
 @app.command()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
@@ -13,25 +15,28 @@ from chrono_ray.cli import owner
 from chrono_ray.cli.following import INTERRUPTED, TELL_EVERY, interrupted, others_active, teller
 from chrono_ray.cluster.owner import running
 from chrono_ray.model.capture import Timestamp14
-from chrono_ray.model.memento import Scope
-from chrono_ray.model.priority import QueueClass
+from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.targets import target
 from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
 from chrono_ray.pipeline.report import as_json, summary
 from chrono_ray.settings import Settings
-from chrono_ray.storage.projects import Projects, RunState, check_name
+from chrono_ray.storage.projects import Begun, Collection, Projects, RunState, check_name
+
+OVERLAP_MOST: Final = 3660
+"""Days."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was typed."""
+    """What was typed: archives most preferred first; `since` in days, None for all there is."""
 
     url: str
     match: str
     start: str
     end: str
-    archive: str
+    archives: Sequence[str]
     project: str
+    since: int | None
     stop_on_interrupt: bool
     json: bool
 
@@ -39,9 +44,9 @@ class Request:
 def run_to_end(request: Request) -> int:
     """Returns the exit code. Nothing is started before the request is known to be good."""
     settings = chrono_settings.load()
-    scope = checked(request, settings)
+    wanted = checked(request, settings)
     if (
-        request.archive == "wayback"
+        "wayback" in wanted.archives
         and settings.archives.wayback.is_public
         and not settings.contact
     ):
@@ -49,7 +54,7 @@ def run_to_end(request: Request) -> int:
     found = owner.ensure(settings, api=False)
     keep = False
     try:
-        code, keep = asyncio.run(_run(request, scope, found.settings))
+        code, keep = asyncio.run(_run(request, wanted, found.settings))
     finally:
         if keep:
             owner.keep(found)
@@ -58,28 +63,39 @@ def run_to_end(request: Request) -> int:
     return code
 
 
-def checked(request: Request, settings: Settings) -> Scope:
-    """The scope, or `InvalidInput`."""
+def checked(request: Request, settings: Settings) -> Collection:
+    """What is to be collected, or `InvalidInput`. An archive named twice is named once."""
     today = Timestamp14.of(datetime.now(UTC))
     scope = target(
         request.url, match=request.match, start=request.start, end=request.end, today=today
     )
-    wiring.check_archive(request.archive, settings)
+    archives = tuple(dict.fromkeys(request.archives))
+    for each in archives:
+        wiring.check_archive(each, settings)
     check_name(request.project)
-    return scope
+    return Collection(scope, request.project, archives, since=_overlap(request.since))
 
 
-async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int, bool]:
+def _overlap(days: int | None) -> timedelta | None:
+    if days is not None and not 0 <= days <= OVERLAP_MOST:
+        raise InvalidInput(
+            "The overlap cannot be used",
+            why=f"{days} days",
+            fix=f"From 0 to {OVERLAP_MOST} days",
+            code="overlap",
+        )
+    return None if days is None else timedelta(days=days)
+
+
+async def _run(request: Request, wanted: Collection, settings: Settings) -> tuple[int, bool]:
     """The exit code, and whether what runs must be left running (it was detached)."""
     record = wiring.database(settings, pool_size=2, name="chrono run")
     live = sys.stderr.isatty() and not request.json
     try:
         projects = Projects(record)
-        run_id = await projects.start_run(
-            scope, project=request.project, archive=request.archive,
-            queue_class=QueueClass.SCRAPING,
-        )  # fmt: skip
-        sys.stderr.write(f"Run {run_id}: {scope.url} ({scope.match}) from {request.archive}\n")
+        begun = await projects.begin(wanted)
+        run_id = begun.run_ids[0]
+        sys.stderr.write(_told(begun, wanted))
         ended = await follow(
             record, run_id, interrupted(), egress=settings.egress,
             alive=lambda: running(settings.data_dir) is not None,
@@ -94,6 +110,14 @@ async def _run(request: Request, scope: Scope, settings: Settings) -> tuple[int,
         return ended.exit_code, False
     finally:
         await record.aclose()
+
+
+def _told(begun: Begun, wanted: Collection) -> str:
+    how = "is under way already: following it" if begun.joined else "begins"
+    return "".join(
+        f"Run {run_id}: {wanted.scope.url} ({wanted.scope.match}) from {archive} {how}\n"
+        for run_id, archive in zip(begun.run_ids, wanted.archives, strict=True)
+    )
 
 
 async def _interrupt(projects: Projects, run_id: int, *, stop: bool) -> None:

@@ -1,4 +1,4 @@
-"""`chrono pause`, `resume` and `cancel` on a real record."""
+"""`chrono pause`, `resume`, `cancel`, `retry`, `priority`, `fetch`, `schedule` on a real record."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 
 import pytest
 
-from chrono_ray.cli import control
-from chrono_ray.model.errors import Conflict, NotFound
+from chrono_ray.cli import control, schedule
+from chrono_ray.cli.control import Sooner
+from chrono_ray.cli.run import Request
+from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
-from chrono_ray.storage.projects import Projects, RunState
+from chrono_ray.storage.projects import Collection, Projects, RunState
+from tests.integration.storage.making import Record, capture, failed, stored
 
 SITE = Scope("https://town.example/", MatchType.DOMAIN)
 
@@ -82,3 +85,107 @@ async def test_only_a_run_that_is_not_over_is_gone_on_with(run_id, database):
     assert await found(archive="pywb") is None
     await projects.change(run_id, RunState.CANCELLED)
     assert await found() is None
+
+
+# -- again, sooner, now
+
+
+@pytest.fixture
+async def record(database, run_id) -> Record:
+    """The run has listed three captures, of which one is stored and one has failed."""
+    made = Record(database)
+    await made.unlimited("wayback")
+    await made.list_all(run_id, [capture(f"http://town.example/{n}") for n in range(3)])
+    one, two = await made.claim(2)
+    await made.settling.settle([stored(one), failed(two)])
+    return made
+
+
+async def said(capsys, command, *typed, **named) -> dict:
+    """What a command prints with --json."""
+    import asyncio
+
+    assert await asyncio.to_thread(command, *typed, **named, json=True) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+async def test_failures_are_counted_then_tried_again(run_id, record, capsys):
+    asked = {"force": False, "dry_run": True}
+    told = await said(capsys, control.try_again, run_id, "failed,gone,hole", "", **asked)
+    assert told == {
+        "run": run_id, "fetches": {"failed": {"encoding": 1}}, "slices": 0, "withheld": {},
+        "dry_run": True,
+    }  # fmt: skip
+    assert len(await record.claim()) == 1
+    await said(capsys, control.try_again, run_id, "failed", "", force=False, dry_run=False)
+    assert len(await record.claim()) == 1
+
+
+async def test_captures_and_runs_and_projects_get_their_place(run_id, record, capsys):
+    def asked(target: str, **chosen) -> Sooner:
+        typed = {
+            "queue_class": "", "weight": 0, "captures": "", "url": "", "match": "prefix",
+            "start": "", "end": "", "dry_run": False,
+        } | chosen  # fmt: skip
+        return Sooner(target, **typed)
+
+    place = {"captures": "now", "url": "town.example/2", "match": "exact"}
+    told = await said(capsys, control.sooner, asked(str(run_id), **place, dry_run=True))
+    assert told["moved"] == 1
+    assert (await said(capsys, control.sooner, asked(str(run_id), **place)))["moved"] == 1
+    await said(capsys, control.sooner, asked(str(run_id), queue_class="critical"))
+    await said(capsys, control.sooner, asked("town", weight=5))
+    for wrong, code in [
+        (asked(str(run_id)), "priority"),
+        (asked("town", queue_class="critical"), "run"),
+        (asked(str(run_id), queue_class="fastest"), "class"),
+        (asked(str(run_id), captures="sooner"), "priority"),
+        (asked("town", weight=5000), "project_weight"),
+    ]:
+        with pytest.raises(InvalidInput) as refused:
+            await said(capsys, control.sooner, wrong)
+        assert refused.value.code == code
+
+
+async def test_one_capture_is_fetched_now_or_is_here(run_id, record, capsys):
+    chosen = {"project": "town", "archive": ""}
+    told = await said(capsys, control.fetch, "http://town.example/2", "2010", **chosen)
+    assert (told["state"], told["approved"]) == ("active", False)
+    assert told["run"] > run_id
+    here = await said(capsys, control.fetch, "http://town.example/0", "", **chosen)
+    assert here["state"] == "stored"
+    assert await said(capsys, control.fetch, str(here["capture"]), "", **chosen) == here
+    with pytest.raises(NotFound):
+        await said(capsys, control.fetch, "http://town.example/9", "2010", **chosen)
+
+
+async def test_a_schedule_is_added_told_stopped_and_removed(run_id, capsys):
+    request = Request(
+        "town.example", "domain", "2001", "", ["wayback"], "town", 30, False, json=True
+    )
+    planned = schedule.Planned(request, "weekly", "default")
+
+    def add(*, json: bool) -> int:
+        return schedule.add(planned)
+
+    number = (await said(capsys, add))["schedule"]
+    await said(capsys, schedule.enable, number, enabled=False)
+    told = await said(capsys, schedule.show)
+    assert (told["every"], told["overlap_days"], told["enabled"]) == (604_800.0, 30, False)
+    assert (told["from"], told["class"]) == ("20010101000000", "default")
+    await said(capsys, schedule.remove, number)
+    with pytest.raises(NotFound):
+        await said(capsys, schedule.enable, number, enabled=True)
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "7 d", "-1d", "1y", "9" * 40 + "d"])
+def test_an_interval_that_is_none_is_refused(text):
+    with pytest.raises(InvalidInput):
+        schedule.interval(text)
+
+
+async def test_pausing_the_first_run_of_a_collection_pauses_all(run_id, database):
+    projects = Projects(database)
+    begun = await projects.begin(Collection(SITE, "village", ("wayback", "pywb")))
+    assert await call(control.pause, begun.run_ids[0]) == 0
+    assert {(await projects.run(each)).state for each in begun.run_ids} == {RunState.PAUSED}
