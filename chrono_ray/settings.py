@@ -141,6 +141,7 @@ class Tasks(_Frozen):
 class Indexing(_Frozen):
     """A batch goes to the index at so many documents, bytes, or seconds, whichever comes first."""
 
+    lease: Annotated[float, Field(ge=1)] = 60.0
     documents: Annotated[int, Field(ge=1, le=10_000)] = 100
     bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     seconds: Annotated[float, Field(gt=0)] = 2.0

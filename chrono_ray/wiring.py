@@ -295,7 +295,7 @@ def task_runner(
 def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:
     chosen = settings.indexing
     return Indexing(
-        Outbox(record), Rebuilds(record), target,
+        Outbox(record, lease=timedelta(seconds=chosen.lease)), Rebuilds(record), target,
         limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds),
     )  # fmt: skip
 

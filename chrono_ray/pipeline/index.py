@@ -21,7 +21,6 @@ DELIVERY_SECONDS: Final = 300.0
 CONFIRM_EVERY: Final = 0.1
 LOOK_EVERY: Final = 0.2
 AWAY_SECONDS: Final = 2.0
-RENEW_SECONDS: Final = 15.0
 IDENTITY_SECONDS: Final = 30.0
 """How often we look whether the index is still ours: a server makes a lost one anew, in silence."""
 UNUSABLE: Final = ("search_damaged", "search_schema")
@@ -101,7 +100,9 @@ class Indexing:
             return False
         try:
             done = await renewed(
-                self._deliver(lease), lambda: self._outbox.renew(lease), every=RENEW_SECONDS
+                self._deliver(lease),
+                lambda: self._outbox.renew(lease),
+                every=self._outbox.lease.total_seconds() / 4,
             )
         except (Unavailable, SearchError):
             await self._outbox.release(lease)

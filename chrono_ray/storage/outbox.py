@@ -53,9 +53,11 @@ class OutboxLease:
 class Outbox:
     """The indexer's queue."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease: timedelta = LEASE) -> None:
+        """`lease` is how long a batch stays with an indexer that is not heard of."""
         self._database = database
         self._sql = statements("outbox")
+        self.lease = lease
 
     async def backlog(self, enough: int) -> Backlog:
         """How much waits, counted no further than `enough`."""
@@ -71,7 +73,7 @@ class Outbox:
 
         async def work(connection: Connection) -> set[int]:
             await connection.execute(self._sql["one_at_a_time"])
-            rows = await connection.fetch(self._sql["claim"], token, limit, LEASE, size)
+            rows = await connection.fetch(self._sql["claim"], token, limit, self.lease, size)
             return {row["page_id"] for row in rows}
 
         ids = await self._database.transact(work)
@@ -85,7 +87,7 @@ class Outbox:
 
     async def renew(self, lease: OutboxLease) -> bool:
         """Another minute; False when somebody else has the batch now."""
-        return bool(await self._database.fetch(RENEW, lease.token, LEASE))
+        return bool(await self._database.fetch(RENEW, lease.token, self.lease))
 
     async def release(self, lease: OutboxLease) -> None:
         """Give the batch back undelivered."""
