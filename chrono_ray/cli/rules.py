@@ -169,7 +169,7 @@ def _told(domain: Domain, walk: Redecision | None) -> str:
 def _tried(domain: Domain, trial: Trial) -> Iterator[str]:
     yield f"{domain.url} ({domain.match}), project {domain.project!r}: {trial.looked:,} captures"
     yield f"  {trial.wanted:>9,} wanted, {trial.to_fetch:,} of them not so far"
-    for reason, n in trial.skipped.most_common():
+    for reason, n in sorted(trial.skipped.items()):
         yield f"  {n:>9,} skipped: {reason}"
     yield f"  {trial.to_skip:,} that wait now would be skipped, {trial.ended:,} have ended and stay"
     yield "  rule by rule, captures it decides:"

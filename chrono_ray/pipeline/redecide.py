@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -200,7 +199,7 @@ class Trial:
     to_fetch: int = 0
     to_skip: int = 0
     ended: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, int] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
 
 
@@ -230,7 +229,7 @@ def _try(row: Standing, walk: Walk, trial: Trial, effects: dict[int, Effect]) ->
         trial.wanted += 1
         trial.to_fetch += isinstance(row.decision, Skipped)
     else:
-        trial.skipped[decision.reason] += 1
+        trial.skipped[decision.reason] = trial.skipped.get(decision.reason, 0) + 1
         if row.state in ENDED:
             trial.ended += 1
         else:

@@ -1,6 +1,6 @@
 """Deciding again: a domain's rules, and its stored captures under new ones.
 
-A capture's facts never change; its decision does (ADR 0007). What has ended
+A capture's facts never change; its decision does (ADR 0008). What has ended
 stays as it ended: a rule never un-fetches. Every transaction is bounded and
 leaves counters and places exact; the walk's place is kept, so that anybody
 goes on where another stopped.

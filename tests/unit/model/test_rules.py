@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -256,3 +259,17 @@ def test_a_rule_that_cannot_be_read_is_named_with_what_to_write(text: str, code:
 
 def test_no_rules_are_the_built_in_ones():
     assert parse("") == parse("[]") == parse("# nothing\n") == DEFAULT
+
+
+def test_the_examples_of_the_documents_are_rules():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "rules.md").read_text("utf-8")
+    blocks = re.findall(r"(?:^    .+\n)+", text, re.MULTILINE)
+    [lines] = [textwrap.dedent(block) for block in blocks if "skip print" in block]
+    rules = parse(lines)
+    assert len(rules.own) == 7
+    assert isinstance(decide(capture("http://www.iana.org/", statuscode="301"), rules), Wanted)
+    assert decide(capture("http://a.iana.org/?print=1"), rules) == Skipped(
+        "print", "skip print confidence 0.9 url *print=1* url */print/*", 0.9
+    )
+    [example] = re.findall(r"`(\[\{.+\}\])`", text)
+    assert as_text(parse(example)) == "skip print confidence 0.9 url */print/*\n"
