@@ -7,7 +7,7 @@ done, and the same call again does the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -111,6 +111,7 @@ class Control:
 
     async def count_retry(self, run_id: int, again: Again) -> Retried:
         """What `retry` would do now."""
+        again = await self._whole(run_id, again)
         rows = await self._database.fetch(
             self._sql["retry_counts"],
             run_id, again.fetch_states, _or_none(again.reasons), list(NOT_AGAIN),
@@ -129,8 +130,10 @@ class Control:
         """Reopen what ended without a page; the run is active again (a paused one stays paused).
 
         Counters move with it. Captures that were given up may be tried again.
+        A cancelled run gets back what its cancelling ended, asked for or not.
         Safe to repeat: what is pending already is left alone.
         """
+        again = await self._whole(run_id, again)
         told = await self.count_retry(run_id, again)
         await self._database.fetch(self._sql["reopen_slices"], run_id, again.slice_states)
         bounds = await self._database.fetchrow(self._sql["retry_bounds"], run_id)
@@ -141,6 +144,12 @@ class Control:
             await self._reopen(run_id, again, ids)
             after = ids[-1] + 1
         return told
+
+    async def _whole(self, run_id: int, again: Again) -> Again:
+        """A run that is active again holds nothing that was cancelled."""
+        cancelled = await self._database.fetchval(self._sql["is_cancelled"], run_id)
+        states = again.states | {Retryable.CANCELLED} if cancelled else again.states
+        return replace(again, states=states)
 
     async def _to_retry(self, run_id: int, again: Again, first: int, last: int) -> list[int]:
         rows = await self._database.fetch(

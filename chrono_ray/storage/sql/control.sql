@@ -1,5 +1,8 @@
 -- What a person changes about a run while it lives, or after it ended.
 
+-- name: is_cancelled
+SELECT state = 'cancelled' FROM runs WHERE id = $1
+
 -- name: retry_counts
 -- ended fetches of a run that are asked to be tried again, and whether their own bytes are to blame
 SELECT f.state, f.reason, (f.payload_id IS NOT NULL OR f.reason = ANY ($4::text[])) AS guilty, count(*) AS n

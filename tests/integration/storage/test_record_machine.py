@@ -20,11 +20,14 @@ from hypothesis.stateful import (
 
 from chrono_ray.model.capture import Capture
 from chrono_ray.model.errors import Conflict
-from chrono_ray.model.retry import Retry, Snooze
+from chrono_ray.model.memento import MatchType, Scope
+from chrono_ray.model.priority import CapturePriority
+from chrono_ray.model.retry import Late, Retry, Snooze
 from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.storage.control import Again, Control, FetchedNow, Retryable
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import FetchLease
-from chrono_ray.storage.projects import RunState
+from chrono_ray.storage.projects import Collection, RunState
 from chrono_ray.storage.settling import Settlement
 from tests.conftest import PostgresServer
 from tests.integration.storage.making import (
@@ -124,7 +127,9 @@ class RecordMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(
         n=st.integers(1, 4),
-        how=st.sampled_from(["stored", "stored", "gone", "failed", "crashed", "retry", "snooze"]),
+        how=st.sampled_from(
+            ["stored", "stored", "gone", "failed", "crashed", "retry", "snooze", "late"]
+        ),
     )
     def settle(self, n: int, how: str) -> None:
         batch, self.held = self.held[:n], self.held[n:]
@@ -195,6 +200,40 @@ class RecordMachine(RuleBasedStateMachine):
         except Conflict:
             return
 
+    @precondition(lambda self: len(self.runs) < 6)
+    @rule(archives=st.permutations(ARCHIVES))
+    def begin_collection(self, archives: list[str]) -> None:
+        site = Scope("http://a.example/", MatchType.DOMAIN)
+        begun = self.do(self.record.projects.begin(Collection(site, "p", tuple(archives))))
+        self.runs += [run for run in begun.run_ids if run not in self.runs]
+
+    @rule(
+        place=st.integers(0, 7), states=st.frozensets(st.sampled_from(Retryable), min_size=1),
+        force=st.booleans(),
+    )  # fmt: skip
+    def try_again(self, place: int, states: frozenset[Retryable], force: bool) -> None:
+        run = self.runs[place % len(self.runs)]
+        again = Again(states, force=force)
+        self.do(Control(self.database).retry(run, again))
+        left = self.do(Control(self.database).count_retry(run, again))
+        assert (left.fetches, left.slices) == ({}, 0)
+
+    @precondition(lambda self: len(self.runs) < 9)
+    @rule(nth=st.integers(0, 20))
+    def fetch_now(self, nth: int) -> None:
+        rows = self.do(self.database.fetch("SELECT id FROM captures ORDER BY id"))
+        if rows:
+            asked = self.do(Control(self.database).fetch_now(rows[nth % len(rows)]["id"]))
+            if isinstance(asked, FetchedNow) and asked.run_id not in self.runs:
+                self.runs.append(asked.run_id)
+
+    @rule(host=st.sampled_from("ab"), priority=st.sampled_from(sorted(CapturePriority)[:-1]))
+    def prioritise(self, host: str, priority: CapturePriority) -> None:
+        where = Scope(f"http://{host}.example/", MatchType.HOST)
+        control = Control(self.database)
+        self.do(control.prioritise(self.runs, where, priority))
+        assert self.do(control.count_matching(self.runs, where, priority)) == 0
+
     # -- what always holds
 
     @invariant()
@@ -242,6 +281,8 @@ def ending(lease: FetchLease, how: str) -> Settlement:
             return gone(lease)
         case "retry":
             return settlement(lease, Retry(3600, "protocol"))
+        case "late":
+            return settlement(lease, Late(3600, "deadline", "60 s"))
         case "snooze":
             return settlement(lease, Snooze(3600, "throttled"), throttled=1)
         case reason:
