@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -259,10 +259,7 @@ async def _scrape(
     for each in found.values():
         stack.push_async_callback(each.aclose)
     parts = Parts(
-        frontier=Frontier(
-            record, worker=worker, egress=settings.egress, archives=found,
-            lease=timedelta(seconds=settings.scraping.lease),
-        ),
+        frontier=frontier(settings, record, worker=worker, archives=found),
         settling=Settling(record), governor=governor(record, settings), blobs=blobs(settings),
         archives=found, extraction=extraction,
     )  # fmt: skip
@@ -290,6 +287,16 @@ def task_runner(
     chosen = settings.tasks
     pace = TaskPace(slots=chosen.slots, soft=chosen.soft, hard=chosen.hard, drain=drain)
     return TaskRunner(tasks, partial(open_steps, parts), worker=worker, pace=pace)
+
+
+def frontier(
+    settings: Settings, record: Database, *, worker: str, archives: Collection[str]
+) -> Frontier:
+    """The queue as a worker that can ask these archives sees it."""
+    return Frontier(
+        record, worker=worker, egress=settings.egress, archives=archives,
+        lease=timedelta(seconds=settings.scraping.lease),
+    )  # fmt: skip
 
 
 def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:

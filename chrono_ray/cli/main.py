@@ -352,6 +352,39 @@ def reindex(
 
 
 @app.command()
+def reconcile(
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Queue what differs")] = False,
+    json: Json = False,
+) -> None:
+    """Hold the index against the record, page by page. Exit 1 if they differ."""
+    from chrono_ray.cli.repair import reconcile as compare
+
+    raise typer.Exit(compare(repair=repair, json=json))
+
+
+@app.command()
+def recount(
+    run_id: Annotated[int | None, typer.Argument(help="One run; without it all", min=1)] = None,
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Write what is right")] = False,
+    json: Json = False,
+) -> None:
+    """Count every kept number again from the rows. Exit 1 if one is wrong."""
+    from chrono_ray.cli.repair import recount_numbers
+
+    raise typer.Exit(recount_numbers(run_id, repair=repair, json=json))
+
+
+@app.command()
+def rescue(*, json: Json = False) -> None:
+    """Give back at once what dead workers hold, and queue what stands nowhere."""
+    from chrono_ray.cli.repair import rescue as sweep_now
+
+    raise typer.Exit(sweep_now(json=json))
+
+
+@app.command()
 def demo(
     captures: Annotated[int, typer.Option(help="How many captures the demo archive holds")] = 0,
 ) -> None:

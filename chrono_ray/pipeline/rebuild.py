@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import orjson
+
 from chrono_ray.model.errors import LeaseLost, SearchError, Unavailable
 from chrono_ray.model.query import PageEntry
 from chrono_ray.pipeline.leased import renewed
@@ -212,3 +214,31 @@ def live_line(progress: Rebuild) -> str:
         f"rebuild {progress.id}: {progress.state}, {done:,} of {progress.total:,} pages"
         f" ({rate:,.0f}/s){changes}"
     )
+
+
+def exit_code(ended: Rebuild) -> int:
+    """0 done, 1 failed, 3 done without the pages that the index refuses, 130 not at its end."""
+    if not ended.state.ended:
+        return 130
+    if ended.state is RebuildState.FAILED:
+        return 1
+    return 3 if ended.rejected else 0
+
+
+def as_json(ended: Rebuild) -> str:
+    """One object on one line."""
+    told = {
+        "rebuild": ended.id, "state": ended.state, "pages": ended.filled,
+        "rejected": ended.rejected, "seconds": round(ended.seconds, 1), "error": ended.error,
+    }  # fmt: skip
+    return orjson.dumps(told).decode()
+
+
+def summary(rebuild: Rebuild) -> str:
+    """How it ended, or where it is, for a person."""
+    if rebuild.state is RebuildState.FAILED:
+        return f"The fresh index could not be built; the old one is untouched: {rebuild.error}"
+    if rebuild.state is not RebuildState.DONE:
+        return f"Rebuild {rebuild.id} is {rebuild.state}; the indexer works it off while it runs."
+    refused = f", {rebuild.rejected:,} are refused by it" if rebuild.rejected else ""
+    return f"The fresh index answers now: {rebuild.filled:,} pages{refused}."

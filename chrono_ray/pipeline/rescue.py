@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chrono_ray.model.outcome import Failed
 from chrono_ray.model.retry import Fail
 from chrono_ray.storage.frontier import CRASHES, Condemned, Frontier, Swept
+from chrono_ray.storage.recounting import Recounting
 from chrono_ray.storage.settling import Cancelled, Settlement, Settling
 
 CANCEL_BATCH: Final = 250
@@ -33,6 +35,30 @@ async def sweep(frontier: Frontier, settling: Settling) -> Swept:
     for run_id in swept.finished_runs:
         log.info("run.done", extra={"run": run_id})
     return swept
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """What a thorough rescue found to do."""
+
+    rescued: int = 0
+    crashed: int = 0
+    stranded: int = 0
+    finished: int = 0
+
+
+async def rescue_deep(frontier: Frontier, settling: Settling, recounting: Recounting) -> Rescued:
+    """Sweep until nothing is left to rescue, and queue the fetches that stand nowhere."""
+    told = Rescued(stranded=await recounting.put_back_stranded())
+    while True:
+        swept = await sweep(frontier, settling)
+        told = replace(
+            told, rescued=told.rescued + swept.rescued,
+            crashed=told.crashed + len(swept.condemned),
+            finished=told.finished + len(swept.finished_runs),
+        )  # fmt: skip
+        if not swept.rescued:
+            return told
 
 
 def _settlements(condemned: Sequence[Condemned], verdict: Fail | Cancelled) -> list[Settlement]:
