@@ -62,7 +62,7 @@ class CommonCrawl(_Frozen):
     data_url: str = "https://data.commoncrawl.org"
     cdx_per_minute: PerMinute = 8
     replay_per_minute: PerMinute = 60
-    page_blocks: Annotated[int, Field(ge=1, le=20)] = 5
+    page_blocks: Annotated[int, Field(ge=2, le=20)] = 5
 
     @property
     def is_public(self) -> bool:

@@ -43,6 +43,8 @@ from chrono_ray.model.errors import (
 )
 from chrono_ray.model.memento import BadRow, ListingPage, Memento, Scope
 
+BLOCKS_LEAST: Final = 2
+"""The first block of a query is the one before its first match: alone, it may be an empty page."""
 BLOCKS_MOST: Final = 20
 LISTING_LIMIT: Final = 64 * 1024 * 1024
 LISTING_SECONDS: Final = 120.0
@@ -125,7 +127,7 @@ class CommonCrawlArchive:
     ) -> None:
         self._collinfo = collinfo
         self._data = data.rstrip("/")
-        self._blocks = min(blocks_per_page, BLOCKS_MOST)
+        self._blocks = min(max(blocks_per_page, BLOCKS_LEAST), BLOCKS_MOST)
         self._http = HttpSession(user_agent, allowed=allowed, limits=limits)
         self._crawls: tuple[Crawl, ...] = ()
         self._known_at = 0.0
@@ -209,11 +211,14 @@ class CommonCrawlArchive:
 
     async def _page(self, crawl: Crawl, scope: Scope, mark: _Mark, turn: Turn) -> bytes:
         query = [("page", str(mark.page)), ("fl", _FIELDS)]
-        dates = (("from", scope.start), ("to", scope.end))
+        dates = [] if crawl.lies_in(scope) else [("from", scope.start), ("to", scope.end)]
         query += [(name, value) for name, value in dates if value]
         answer = await self._index(crawl, scope, query, mark, turn)
-        if _knows_nothing(answer):  # a page's blocks may hold none of the wanted dates
-            return b""
+        if _knows_nothing(answer) or _is_empty_list(answer):
+            # the pages were counted without dates; what else is empty was promised to be not
+            if dates or (mark.pages == 1 and answer.status == 404):
+                return b""
+            raise _nonsense(b"")
         _check_lines(answer.body)
         return answer.body
 
@@ -345,6 +350,12 @@ def _json(text: bytes) -> object:
     except orjson.JSONDecodeError:
         return None
     return found
+
+
+def _is_empty_list(answer: Answer) -> bool:
+    """pywb's own word for nothing, where Common Crawl's indexes say 404; no proxy's empty page."""
+    declared = answer.headers.get("Content-Type", "")
+    return answer.status == 200 and not answer.body.strip() and declared.startswith("text/x-ndjson")
 
 
 def _knows_nothing(answer: Answer) -> bool:

@@ -36,6 +36,12 @@ class Crawl:
         early = bool(scope.start and self.end) and self.end < scope.start
         return not (late or early)
 
+    def lies_in(self, scope: Scope) -> bool:
+        """Whether the scope's span holds all of it."""
+        begins = not scope.start or (bool(self.start) and self.start >= scope.start)
+        ends = not scope.end or (bool(self.end) and self.end <= scope.end)
+        return begins and ends
+
 
 def crawls(collinfo: bytes) -> tuple[Crawl, ...]:
     """Every crawl, oldest first. Raises `ArchiveUnavailable` when one of them is not understood.

@@ -11,6 +11,7 @@ first match, so that a page may hold nothing at all.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ SLOW_DOWN: Final = (
 )
 ACCESS_DENIED: Final = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 FORBIDDEN: Final = b"<html><h1>403 ERROR</h1>The request could not be satisfied.</html>"
-_JSON_LINES: Final = (("Content-Type", "text/x-ndjson"),)
+JSON_LINES: Final = (("Content-Type", "text/x-ndjson"),)
 _XML: Final = (("Content-Type", "application/xml"),)
 
 Entry = dict[str, str]
@@ -58,6 +59,36 @@ class CrawlFiles:
         """A record's gzip member."""
         start = int(entry["offset"])
         return (self.folder / entry["filename"]).read_bytes()[start : start + int(entry["length"])]
+
+
+def write_zipnum(base: Path, crawls: CrawlFiles, *, block: int) -> None:
+    """The same indexes as files and configuration of a real pywb (`pywb_server(base)`)."""
+    config = ["cdx_api_endpoint: -index", "collections:"]
+    for name, entries in crawls.index.items():
+        folder = base / "indexes" / name
+        folder.mkdir(parents=True)
+        _write_cluster(folder, [_cdxj(entry) for entry in entries], block)
+        config += [f"  {name}:", f"    index_paths: zipnum+{folder / 'cluster.idx'}",
+                   f"    archive_paths: {crawls.folder}/"]  # fmt: skip
+    (base / "config.yaml").write_text("\n".join(config))
+
+
+def _cdxj(entry: Entry) -> str:
+    rest = {name: value for name, value in entry.items() if name not in ("urlkey", "timestamp")}
+    return f"{entry['urlkey']} {entry['timestamp']} {orjson.dumps(rest).decode()}\n"
+
+
+def _write_cluster(folder: Path, lines: list[str], block: int) -> None:
+    """Blocks of lines, each gzip on its own, and where each begins."""
+    blocks, summary = b"", []
+    for number, start in enumerate(range(0, len(lines), block), 1):
+        packed = gzip.compress("".join(lines[start : start + block]).encode())
+        key = " ".join(lines[start].split(" ")[:2])
+        summary.append(f"{key}\tcdx-00000.gz\t{len(blocks)}\t{len(packed)}\t{number}\n")
+        blocks += packed
+    (folder / "cdx-00000.gz").write_bytes(blocks)
+    (folder / "cluster.idx").write_text("".join(summary))
+    (folder / "cluster.loc").write_text(f"cdx-00000.gz\t{folder / 'cdx-00000.gz'}\n")
 
 
 def _index(folder: Path, crawl: str, records: Iterable[Record]) -> list[Entry]:
@@ -219,10 +250,10 @@ class CommonCrawlServer:
             first, last = max(hits[0] - 1, 0) // self.block, hits[-1] // self.block
             pages = (last - first) // size + 1
         if "showNumPages" in query:
-            info = {"pages": pages, "pageSize": size, "blocks": pages * size}
+            info = {"pages": pages, "pageSize": size, "blocks": last - first + 1 if hits else 0}
             return Reply(200, (("Content-Type", "application/json"),), orjson.dumps(info))
         page = int(query["page"][0])
-        if page >= max(pages, 1):
+        if hits and page >= pages:
             return _message(400, f"Page {page} invalid: First Page is 0, Last Page is {pages - 1}")
         begin = (first + page * size) * self.block
         here = [entries[n] for n in hits if begin <= n < begin + size * self.block]
@@ -232,7 +263,7 @@ class CommonCrawlServer:
 def _rows(url: str, entries: list[Entry], query: dict[str, list[str]]) -> Reply:
     start = query.get("from", [""])[0].ljust(14, "0")
     end = query.get("to", [""])[0].ljust(14, "9")
-    fields = query["fl"][0].split(",")
+    fields = query["fl"][0].split(",") if "fl" in query else entries[:1] and list(entries[0])
     lines = [
         orjson.dumps({name: entry[name] for name in fields if name in entry}) + b"\n"
         for entry in entries
@@ -240,11 +271,11 @@ def _rows(url: str, entries: list[Entry], query: dict[str, list[str]]) -> Reply:
     ]
     if not lines:
         return _message(404, f"No Captures found for: {url}")
-    return Reply(200, _JSON_LINES, b"".join(lines))
+    return Reply(200, JSON_LINES, b"".join(lines))
 
 
 def _message(status: int, text: str) -> Reply:
-    return Reply(status, _JSON_LINES, orjson.dumps({"message": text}) + b"\n")
+    return Reply(status, JSON_LINES, orjson.dumps({"message": text}) + b"\n")
 
 
 def _part(path: Path, wanted: str) -> Reply:

@@ -68,9 +68,17 @@ def pywb_collection(base: Path, warcs: Iterable[Path]) -> Iterator[str]:
     python = pywb_python()
     _run([python.parent / "wb-manager", "init", COLLECTION], base)
     _run([python.parent / "wb-manager", "add", COLLECTION, *warcs], base)
+    with pywb_server(base) as url:
+        yield f"{url}/{COLLECTION}"
+
+
+@contextmanager
+def pywb_server(base: Path) -> Iterator[str]:
+    """pywb over what is in `base` (collections, or a config.yaml) until the block ends."""
+    python = pywb_python()
     port = _free_port()
     command = [str(python), "-c", _SERVE, "-p", str(port), "-b", "127.0.0.1"]
-    url = f"http://127.0.0.1:{port}/{COLLECTION}"
+    url = f"http://127.0.0.1:{port}"
     with (base / "pywb.log").open("wb") as log:
         server = subprocess.Popen(command, cwd=base, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
@@ -121,7 +129,7 @@ def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path)
         if server.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(f"{url}/cdx?url=http://x.invalid/", timeout=5):
+            with urllib.request.urlopen(f"{url}/", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)

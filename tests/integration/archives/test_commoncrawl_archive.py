@@ -9,7 +9,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
+from aiohttp import ClientSession
 
 from chrono_ray.archives.commoncrawl import CommonCrawlArchive
 from chrono_ray.demo.record import Origin, record
@@ -29,13 +31,16 @@ from chrono_ray.model.memento import DigestCheck, MatchType, Scope
 from tests.support.commoncrawl import (
     ACCESS_DENIED,
     FORBIDDEN,
+    JSON_LINES,
     SLOW_DOWN,
     CommonCrawlServer,
     CrawlFiles,
     Rule,
     edit,
     say,
+    write_zipnum,
 )
+from tests.support.pywb import pywb_server
 
 AGENT = "chrono_ray tests (loopback only)"
 ALL = Scope("http://quay.example/", MatchType.DOMAIN)
@@ -61,7 +66,7 @@ def crawl_files(tmp_path_factory: pytest.TempPathFactory) -> CrawlFiles:
 
 @pytest.fixture
 async def server(crawl_files: CrawlFiles) -> AsyncIterator[CommonCrawlServer]:
-    async with CommonCrawlServer(crawl_files, block=2) as server:
+    async with CommonCrawlServer(crawl_files) as server:
         yield server
 
 
@@ -124,7 +129,7 @@ async def test_a_crawl_that_appears_meanwhile_is_listed_and_nothing_twice(
     found = [*first.captures, *second.captures, *rest]
     assert len(found) == len({capture.key for capture in found}) == 16
     asked = server.asked_for("CC-MAIN-2012-index")
-    assert {"pageSize=1" in target for target in asked} == {True}, "a crawl keeps its page size"
+    assert {"pageSize=2" in target for target in asked} == {True}, "a crawl keeps its page size"
 
 
 async def test_a_crawl_that_vanished_is_an_error_and_no_end(server, turn):
@@ -357,3 +362,69 @@ async def test_a_true_record_of_common_crawl_is_read(turn, warc_data: Path, tmp_
         memento = await archive.replay(capture, deadline=10, turn=turn)
     assert (memento.check, memento.status, memento.charset) == (DigestCheck.VERIFIED, 200, "utf-8")
     assert b"Escopete" in memento.body
+
+
+QUERIES = [
+    {"url": f"http://{url}", "matchType": kind, "pageSize": str(size)}
+    for url, kind in (
+        ("quay.example/", MatchType.DOMAIN), ("quay.example/1", MatchType.EXACT),
+        ("quay.example/2", MatchType.PREFIX), ("nobody.example/", MatchType.HOST),
+        ("aaa.example/", MatchType.DOMAIN), ("zzz.example/", MatchType.EXACT),
+    )
+    for size in (1, 2, 5)
+]  # fmt: skip
+
+
+async def test_the_stand_in_pages_as_a_real_index_does(crawl_files: CrawlFiles, tmp_path: Path):
+    """Against pywb over the same lines, which is what Common Crawl's indexes are served by."""
+    write_zipnum(tmp_path, crawl_files, block=2)
+    name = "CC-MAIN-2023-14"
+    with pywb_server(tmp_path) as real:
+        async with CommonCrawlServer(crawl_files, block=2) as server, ClientSession() as http:
+            ours = server.collinfo.removesuffix("/collinfo.json")
+
+            async def ask(base: str, query: dict[str, str]) -> tuple[int, list[dict[str, str]]]:
+                query = {**query, "output": "json", "fl": "urlkey,timestamp,url,offset,filename"}
+                async with http.get(f"{base}/{name}-index", params=query) as answer:
+                    lines = (await answer.read()).splitlines()
+                    return answer.status, [orjson.loads(line) for line in lines]
+
+            for query in QUERIES:
+                counted = [
+                    await ask(base, {**query, "showNumPages": "true"}) for base in (ours, real)
+                ]
+                assert counted[0] == counted[1], query
+                for page in range(counted[0][1][0]["pages"] + 1):
+                    here, there = [
+                        await ask(base, {**query, "page": str(page)}) for base in (ours, real)
+                    ]
+                    if here == (404, [{"message": f"No Captures found for: {query['url']}"}]):
+                        assert there == (200, []), "the one word that differs"
+                    else:
+                        assert here == there, (query, page)
+
+
+NOTHING = b'{"message": "No Captures found for: http://quay.example/"}\n'
+IN_PART = replace(ALL, start="20240215000000")
+
+
+@pytest.mark.parametrize("change", [say(404, NOTHING), say(200, b"", JSON_LINES)])
+async def test_an_index_may_have_none_of_the_wanted_dates(archive, server, turn, change):
+    server.behave(Rule("&from=", change))
+    assert await walk(archive, turn, IN_PART) == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "change"),
+    [
+        (IN_PART, say(200, b"", HTML)),
+        (ALL, say(200, b"", JSON_LINES)),
+        (ALL, say(404, NOTHING)),
+    ],
+)
+async def test_an_index_that_has_none_of_what_it_counted_is_ill(
+    archive, server, turn, scope, change
+):
+    server.behave(Rule("&page=", change))
+    with pytest.raises(ArchiveUnavailable, match="empty"):
+        await walk(archive, turn, scope)
