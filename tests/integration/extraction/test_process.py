@@ -86,7 +86,6 @@ async def test_reasons_of_the_page_itself_pass_through_unharmed() -> None:
     [
         ("crash", "crashed"),
         ("fault", "crashed"),
-        ("nonsense", "crashed"),
         ("bloat", "memory"),
         ("abort", "memory"),
     ],
@@ -98,6 +97,14 @@ async def test_the_guilty_page_is_named_and_its_neighbours_are_read(body: str, r
         fates = await asyncio.gather(*(fate(process, page) for page in pages))
         assert process.pid != first
     assert fates == ["one", "two", reason, "three", "four", "five"]
+
+
+async def test_a_child_that_answers_nonsense_is_ended_though_it_stays(monkeypatch) -> None:
+    """It has two seconds to leave by itself, each time: fewer here."""
+    monkeypatch.setattr("chrono_ray.extraction.process.EXIT_SECONDS", 0.2)
+    async with running() as process:
+        fates = await asyncio.gather(*(fate(process, page) for page in ("one", "nonsense", "two")))
+    assert fates == ["one", "crashed", "two"]
 
 
 async def test_a_page_that_hangs_is_ended_at_its_deadline() -> None:

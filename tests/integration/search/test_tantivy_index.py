@@ -94,8 +94,9 @@ async def test_two_readers_see_what_another_process_commits(tmp_path: Path) -> N
     ):
         for _ in range(3):
             count = await confirmed(process)
-            assert (await seen_by(one, count)).total == count
-            assert (await seen_by(two, count)).total == count
+            # the writer goes on meanwhile
+            assert (await seen_by(one, count)).total >= count
+            assert (await seen_by(two, count)).total >= count
         assert process.returncode is None, "readers never disturb the writer"
 
 
