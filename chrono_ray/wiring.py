@@ -301,8 +301,9 @@ def frontier(
 
 def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:
     chosen = settings.indexing
+    lease = timedelta(seconds=chosen.lease)
     return Indexing(
-        Outbox(record, lease=timedelta(seconds=chosen.lease)), Rebuilds(record), target,
+        Outbox(record, lease=lease), Rebuilds(record, lease=lease), target,
         limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds),
     )  # fmt: skip
 

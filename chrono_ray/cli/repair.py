@@ -53,7 +53,16 @@ def reconcile(*, repair: bool, json: bool) -> int:
     """The index against the record: 0 when they agree or what differs is queued, else 1."""
     with connected() as settings:
         told = asyncio.run(_reconcile(settings, repair=repair))
-    _tell({**asdict(told), "clean": told.clean}, _reconciled_lines(told), json=json)
+    shown = {
+        "pages": told.pages,
+        "refused": told.refused,
+        "waiting": told.waiting,
+        "differ": {str(fault): n for fault, n in told.differ.items()},
+        "examples": {str(fault): ids for fault, ids in told.examples.items()},
+        "queued": told.queued,
+        "clean": told.clean,
+    }
+    _tell(shown, _reconciled_lines(told), json=json)
     return 0 if told.clean or repair else 1
 
 

@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 LOOK_EVERY: Final = 1.0
 FOLLOW_EVERY: Final = 0.25
 AWAY_SECONDS: Final = 2.0
-RENEW_SECONDS: Final = 15.0
 CONFIRM_EVERY: Final = 0.1
 DELIVERY_SECONDS: Final = 300.0
 QUIET_EVERY: Final = 0.1
@@ -73,7 +72,9 @@ class Rebuilding:
         log.info("rebuild.goes_on", extra={"rebuild": lease.id, "state": lease.state})
         try:
             await renewed(
-                self._go_on(lease, stop), lambda: self._rebuilds.renew(lease), every=RENEW_SECONDS
+                self._go_on(lease, stop),
+                lambda: self._rebuilds.renew(lease),
+                every=self._rebuilds.lease.total_seconds() / 4,
             )
         except _Stopped:
             await self._rebuilds.release(lease)

@@ -81,9 +81,11 @@ class Changes:
 class Rebuilds:
     """The requests for a fresh index. Whatever a lease writes raises `LeaseLost` without it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease: timedelta = LEASE) -> None:
+        """`lease` is how long a rebuild stays with an indexer that is not heard of."""
         self._database = database
         self._outbox = Outbox(database)
+        self.lease = lease
         self._sql = statements("rebuilds")
 
     async def request(self, why: str) -> int:
@@ -120,12 +122,12 @@ class Rebuilds:
 
     async def claim(self) -> RebuildLease | None:
         """The rebuild under way, when nobody works on it."""
-        row = await self._database.fetchrow(self._sql["claim"], LEASE)
+        row = await self._database.fetchrow(self._sql["claim"], self.lease)
         return None if row is None else _lease(row)
 
     async def renew(self, lease: RebuildLease) -> bool:
-        """Another minute; False when somebody else has it now."""
-        return bool(await self._database.fetch(self._sql["renew"], lease.token, LEASE))
+        """Another lease time; False when somebody else has it now."""
+        return bool(await self._database.fetch(self._sql["renew"], lease.token, self.lease))
 
     async def release(self, lease: RebuildLease) -> None:
         """Give it back as it is."""
