@@ -111,10 +111,12 @@ class Discoverer:
         await self._give_back(lease, verdict, wrapped, 0.0)
 
     async def _walk(self, lease: SliceLease) -> None:
-        """So many pages, then the slice goes back: whose listing is next goes by ticket again."""
-        for _ in range(PAGES_A_TURN):
-            if not await self._listings.renew(lease):
-                break
+        """So many pages, then the slice goes back: whose listing is next goes by ticket again.
+
+        What came with one request is kept to its end: elsewhere it would be asked for again.
+        """
+        pages, asked = 0, False
+        while pages < PAGES_A_TURN and await self._listings.renew(lease):
             try:
                 page = await self._list_page(lease)
             except ArchiveError as error:
@@ -130,6 +132,8 @@ class Discoverer:
                 log.info("slice.listed", extra={"run": lease.run_id, "slice": lease.slice_id})
                 return
             lease = replace(lease, key=page.next_key, attempts=0, tired=False)
+            asked = asked or page.requests > 0
+            pages += page.requests > 0 or not asked
         await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
 
     async def _list_page(self, lease: SliceLease) -> ListingPage:
