@@ -36,14 +36,16 @@ lint: $(READY) ## Style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Three workers on two cores: most tests wait for something now and then.
+PYTEST := $(BIN)/python -m pytest -q -n 3 --dist worksteal
 # What takes long and rarely breaks is left to `make test`.
 PATIENT := embedded benchmarks inputs
 check: lint ## The inner loop: lint, unit and integration tests
-	$(BIN)/python -m pytest -q -n 2 tests/unit tests/integration $(PATIENT:%=--ignore=tests/integration/%)
+	$(PYTEST) tests/unit tests/integration $(PATIENT:%=--ignore=tests/integration/%)
 
 # A test that fails is tried once more, and named in the summary: real servers share two cores.
 test: lint ## Everything, on real parts: Ray clusters and faults too
-	$(BIN)/python -m pytest -q -n 2 --reruns 1 -rR tests/unit tests/integration
+	$(PYTEST) --reruns 1 -rR tests/unit tests/integration
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --reruns 1 -rR tests/cluster tests/faults
 
 benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim

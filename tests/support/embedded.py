@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def start_session_parts(
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **compiled()},
         start_new_session=True,
     )
     line = owner.stdout.readline() if owner.stdout else ""
@@ -78,6 +79,12 @@ def start_session_parts(
         raise RuntimeError(f"the session's PostgreSQL did not start (exit {owner.wait()})")
     urls = json.loads(line)
     return SessionParts(urls["database_url"], urls["redis_url"], owner)
+
+
+def compiled() -> dict[str, str]:
+    """Where this process keeps compiled modules, for one that starts with nothing else of it."""
+    names = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 async def _own(arguments: argparse.Namespace) -> None:
