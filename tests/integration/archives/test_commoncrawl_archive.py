@@ -13,6 +13,7 @@ import orjson
 import pytest
 from aiohttp import ClientSession
 
+from chrono_ray import settings, wiring
 from chrono_ray.archives.commoncrawl import CommonCrawlArchive
 from chrono_ray.demo.record import Origin, record
 from chrono_ray.demo.reply import Reply
@@ -28,6 +29,7 @@ from chrono_ray.model.errors import (
     TransferFailed,
 )
 from chrono_ray.model.memento import DigestCheck, MatchType, Scope
+from chrono_ray.storage.governor import Kind
 from tests.support.commoncrawl import (
     ACCESS_DENIED,
     FORBIDDEN,
@@ -428,3 +430,25 @@ async def test_an_index_that_has_none_of_what_it_counted_is_ill(
     server.behave(Rule("&page=", change))
     with pytest.raises(ArchiveUnavailable, match="empty"):
         await walk(archive, turn, scope)
+
+
+async def test_settings_name_a_mirror_and_nothing_else_is_asked(server, turn):
+    chosen = settings.load(
+        {
+            "CHRONO_ARCHIVES__COMMONCRAWL__URL": server.collinfo,
+            "CHRONO_ARCHIVES__COMMONCRAWL__DATA_URL": server.data,
+            "CHRONO_ARCHIVES__COMMONCRAWL__CDX_PER_MINUTE": "0",
+        }
+    )
+    wiring.check_archive("commoncrawl", chosen)
+    archive = wiring.archives(chosen)["commoncrawl"]
+    assert isinstance(archive, CommonCrawlArchive)
+    async with aclosing(archive):
+        found = await walk(archive, turn)
+        assert len(found) == 12
+        memento = await archive.replay(found[0], deadline=10, turn=turn)
+    assert memento.check is DigestCheck.VERIFIED
+    limits = [each for each in wiring.limits(chosen) if each.archive == "commoncrawl"]
+    assert [(each.kind, each.per_minute) for each in limits] == [
+        (Kind.LISTING, 0), (Kind.REPLAY, 60),
+    ]  # fmt: skip
