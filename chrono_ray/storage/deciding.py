@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
@@ -227,21 +228,33 @@ class Deciding:
         then what was written so far stays, as somebody else would write it.
         """
         tally = Tally()
-        wants = [v for v in verdicts if _is_want(v)]
         others = [v for v in verdicts if not _is_want(v)]
         if others:
             tally += await self._transact(lease, others, self._skip_and_rename)
-        wants.sort(key=lambda verdict: verdict.standing.run_id)
-        for _, group in groupby(wants, key=lambda verdict: verdict.standing.run_id):
-            tally += await self._transact(lease, list(group), self._want)
+        for run_id, group in await self._by_run([v for v in verdicts if _is_want(v)]):
+            tally += await self._transact(lease, group, partial(self._want, lease, run_id))
         return tally
+
+    async def _by_run(self, wants: Sequence[Verdict]) -> list[tuple[int, list[Verdict]]]:
+        """Whose queue each goes to: a run asks its own archive only."""
+        if not wants:
+            return []
+        ids = [verdict.standing.capture_id for verdict in wants]
+        rows = await self._database.fetch(self._sql["runs_to_want"], ids)
+        runs = {row["id"]: row["run_id"] for row in rows}
+
+        def run_of(verdict: Verdict) -> int:
+            return int(runs[verdict.standing.capture_id])
+
+        return [(run, list(group)) for run, group in groupby(sorted(wants, key=run_of), key=run_of)]
 
     async def _transact(
         self,
         lease: DecidingLease,
         verdicts: Sequence[Verdict],
-        work: Callable[[Connection, DecidingLease, Sequence[Verdict]], Awaitable[Tally]],
+        work: Callable[[Connection, Sequence[Verdict]], Awaitable[Tally]],
     ) -> Tally:
+        """`work` in a transaction, on these captures less those that a person chose."""
         records = [_record(lease, verdict) for verdict in verdicts]
 
         async def write(connection: Connection) -> Tally:
@@ -257,14 +270,15 @@ class Deciding:
             if held is None:
                 raise _lost()
             await connection.execute(sql["lock_captures"])
-            await connection.execute(sql["leave_chosen"], CHOSEN)
-            return await work(connection, lease, verdicts)
+            rows = await connection.fetch(sql["leave_chosen"], CHOSEN)
+            chosen = {row["id"] for row in rows}
+            return await work(
+                connection, [v for v in verdicts if v.standing.capture_id not in chosen]
+            )
 
         return await self._database.transact(write)
 
-    async def _skip_and_rename(
-        self, connection: Connection, _lease: DecidingLease, verdicts: Sequence[Verdict]
-    ) -> Tally:
+    async def _skip_and_rename(self, connection: Connection, verdicts: Sequence[Verdict]) -> Tally:
         unwanted = sum(
             isinstance(v.decision, Skipped) and isinstance(v.standing.decision, Wanted)
             for v in verdicts
@@ -323,15 +337,21 @@ class Deciding:
         )
 
     async def _want(
-        self, connection: Connection, lease: DecidingLease, verdicts: Sequence[Verdict]
+        self,
+        lease: DecidingLease,
+        run_id: int,
+        connection: Connection,
+        verdicts: Sequence[Verdict],
     ) -> Tally:
         """As a lister writes new rows (`Listings.keep`), for rows that are there already."""
-        run_id, archive = verdicts[0].standing.run_id, verdicts[0].standing.archive
+        if not verdicts:
+            return Tally()
+        archive = verdicts[0].standing.archive
         sql, listings = self._sql, self._listings
         dead = await connection.fetchval(
             "SELECT state = 'cancelled' FROM runs WHERE id = $1", run_id
         )
-        staged = await connection.execute(sql["stage_wanted"], run_id)
+        staged = await connection.execute(sql["stage_wanted"])
         await connection.execute("ANALYZE stage (fate, id, share_key, host)")
         wanted = await connection.fetch(listings["want_payloads"], lease.project_id, run_id)
         fresh = [row["id"] for row in wanted]
@@ -343,12 +363,19 @@ class Deciding:
         await connection.execute(sql["count_wanted"])
         await connection.execute(sql["want_captures"])
         if not dead:
+            fresh += await self._preferred(connection, run_id)
             await connection.execute(listings["rank_hosts"], run_id, fresh, archive)
         await self._count_ended(connection)
         await connection.execute(sql["go_on"])
         if not dead:
             await connection.execute(listings["mark_ready"], run_id)
         return Tally(wanted=int(staged.rpartition(" ")[2]))
+
+    async def _preferred(self, connection: Connection, run_id: int) -> list[int]:
+        """Payloads that a less preferred archive's run of the same collection had."""
+        if not await connection.fetchval(self._listings["has_companions"], run_id):
+            return []
+        return [row["id"] for row in await connection.fetch(self._listings["prefer"], run_id)]
 
     async def _reopen(self, connection: Connection, run_id: int) -> list[int]:
         rows = await connection.fetch(self._listings["fetches_to_reopen"], list(GUILTY_BYTES))

@@ -80,7 +80,12 @@ SELECT pg_advisory_xact_lock(hashtextextended('captures of ' || $1::text || ' ' 
 SELECT c.id FROM captures c WHERE c.id = ANY (ARRAY (SELECT id FROM verdict)) ORDER BY c.id FOR NO KEY UPDATE
 
 -- name: leave_chosen
-DELETE FROM verdict v USING captures c WHERE c.id = v.id AND c.rule = $1
+-- a person approved it, or has a run for it that has not ended
+DELETE FROM verdict v USING captures c
+ WHERE c.id = v.id
+   AND (c.rule = $1 OR EXISTS (SELECT 1 FROM adoptions a JOIN runs n ON n.id = a.run_id AND n.goal = 'fetch' AND n.state IN ('active', 'paused')
+                                WHERE a.capture_id = c.id))
+RETURNING v.id
 
 -- Wanted becomes skipped -------------------------------------------------------------------------
 
@@ -183,10 +188,11 @@ SELECT c.id FROM verdict v JOIN captures c ON c.id = v.id WHERE v.reason <> '' A
 -- Skipped becomes wanted: as if listed now (sql/listings.sql), one run at a time -----------------------
 
 -- name: runs_to_want
-SELECT c.run_id, c.archive, r.state = 'cancelled' AS dead
-  FROM verdict v JOIN captures c ON c.id = v.id JOIN runs r ON r.id = c.run_id
- WHERE v.reason = '' AND c.fetch_id IS NULL
- GROUP BY c.run_id, c.archive, r.state ORDER BY c.run_id
+-- the run that listed them, or where that is cancelled one that adopted them and is not
+SELECT c.id, coalesce(CASE WHEN r.state <> 'cancelled' THEN r.id END,
+                      (SELECT n.id FROM adoptions a JOIN runs n ON n.id = a.run_id AND n.state <> 'cancelled' AND n.archive = c.archive
+                        WHERE a.capture_id = c.id ORDER BY n.state <> 'active', n.id LIMIT 1), r.id) AS run_id
+  FROM captures c JOIN runs r ON r.id = c.run_id WHERE c.id = ANY ($1::bigint[])
 
 -- name: stage_wanted
 INSERT INTO stage (n, id, key, url_id, share_key, host, urlkey, ts, instant, impossible, original, mimetype, statuscode,
@@ -195,7 +201,7 @@ SELECT row_number() OVER (ORDER BY c.id), c.id, c.key, c.url_id, v.share_key, v.
        c.original, c.mimetype, c.statuscode, c.digest, c.length, c.locator, c.mimetype = 'warc/revisit', '', v.rule,
        v.confidence, v.band, 'new'
   FROM verdict v JOIN captures c ON c.id = v.id
- WHERE v.reason = '' AND c.fetch_id IS NULL AND c.run_id = $1
+ WHERE v.reason = '' AND c.fetch_id IS NULL
 
 -- name: count_wanted
 -- they leave the skipped ones of the run that listed them and each that adopted them

@@ -164,7 +164,7 @@ class Record:
         self, lease: SliceLease, rows: Sequence[Capture], *, next_key: str = "",
         bad: Sequence[BadRow] = (),
     ) -> None:  # fmt: skip
-        decided = [Decided(row, decide(row)) for row in rows]
+        decided = [Decided(row, decide(row, lease.rules)) for row in rows]
         listed = page(rows, next_key=next_key, bad=bad)
         await self.listings.keep(lease, listed, decided=decided, raw=NOTHING_KEPT)
 

@@ -23,11 +23,15 @@ from chrono_ray.model.errors import Conflict
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import CapturePriority
 from chrono_ray.model.retry import Late, Retry, Snooze
+from chrono_ray.model.rule_text import parse
+from chrono_ray.pipeline.redecide import redecide
 from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.storage.control import Again, Control, FetchedNow, Retryable
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.frontier import FetchLease
-from chrono_ray.storage.projects import Collection, RunState
+from chrono_ray.storage.planning import Planning
+from chrono_ray.storage.projects import Collection, Goal, RunState
 from chrono_ray.storage.settling import Settlement
 from tests.conftest import PostgresServer
 from tests.integration.storage.making import (
@@ -45,6 +49,8 @@ TABLES = (
     "projects, attempts, fetches, queue, leases, parked, pages, documents, payloads, outbox, hosts"
 )
 ARCHIVES = ("wayback", "pywb")
+RULES = ("", "skip one url *a.example*", "fetch status 302\nhigh url */1", "one per year",
+         "low url */0\nskip old to 2000\none per year url */2")  # fmt: skip
 CANCELLED_ELSEWHERE = """
 SELECT count(*) FROM domain_counters k JOIN runs r ON r.id = k.run_id
  WHERE k.state = 'cancelled' AND k.n <> 0 AND r.state IN ('active', 'paused')
@@ -234,6 +240,31 @@ class RecordMachine(RuleBasedStateMachine):
         self.do(control.prioritise(self.runs, where, priority))
         assert self.do(control.count_matching(self.runs, where, priority)) == 0
 
+    @precondition(lambda self: len(self.runs) < 9)
+    @rule()
+    def begin_plan(self) -> None:
+        site = Scope("http://b.example/", MatchType.DOMAIN)
+        wanted = Collection(site, "p", ("pywb",), goal=Goal.PLAN)
+        begun = self.do(self.record.projects.begin(wanted))
+        self.runs += [run for run in begun.run_ids if run not in self.runs]
+
+    @rule(place=st.integers(0, 7))
+    def start_plan(self, place: int) -> None:
+        try:
+            self.do(Planning(self.database).start([self.runs[place % len(self.runs)]]))
+        except Conflict:
+            return
+
+    @rule(place=st.integers(0, 4), text=st.sampled_from(RULES))
+    def set_rules(self, place: int, text: str) -> None:
+        run = self.runs[place % len(self.runs)]
+        domain = self.do(self.database.fetchval("SELECT domain_id FROM runs WHERE id = $1", run))
+        self.do(Deciding(self.database).set_rules(domain, parse(text)))
+
+    @rule()
+    def decide_again(self) -> None:
+        self.do(redecide(Deciding(self.database), tell=lambda _: None, batch=3))
+
     # -- what always holds
 
     @invariant()
@@ -259,6 +290,12 @@ class RecordMachine(RuleBasedStateMachine):
                 await self.record.projects.change(run, RunState.ACTIVE)
         while (lease := await self.record.listings.claim(ARCHIVES)) is not None:
             await self.record.keep(lease, [])
+        while await redecide(Deciding(self.database), tell=lambda _: None):
+            assert await self.record.faults() == []
+        await sweep(self.record.frontier(), self.record.settling)
+        for run in self.runs:
+            if await self.record.state_of(run) == "planned":
+                await Planning(self.database).start([run])
         for _ in range(60):
             await sweep(self.record.frontier(), self.record.settling)
             await self.database.fetch("UPDATE parked SET until = clock_timestamp()")
