@@ -90,10 +90,7 @@ class TaskRunner:
         """Work until `stop`; then each task stops at its next safe point and goes back."""
         self._stop = stop
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(self._forever(self._renew, self._pace.renew_every)),
-                group.create_task(self._forever(self._rescue, self._pace.rescue_every)),
-            ]
+            beside = self._beside(group)
             while not stop.is_set():
                 if not await self._claim(group):
                     await self._wait(stop)
@@ -106,22 +103,29 @@ class TaskRunner:
     ) -> TaskRow:
         """Work on one task here until it ends, or `stop`; watch it when it is somebody else's.
 
-        Returns the task as it is then: still pending after `stop`. Raises
-        `Unavailable` when the record is away: the task keeps its last safe point.
+        Returns the task as it is then: still pending after `stop`. The record
+        going away is waited out; the task keeps its last safe point.
         """
         self._stop = stop
+        found = await self._tasks.task(task_id)
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(self._forever(self._renew, self._pace.renew_every))
-            found = await self._tasks.task(task_id)
+            beside = self._beside(group)
             while found.state is TaskState.PENDING and not stop.is_set():
-                if not self._working:
-                    lease = await self._tasks.claim_one(task_id, self._worker)
-                    await self._start(group, lease)
-                await self._wait(stop)
-                found = await self._tasks.task(task_id)
+                try:
+                    found = await self._look_after(group, task_id)
+                except Unavailable as error:
+                    log.warning("task.away", extra={"task": task_id, "error": str(error)})
                 tell(found)
+                if found.state is TaskState.PENDING:
+                    await self._wait(stop)
             await self._drain()
-            renewing.cancel()
+            for task in beside:
+                task.cancel()
+        return await self._tasks.task(task_id)
+
+    async def _look_after(self, group: asyncio.TaskGroup, task_id: int) -> TaskRow:
+        if not self._working:
+            await self._start(group, await self._tasks.claim_one(task_id, self._worker))
         return await self._tasks.task(task_id)
 
     # claiming
@@ -230,6 +234,12 @@ class TaskRunner:
                 return
 
     # beside
+
+    def _beside(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        return [
+            group.create_task(self._forever(self._renew, self._pace.renew_every)),
+            group.create_task(self._forever(self._rescue, self._pace.rescue_every)),
+        ]
 
     async def _renew(self) -> None:
         before = dict(self._working)

@@ -201,3 +201,17 @@ class Exporting:
 def _capture(row: asyncpg.Record, project: str, domain: Domain) -> CaptureRow:
     fields = {name: value for name, value in row.items() if name != "key"}
     return CaptureRow(project=project, domain=domain.url, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A listed row that is no capture; of local files `place` is the file and the offset."""
+
+    place: str
+    reason: str
+
+
+async def bad_records(database: Database, *, project: str, archive: str) -> list[BadRecord]:
+    """What a project's listings of one archive could not use, each once, in their order."""
+    rows = await database.fetch(statements("export")["bad_records"], project, archive)
+    return list(dict.fromkeys(BadRecord(row["place"], row["reason"]) for row in rows))

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from chrono_ray.cluster import jobs
+from chrono_ray.cluster.jobs import bulk, frame
+from chrono_ray.cluster.jobs.submit import Entry, submit
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.storage.database import Database
 from tests.cluster.conftest import Served
@@ -58,7 +59,8 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def start(cluster: Served, arguments: Sequence[str]) -> str:
-    return jobs.submit(
+    return submit(
+        Entry.BULK_SCRAPE,
         arguments,
         dashboard=cluster.running.dashboard,
         token=Path(cluster.running.token),
@@ -204,7 +206,7 @@ async def test_bad_lines_are_told_one_by_one_and_the_good_ones_done(cluster, cli
     job = start(cluster, ["--list", str(listed), "--project", "listed"])
     assert await ended(client, job) is JobStatus.FAILED
     log = client.get_job_logs(job)
-    assert client.get_job_info(job).driver_exit_code == jobs.PARTIAL, log
+    assert client.get_job_info(job).driver_exit_code == frame.PARTIAL, log
     for line, code in [(2, "url_userinfo"), (4, "url_scheme"), (5, "encoding")]:
         assert f"line {line}: {code}:" in log
     [told] = objects(log)
@@ -230,7 +232,7 @@ def test_what_cannot_be_collected_is_usage(arguments, told, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHRONO_DATA_DIR", str(tmp_path))
     (tmp_path / "bad.txt").write_text("gopher://a.example/\n")
-    assert jobs.main(arguments) == jobs.USAGE
+    assert bulk.JOB.main(arguments) == frame.USAGE
     assert told in capsys.readouterr().err
 
 
@@ -239,8 +241,8 @@ def test_what_cannot_be_collected_is_usage(arguments, told, tmp_path: Path, monk
 )
 def test_an_argument_that_does_not_exist_is_usage(arguments, capsys):
     with pytest.raises(SystemExit) as ended_with:
-        jobs.main(arguments)
-    assert ended_with.value.code == jobs.USAGE
+        bulk.JOB.main(arguments)
+    assert ended_with.value.code == frame.USAGE
 
 
 @pytest.mark.parametrize(
@@ -255,4 +257,4 @@ def test_an_argument_that_does_not_exist_is_usage(arguments, capsys):
     ],
 )
 def test_the_exit_code_says_the_worst(codes, bad_lines, interrupted, code):
-    assert jobs.Ended(codes, bad_lines, interrupted).exit_code == code
+    assert bulk.exit_code(bulk.Ended(codes, interrupted), bad_lines=bad_lines) == code

@@ -60,3 +60,9 @@ SELECT h.archive, h.key, p.id
         AND (h.run_id = $4 OR EXISTS (SELECT FROM adoptions a WHERE a.run_id = $4 AND a.capture_id = h.id))
   LEFT JOIN pages p ON p.project_id = f.project_id AND p.url_id = h.url_id AND p.payload_id = f.payload_id
  ORDER BY h.archive, h.key
+
+-- name: bad_records
+SELECT b ->> 'text' AS place, b ->> 'reason' AS reason
+  FROM runs r JOIN projects p ON p.id = r.project_id AND p.name = $1 JOIN slices s ON s.run_id = r.id
+  JOIN listing_pages l ON l.slice_id = s.id CROSS JOIN LATERAL jsonb_array_elements(l.bad_rows) b
+ WHERE r.archive = $2 ORDER BY r.id, l.id, (b ->> 'line')::int

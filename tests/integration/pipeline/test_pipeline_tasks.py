@@ -237,6 +237,18 @@ async def test_one_task_is_worked_on_by_whoever_asked_for_it(tasks: Tasks):
     assert (await tasks.task(other.id)).started_at is None
 
 
+async def test_whoever_asks_again_takes_over_from_a_dead_worker(tasks: Tasks, database: Database):
+    seen: list[int] = []
+    submitted = await tasks.submit(Purge())
+    dead = await tasks.claim("dead")
+    assert isinstance(dead, TaskLease)
+    await tasks.save(dead, Progress(2, 3, "2"))
+    await database.fetch("UPDATE tasks SET leased_until = clock_timestamp()")
+    runner = TaskRunner(tasks, counting(3, seen), worker="job", pace=PACE)
+    row = await runner.run_one(submitted.id, asyncio.Event(), tell=lambda _: None)
+    assert (row.state, seen) == (TaskState.DONE, [2])
+
+
 async def test_whoever_asked_is_stopped_within_its_time_and_goes_on_later(tasks: Tasks):
     stop = asyncio.Event()
 

@@ -1,0 +1,13 @@
+"""`ray job submit -- python jobs/verify.py --project town`.
+
+See `--help` for the arguments and exit codes, chrono_ray/cluster/jobs/verify.py for what it does.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from chrono_ray.cluster.jobs.verify import JOB
+
+if __name__ == "__main__":
+    sys.exit(JOB.main())
