@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+from chrono_ray.archives.base import Archive
 from chrono_ray.archives.commoncrawl import CommonCrawlArchive
-from chrono_ray.demo.record import Origin, Record, record, revisit
+from chrono_ray.demo.record import Origin, Record, Site, record, revisit
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Projects
-from tests.integration.pipeline.rig import Rig
+from tests.integration.pipeline.rig import Rig, wayback
+from tests.support.archive import DemoWayback, HostileArchive
 from tests.support.commoncrawl import SLOW_DOWN, CommonCrawlServer, CrawlFiles, Rule, say
 
 HTML = (("Content-Type", "text/html; charset=utf-8"),)
@@ -39,35 +42,68 @@ def _crawls() -> dict[str, list[Record]]:
     }
 
 
+@asynccontextmanager
+async def rig_with(
+    server: CommonCrawlServer, database_url: str, folder: Path, *others: Archive
+) -> AsyncIterator[Rig]:
+    database = Database(database_url, pool_size=6, name="rig")
+    index = TantivyIndex(folder / "index", Role.WRITER)
+    archive = CommonCrawlArchive(
+        server.collinfo, server.data, "tests", blocks_per_page=2, allowed=server.allowed
+    )
+    archives = {each.name: each for each in (archive, *others)}
+    async with aclosing(database), aclosing(index), aclosing(archive):
+        rig = Rig(database, archives, Blobs(str(folder / "payloads")), index)
+        await rig.limit()
+        await index.configure()
+        yield rig
+
+
+async def collect(rig: Rig, archive: str) -> int:
+    run = await Projects(rig.database).start_run(
+        Scope(f"http://{SITE}/", MatchType.DOMAIN), project="p", archive=archive,
+        queue_class=QueueClass.SCRAPING,
+    )  # fmt: skip
+    async with rig.impatient(), rig.working():
+        await rig.until_done(run)
+    return run
+
+
 async def test_a_run_from_common_crawl_is_complete(database_url: str, tmp_path: Path):
     files = CrawlFiles.make(tmp_path / "crawls", _crawls())
-    database = Database(database_url, pool_size=6, name="rig")
-    index = TantivyIndex(tmp_path / "index", Role.WRITER)
-    async with CommonCrawlServer(files) as server, aclosing(database), aclosing(index):
+    async with (
+        CommonCrawlServer(files) as server,
+        rig_with(server, database_url, tmp_path) as rig,
+    ):
         server.behave(
             Rule("CC-MAIN-2023-14-index", say(502), times=2),
             Rule("CC-MAIN-2024-10-index", say(503, SLOW_DOWN), times=1),
             Rule("/data/", say(500, SLOW_DOWN), times=1),
         )
-        archive = CommonCrawlArchive(
-            server.collinfo, server.data, "tests", blocks_per_page=1, allowed=server.allowed
-        )
-        async with aclosing(archive):
-            rig = Rig(
-                database, {"commoncrawl": archive}, Blobs(str(tmp_path / "payloads")), index
-            )  # fmt: skip
-            await rig.limit()
-            await index.configure()
-            run = await Projects(database).start_run(
-                Scope(f"http://{SITE}/", MatchType.DOMAIN), project="p", archive="commoncrawl",
-                queue_class=QueueClass.SCRAPING,
-            )  # fmt: skip
-            async with rig.impatient(), rig.working():
-                await rig.until_done(run)
-            await rig.assert_whole(run, 7)
-            counters = await rig.counters(run)
+        run = await collect(rig, "commoncrawl")
+        await rig.assert_whole(run, 7)
+        counters = await rig.counters(run)
     assert counters["stored", ""] == 3
     assert counters["unchanged", ""] == 3, "two more visits and a revisit of one page"
     assert counters["skipped", "not_found"] == 1
     assert counters["request", "throttled"] == 2
     assert len(server.asked_for("/data/")) == 4, "one request a digest, and one that was throttled"
+
+
+async def test_what_another_archive_gave_is_not_asked_for_again(database_url: str, tmp_path: Path):
+    crawls = _crawls()
+    files = CrawlFiles.make(tmp_path / "crawls", crawls)
+    known = Site.of(SITE, [*crawls["CC-MAIN-2012"], *crawls["CC-MAIN-2024-10"]])
+    async with (
+        HostileArchive(DemoWayback(known)) as other,
+        aclosing(wayback(other.url)) as first,
+        CommonCrawlServer(files) as server,
+        rig_with(server, database_url, tmp_path, first) as rig,
+    ):
+        await collect(rig, "wayback")
+        run = await collect(rig, "commoncrawl")
+        await rig.assert_whole(run, 7)
+        counters = await rig.counters(run)
+    assert counters["stored", ""] == 1
+    assert counters["unchanged", ""] == 5
+    assert len(server.asked_for("/data/")) == 1, "only what the other did not have"
