@@ -75,7 +75,7 @@ class Indexing:
             await self._index.configure()
         except SearchError as error:
             if error.code in UNUSABLE:
-                await self._rebuilds.request(str(error))
+                await self._rebuilds.request_unasked(str(error))
             raise
         if await self._rebuilds.living() is None:
             await self._rebuilds.remember(await self._index.identity())
@@ -87,8 +87,8 @@ class Indexing:
         # a swap between the two questions is no loss
         if found == known or await self._rebuilds.living() != known:
             return True
-        number = await self._rebuilds.request("the index is not the one that was filled")
-        log.warning("index.lost", extra={"rebuild": number})
+        await self._rebuilds.request_unasked("the index is not the one that was filled")
+        log.warning("index.lost")
         return False
 
     async def step(self) -> bool:

@@ -31,6 +31,7 @@ AWAY_SECONDS: Final = 2.0
 CONFIRM_EVERY: Final = 0.1
 DELIVERY_SECONDS: Final = 300.0
 QUIET_EVERY: Final = 0.1
+LOCKED: Final = "search_locked"
 TIMES_MORE: Final = 4
 """A batch of a rebuild is so many times larger: nobody waits for a single page of it."""
 ROUNDS: Final = 3
@@ -82,9 +83,15 @@ class Rebuilding:
             await self._rebuilds.release(lease)
             raise
         except SearchError as error:
-            log.warning("rebuild.failed", extra={"rebuild": lease.id, "error": str(error)})
-            await self._rebuilds.fail(lease, str(error))
+            await self._give_up(lease, error)
         return True
+
+    async def _give_up(self, lease: RebuildLease, error: SearchError) -> None:
+        if error.code == LOCKED:  # the one before us has not gone yet
+            await self._rebuilds.release(lease)
+            raise Unavailable(error.what, why=error.why, fix=error.fix) from error
+        log.warning("rebuild.failed", extra={"rebuild": lease.id, "error": str(error)})
+        await self._rebuilds.fail(lease, str(error))
 
     async def _go_on(self, lease: RebuildLease, stop: asyncio.Event) -> None:
         if lease.state is not RebuildState.SWAPPED:

@@ -23,6 +23,7 @@ from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.outbox import Change, Outbox, mark
 
 LEASE: Final = timedelta(seconds=60)
+AFTER_FAILURE: Final = timedelta(minutes=10)
 
 
 class RebuildState(StrEnum):
@@ -95,6 +96,10 @@ class Rebuilds:
             found = fresh or await self._database.fetchval(self._sql["under_way"])
             if found is not None:  # else the one that was under way has just ended
                 return int(found)
+
+    async def request_unasked(self, why: str) -> None:
+        """The same, by a part of the system itself: not again right after one that failed."""
+        await self._database.fetch(self._sql["request_unasked"], why[:500], AFTER_FAILURE)
 
     async def progress(self, rebuild_id: int) -> Rebuild:
         """`NotFound` when there is no such rebuild."""

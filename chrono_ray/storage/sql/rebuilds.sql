@@ -3,6 +3,13 @@
 -- name: request
 INSERT INTO index_rebuilds (why) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id
 
+-- name: request_unasked
+-- one that failed a moment ago would fail again
+INSERT INTO index_rebuilds (why)
+SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM index_rebuilds
+                             WHERE state = 'failed' AND finished_at > clock_timestamp() - $2::interval)
+ON CONFLICT DO NOTHING
+
 -- name: under_way
 SELECT id FROM index_rebuilds WHERE state NOT IN ('done', 'failed')
 

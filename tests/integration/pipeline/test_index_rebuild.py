@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chrono_ray.model.errors import LeaseLost
+from chrono_ray.model.errors import LeaseLost, Unavailable
 from chrono_ray.model.query import Query
 from chrono_ray.pipeline.rebuild import Rebuilding, follow
 from chrono_ray.search.meilisearch import MeilisearchIndex
@@ -215,6 +215,23 @@ async def test_a_damaged_index_is_replaced_unasked(database: Database, tmp_path:
     await index.aclose()
 
 
+async def test_a_rebuild_waits_for_the_writer_before_us_to_go(
+    database: Database, tmp_path: Path
+) -> None:
+    await make_pages(database, 20)
+    first = TantivyIndex(tmp_path, Role.WRITER)
+    await first.configure()
+    rebuilds = Rebuilds(database)
+    number = await rebuilds.request("test")
+    second = TantivyIndex(tmp_path, Role.WRITER)
+    with pytest.raises(Unavailable):
+        await Rebuilding(rebuilds, second, limits=LIMITS).step(asyncio.Event())
+    await first.aclose()
+    assert await Rebuilding(rebuilds, second, limits=LIMITS).step(asyncio.Event())
+    assert (await rebuilds.progress(number)).filled == 20
+    await second.aclose()
+
+
 async def test_a_rebuild_that_cannot_be_done_leaves_the_index_and_says_why(
     database: Database,
 ) -> None:
@@ -230,6 +247,8 @@ async def test_a_rebuild_that_cannot_be_done_leaves_the_index_and_says_why(
             ended = await rebuilds.progress(number)
             assert ended.state is RebuildState.FAILED
             assert "refuses the key" in ended.error
+            await rebuilds.request_unasked("the same again")
+            assert await rebuilds.under_way() is None, "what failed just now is not tried for ever"
             await make_pages(database, 3)
             await until_settled(database)
         await assert_same(database, index)
