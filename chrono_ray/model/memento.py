@@ -85,3 +85,8 @@ class Memento:
     headers: tuple[tuple[str, str], ...]
     redirects: tuple[tuple[int, str], ...]
     requests: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the crawler kept less than came, by a header that archives of records add."""
+        return any(name == "warc-truncated" for name, _ in self.headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -25,7 +25,8 @@ class Link:
 class Document:
     """One payload, understood once per extractor version, charset and type.
 
-    `flags` is sorted and holds any of: thin, empty, cut, depth, replaced.
+    `flags` is sorted and holds any of: thin, empty, cut, depth, replaced, truncated
+    (the crawler kept a part of the payload).
     `replaced` counts the characters that became U+FFFD. Texts hold no NUL and
     no lone surrogate, so PostgreSQL takes them as they are.
     """
@@ -44,3 +45,7 @@ class Document:
     links: tuple[Link, ...]
     flags: tuple[str, ...]
     replaced: int
+
+    def flagged(self, flag: str) -> Document:
+        """The same with one flag more."""
+        return replace(self, flags=tuple(sorted({*self.flags, flag})))

@@ -285,7 +285,7 @@ class Scrape:
             if error.reason == "type":
                 return Refused("type", str(error))
             return Failed(error.reason, str(error), memento)
-        return Stored(memento, document)
+        return Stored(memento, document.flagged("truncated") if memento.truncated else document)
 
     def may_send(self, lease: FetchLease) -> None:
         """Raise `Halted` when the run was paused or its archive asked for silence meanwhile."""

@@ -12,7 +12,7 @@ first match, so that a page may hold nothing at all.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -50,15 +50,12 @@ class CrawlFiles:
     index: Mapping[str, list[Entry]]
 
     @classmethod
-    def make(cls, folder: Path, crawls: Mapping[str, Iterable[Record]]) -> CrawlFiles:
-        return cls(
-            folder, {name: _index(folder, name, records) for name, records in crawls.items()}
-        )
-
-    def part(self, entry: Entry) -> bytes:
-        """A record's gzip member."""
-        start = int(entry["offset"])
-        return (self.folder / entry["filename"]).read_bytes()[start : start + int(entry["length"])]
+    def make(
+        cls, folder: Path, crawls: Mapping[str, Iterable[Record]], *, cut: Collection[str] = ()
+    ) -> CrawlFiles:
+        """Records of URLs in `cut` say that the crawler kept only a part of what came."""
+        made = {name: _index(folder, name, records, cut) for name, records in crawls.items()}
+        return cls(folder, made)
 
 
 def write_zipnum(base: Path, crawls: CrawlFiles, *, block: int) -> None:
@@ -91,14 +88,36 @@ def _write_cluster(folder: Path, lines: list[str], block: int) -> None:
     (folder / "cluster.loc").write_text(f"cdx-00000.gz\t{folder / 'cdx-00000.gz'}\n")
 
 
-def _index(folder: Path, crawl: str, records: Iterable[Record]) -> list[Entry]:
+def _index(
+    folder: Path, crawl: str, records: Iterable[Record], cut: Collection[str]
+) -> list[Entry]:
     name = f"crawl-data/{crawl}/segments/1/warc/{crawl}-00000.warc.gz"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     write_warc(path, records)
-    with path.open("rb") as file:
-        found = list(_entries(file, name))
+    found = _listed_file(path, name)
+    if cut:
+        _say_cut(path, found, cut)
+        found = _listed_file(path, name)
     return sorted(found, key=lambda entry: (entry["urlkey"], entry["timestamp"]))
+
+
+def _listed_file(path: Path, name: str) -> list[Entry]:
+    with path.open("rb") as file:
+        return list(_entries(file, name))
+
+
+def _say_cut(path: Path, entries: list[Entry], cut: Collection[str]) -> None:
+    whole, members = path.read_bytes(), []
+    for entry in entries:
+        start = int(entry["offset"])
+        member = whole[start : start + int(entry["length"])]
+        if entry["url"] in cut:
+            text = gzip.decompress(member)
+            said = text.replace(b"\r\n", b"\r\nWARC-Truncated: length\r\n", 1)
+            member = gzip.compress(said, mtime=0)
+        members.append(member)
+    path.write_bytes(b"".join(members))
 
 
 def _entries(file, name: str):

@@ -70,7 +70,7 @@ async def collect(rig: Rig, archive: str) -> int:
 
 
 async def test_a_run_from_common_crawl_is_complete(database_url: str, tmp_path: Path):
-    files = CrawlFiles.make(tmp_path / "crawls", _crawls())
+    files = CrawlFiles.make(tmp_path / "crawls", _crawls(), cut=[f"http://{SITE}/fish"])
     async with (
         CommonCrawlServer(files) as server,
         rig_with(server, database_url, tmp_path) as rig,
@@ -83,6 +83,11 @@ async def test_a_run_from_common_crawl_is_complete(database_url: str, tmp_path: 
         run = await collect(rig, "commoncrawl")
         await rig.assert_whole(run, 7)
         counters = await rig.counters(run)
+        cut = await rig.database.fetch(
+            "SELECT 'truncated' = ANY (d.flags) AS cut FROM pages p"
+            " JOIN documents d ON d.id = p.document_id ORDER BY p.url"
+        )
+    assert [row["cut"] for row in cut] == [False, True, True], "the home page is whole"
     assert counters["stored", ""] == 3
     assert counters["unchanged", ""] == 3, "two more visits and a revisit of one page"
     assert counters["skipped", "not_found"] == 1
