@@ -15,7 +15,7 @@ import asyncpg
 
 from chrono_ray.model.capture import Capture, FetchState, Timestamp14
 from chrono_ray.model.decision import CHOSEN
-from chrono_ray.model.errors import InvalidInput, NotFound
+from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import CapturePriority, QueueClass, order_key
 from chrono_ray.model.urls import host_of, key_beginnings, surt
@@ -131,8 +131,11 @@ class Control:
 
         Counters move with it. Captures that were given up may be tried again.
         A cancelled run gets back what its cancelling ended, asked for or not.
-        Safe to repeat: what is pending already is left alone.
+        Safe to repeat: what is pending already is left alone. `Conflict` while
+        the project is being deleted.
         """
+        project_id = await self._database.fetchval(self._sql["project_of"], run_id)
+        self._refuse(await self._database.fetchval(self._sql["being_deleted"], project_id))
         again = await self._whole(run_id, again)
         told = await self.count_retry(run_id, again)
         await self._database.fetch(self._sql["reopen_slices"], run_id, again.slice_states)
@@ -144,6 +147,12 @@ class Control:
             await self._reopen(run_id, again, ids)
             after = ids[-1] + 1
         return told
+
+    def _refuse(self, task_id: int | None) -> None:
+        if task_id is not None:
+            raise Conflict(
+                "Its project is being deleted", why=f"by task {task_id}", code="project_deleting"
+            )
 
     async def _whole(self, run_id: int, again: Again) -> Again:
         """A run that is active again holds nothing that was cancelled."""
@@ -252,7 +261,8 @@ class Control:
 
         What a rule skipped is approved, what had ended is tried again, what
         waits is taken over. Asked again while it is under way, it is the same
-        run. `NotFound` when there is no such capture.
+        run. `NotFound` when there is no such capture, `Conflict` while its
+        project is being deleted.
         """
         return await self._database.transact(lambda c: self._fetch_now(c, capture_id))
 
@@ -262,6 +272,7 @@ class Control:
         row = await connection.fetchrow(self._sql["lock_capture"], capture_id)
         if row is None:
             raise NotFound(f"There is no capture {capture_id}")
+        self._refuse(await connection.fetchval(self._sql["being_deleted"], row["project_id"]))
         chosen = Chosen(row["id"], row["archive"], row["ts"], row["original"])
         if row["fetch_id"] is None:
             return await self._fetch_skipped(connection, row, chosen)

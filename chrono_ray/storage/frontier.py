@@ -147,6 +147,7 @@ class Frontier:
         rescued, condemned = await self._rescue()
         await self._database.fetch(self._sql["unpark"])
         await self._database.fetch(self._sql["take_over"])
+        await self._database.fetch(self._sql["turn_aside"])
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])

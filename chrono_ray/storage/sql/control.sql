@@ -1,5 +1,11 @@
 -- What a person changes about a run while it lives, or after it ended.
 
+-- name: being_deleted
+SELECT t.id FROM tasks t WHERE t.project_id = $1 AND t.kind = 'delete_project' AND t.state = 'pending'
+
+-- name: project_of
+SELECT project_id FROM runs WHERE id = $1
+
 -- name: is_cancelled
 SELECT state = 'cancelled' FROM runs WHERE id = $1
 

@@ -113,6 +113,45 @@ WITH waiting AS MATERIALIZED (
 ), owned AS (UPDATE fetches f SET run_id = m.run_id, capture_id = m.capture_id FROM moved m WHERE f.id = m.fetch_id)
 UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM moved)
 
+-- name: turn_aside
+-- what waits for an archive that will be silent for long, and another of the same collection lists
+-- too: a run there that has nothing to do takes it. Each run looks through it once a silence; what
+-- is listed later is placed by its lister.
+WITH quiet AS MATERIALIZED (
+    SELECT archive, max(paused_until) AS until FROM archive_budgets
+     WHERE kind = 'replay' AND paused_until > clock_timestamp() + interval '60 seconds' GROUP BY archive
+), idle AS MATERIALIZED (
+    SELECT o.id, o.together, o.preference, max(x.until) AS until
+      FROM runs o JOIN runs s ON s.together = o.together AND s.id <> o.id JOIN quiet x ON x.archive = s.archive
+     WHERE o.state = 'active' AND o.goal <> 'plan' AND o.archive NOT IN (SELECT archive FROM quiet) AND o.aside_until < x.until
+       AND NOT EXISTS (SELECT 1 FROM slices c WHERE c.run_id = o.id AND c.state = 'pending')
+       AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = o.id)
+     GROUP BY o.id
+), wanted AS MATERIALIZED (
+    SELECT DISTINCT ON (f.id) f.id AS fetch_id, c.id AS capture_id, i.id AS run_id
+      FROM idle i JOIN captures c ON c.run_id = i.id JOIN fetches f ON f.id = c.fetch_id AND f.state = 'pending'
+      JOIN runs s ON s.id = f.run_id AND s.together = i.together AND s.archive IN (SELECT archive FROM quiet)
+     WHERE EXISTS (SELECT 1 FROM queue q WHERE q.fetch_id = f.id AND NOT q.alone) OR EXISTS (SELECT 1 FROM parked p WHERE p.fetch_id = f.id)
+     ORDER BY f.id, i.preference, (c.mimetype = 'warc/revisit') LIMIT 10000
+), freed AS (
+    DELETE FROM queue q USING wanted w WHERE q.fetch_id = w.fetch_id AND NOT q.alone RETURNING q.fetch_id, q.order_key, q.crashes
+), woken AS (
+    DELETE FROM parked p USING wanted w WHERE p.fetch_id = w.fetch_id RETURNING p.fetch_id, p.order_key, p.crashes
+), moved AS MATERIALIZED (
+    SELECT m.fetch_id, m.order_key, m.crashes, w.run_id, w.capture_id
+      FROM (SELECT * FROM freed UNION ALL SELECT * FROM woken) m JOIN wanted w ON w.fetch_id = m.fetch_id
+), put AS (
+    INSERT INTO queue (fetch_id, run_id, order_key, crashes, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
+    SELECT m.fetch_id, m.run_id, m.order_key, m.crashes, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype, c.statuscode, c.digest, c.locator
+      FROM moved m JOIN captures c ON c.id = m.capture_id ORDER BY m.order_key
+), owned AS (
+    UPDATE fetches f SET run_id = m.run_id, capture_id = m.capture_id FROM moved m WHERE f.id = m.fetch_id
+)
+UPDATE runs r SET ready = r.ready OR m.n IS NOT NULL, floor_key = least(r.floor_key, m.lowest),
+       aside_until = CASE WHEN (SELECT count(*) FROM wanted) < 10000 THEN i.until ELSE r.aside_until END
+  FROM idle i LEFT JOIN (SELECT run_id, count(*) AS n, min(order_key) AS lowest FROM moved GROUP BY run_id) m ON m.run_id = i.id
+ WHERE r.id = i.id
+
 -- name: lease_cancelled
 -- what a cancelled run still had queued or parked, as leases of ours, to be settled as cancelled
 WITH queued AS (

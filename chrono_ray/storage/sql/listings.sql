@@ -189,7 +189,8 @@ ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters
 SELECT s.id, s.fetch_id FROM stage s JOIN fetches f ON f.id = s.fetch_id WHERE s.fate = 'new' AND f.state <> 'pending'
 
 -- name: mark_ready
-UPDATE runs SET ready = true WHERE id = $1
+-- one without anything queued (its payloads wait elsewhere) would only cost a claim its turn
+UPDATE runs SET ready = true WHERE id = $1 AND EXISTS (SELECT 1 FROM queue q WHERE q.run_id = $1)
 
 -- name: claim_slice
 -- whose listing it is goes by ticket, as with fetches: class by pattern, project by weight; inside a

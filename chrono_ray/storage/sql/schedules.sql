@@ -6,6 +6,7 @@
 WITH due AS MATERIALIZED (
     SELECT s.*, d.project_id FROM schedules s JOIN domains d ON d.id = s.domain_id
      WHERE s.enabled AND s.next_at <= clock_timestamp()
+       AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.project_id = d.project_id AND t.kind = 'delete_project' AND t.state = 'pending')
        AND NOT EXISTS (SELECT 1 FROM runs r
                         WHERE r.state IN ('active', 'paused')
                           AND (r.id = s.last_run OR r.together = s.last_run

@@ -8,15 +8,17 @@ import time
 import pytest
 
 from chrono_ray.model.decision import CHOSEN
-from chrono_ray.model.errors import NotFound, Throttled
+from chrono_ray.model.errors import Conflict, NotFound, Throttled
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.outcome import Failed
 from chrono_ray.model.priority import CapturePriority, QueueClass
 from chrono_ray.model.retry import Fail, Late, Retry, Snooze
+from chrono_ray.model.task import DeleteProject
 from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.storage.control import Again, Control, FetchedNow, Retryable, StoredAlready
 from chrono_ray.storage.projects import Collection, RunState
 from chrono_ray.storage.stats import Stats
+from chrono_ray.storage.tasks import Tasks
 from tests.integration.storage.making import (
     Record,
     capture,
@@ -458,6 +460,38 @@ async def test_a_payload_does_not_wait_for_a_preferred_archive_that_is_silent(re
     await record.list_all(second, copies(2), archive="pywb")
     assert {each.run_id for each in await record.claim()} == {second}
     assert await record.faults() == []
+
+
+async def test_what_waits_for_an_archive_that_turns_silent_is_asked_of_the_next(record: Record):
+    first, second = (await record.projects.begin(BOTH)).run_ids
+    await record.list_all(first, [*copies(3), capture("http://a.example/only", body="only here")])
+    await record.list_all(second, copies(3), archive="pywb")
+    [told] = await record.claim(1)
+    await record.settling.settle([settlement(told, Snooze(600, "throttled"), throttled=1)])
+    await record.governor.heed("wayback", Throttled("429", retry_after=600))
+    for _ in range(2):
+        await record.frontier().sweep()
+        assert await record.faults() == []
+    leases = await record.claim()
+    assert [(each.run_id, each.archive) for each in leases] == [(second, "pywb")] * 3
+    await record.settling.settle([stored(each) for each in leases])
+    await record.frontier().sweep()
+    assert [await record.state_of(each) for each in (first, second)] == ["active", "done"]
+    assert (await record.counters(first))["unchanged", ""] == 3
+    assert await record.faults() == []
+
+
+async def test_nothing_is_begun_in_a_project_that_is_being_deleted(record: Record):
+    run = await listed(record, 2)
+    await record.settling.settle([failed(each) for each in await record.claim()])
+    await end(record, run)
+    project_id = await record.database.fetchval("SELECT project_id FROM runs")
+    await Tasks(record.database).submit(DeleteProject("p", project_id))
+    with pytest.raises(Conflict):
+        await Control(record.database).retry(run, FAILED)
+    with pytest.raises(Conflict):
+        await fetch_now(record, "http://a.example/1")
+    assert await record.state_of(run) == "done"
 
 
 async def test_what_the_preferred_archive_cannot_give_in_time_is_asked_of_the_next(record: Record):

@@ -79,6 +79,9 @@ CREATE INDEX schedules_due ON schedules (next_at) WHERE enabled;
 CREATE INDEX schedules_domain ON schedules (domain_id);
 CREATE INDEX schedules_last_run ON schedules (last_run);
 
+-- Until when a run has looked through what waits for a silent archive of its collection.
+ALTER TABLE runs ADD COLUMN aside_until timestamptz NOT NULL DEFAULT '-infinity';
+
 -- By which a person's one capture is found, and the one place where a fetch waits.
 CREATE INDEX captures_url ON captures (domain_id, url_id, ts);
 CREATE INDEX queue_fetch ON queue (fetch_id);
