@@ -30,7 +30,7 @@ class Indexer:
         self._thread.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        record = wiring.database(self._settings, pool_size=2, name="chrono indexer")
+        record = wiring.database(self._settings, pool_size=4, name="chrono indexer")
         index = wiring.index(self._settings, "writer")
         try:
             self._indexing = wiring.indexing(self._settings, record, index)
