@@ -37,8 +37,8 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 3 partial, 1 anything else."""
-        return {"done": 0, "partial": 3}.get(self.state, 1)
+        """0 done or planned, 3 partial, 1 anything else."""
+        return {"done": 0, "planned": 0, "partial": 3}.get(self.state, 1)
 
 
 async def read_report(database: Database, run_id: int) -> RunReport:
@@ -91,7 +91,10 @@ def summary(report: RunReport) -> str:
     ]
     if progress.holes:
         lines.append(f"  {progress.holes} holes: parts of the listing could not be had")
-    lines.append(f"  check it: chrono verify {progress.run_id}")
+    if progress.state == "planned":
+        lines.append(f"  nothing is fetched yet. Fetch it: chrono start {progress.run_id}")
+    else:
+        lines.append(f"  check it: chrono verify {progress.run_id}")
     return "\n".join(lines)
 
 
