@@ -32,8 +32,17 @@ rules = typer.Typer(
     help="Which captures of a domain are fetched.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(rules, name="rules")
+projects = typer.Typer(help="What is kept together.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(projects, name="project")
+tasks = typer.Typer(
+    help="Deletes, purges, exports: what is asked for besides runs.", no_args_is_help=True,
+    rich_markup_mode=None,
+)  # fmt: skip
+app.add_typer(tasks, name="task")
 
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
+Task = Annotated[int, typer.Argument(help="The task's number", min=1, max=2**63 - 1)]
+Project = Annotated[str, typer.Argument(help="The project's name")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many that would be")]
 Number = Annotated[int, typer.Argument(help="The schedule's number", min=1, max=2**63 - 1)]
 Archives = Annotated[
@@ -308,6 +317,77 @@ def schedule_remove(number: Number, *, json: Json = False) -> None:
     from chrono_ray.cli.schedule import remove
 
     raise typer.Exit(remove(number, json=json))
+
+
+@projects.command("list")
+def project_list(*, json: Json = False) -> None:
+    """Name every project and what it holds."""
+    from chrono_ray.cli.project import list_projects
+
+    raise typer.Exit(list_projects(json=json))
+
+
+@projects.command("show")
+def project_show(name: Project, *, json: Json = False) -> None:
+    """One project with what it collects."""
+    from chrono_ray.cli.project import show_project
+
+    raise typer.Exit(show_project(name, json=json))
+
+
+@projects.command("delete")
+def project_delete(
+    name: Project,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    json: Json = False,
+) -> None:
+    """Delete a project for good: runs, captures, pages, and what no other project shares."""
+    from chrono_ray.cli.project import delete_project
+
+    raise typer.Exit(delete_project(name, yes=yes, json=json))
+
+
+@tasks.command("list")
+def task_list(
+    limit: Annotated[int, typer.Option(help="How many", min=1, max=10_000)] = 20,
+    *,
+    json: Json = False,
+) -> None:
+    """The newest tasks and how far they are."""
+    from chrono_ray.cli.task import list_tasks
+
+    raise typer.Exit(list_tasks(limit, json=json))
+
+
+@tasks.command("show")
+def task_show(task_id: Task, *, json: Json = False) -> None:
+    """One task in full."""
+    from chrono_ray.cli.task import show_task
+
+    raise typer.Exit(show_task(task_id, json=json))
+
+
+@tasks.command("cancel")
+def task_cancel(task_id: Task, *, json: Json = False) -> None:
+    """End a task at its next safe point. What it did stays."""
+    from chrono_ray.cli.task import cancel_task
+
+    raise typer.Exit(cancel_task(task_id, json=json))
+
+
+@app.command()
+def purge(
+    older_than: Annotated[
+        float, typer.Option(help="Hours that it must have been unused", min=1.0)
+    ] = 24.0,
+    *,
+    json: Json = False,
+) -> None:
+    """Delete payloads that nothing refers to any more."""
+    from chrono_ray.cli import task
+
+    raise typer.Exit(task.purge(older_than * 3600.0, json=json))
 
 
 @app.command()

@@ -54,8 +54,12 @@ class _Count:
 async def delete_project(parts: PurgeParts, task: DeleteProject) -> Steps:
     """Everything of one project: its runs end at once, its rows go, then what nobody shares."""
     count = _Count(of=await parts.deleting.captures_left(task.project_id))
-    async for _ in _end_work(parts, task.project_id):
-        yield count.progress
+    await parts.deleting.forget_intentions(task.project_id)
+    while await _stirs(parts.deleting, task.project_id):
+        async for _ in _end_work(parts, task.project_id):
+            yield count.progress
+        async for _ in _drop_captures(parts.deleting, task.project_id, count):
+            yield count.progress
     payloads = IdSet()
     async for _ in _drop_rows(parts, task.project_id, count, payloads):
         yield count.progress
@@ -71,6 +75,15 @@ async def delete_project(parts: PurgeParts, task: DeleteProject) -> Steps:
         {"captures": count.captures, "pages": count.pages, "payloads": count.payloads,
          "blobs": count.blobs}
     )  # fmt: skip
+
+
+async def _stirs(deleting: Deleting, project_id: int) -> bool:
+    """Whether it lists, fetches or holds captures: a retry begun before may have come between."""
+    return (
+        bool(await deleting.unfinished_runs(project_id))
+        or await deleting.work_left(project_id)
+        or await deleting.captures_left(project_id) > 0
+    )
 
 
 async def _end_work(parts: PurgeParts, project_id: int) -> AsyncGenerator[None, None]:
@@ -89,9 +102,8 @@ async def _drop_rows(
     parts: PurgeParts, project_id: int, count: _Count, payloads: IdSet
 ) -> AsyncGenerator[None, None]:
     deleting = parts.deleting
-    for domain_id in await deleting.domains(project_id):
-        async for _ in _drop_domain(deleting, domain_id, count):
-            yield
+    async for _ in _drop_captures(deleting, project_id, count):
+        yield  # pages whose captures went before we were killed
     key, found = await deleting.drop_fetches(project_id, b"")
     while key:
         payloads.add(found)
@@ -102,6 +114,15 @@ async def _drop_rows(
         yield
     for what in Remainder:
         while await deleting.drop_remainder(project_id, what):
+            yield
+
+
+async def _drop_captures(
+    deleting: Deleting, project_id: int, count: _Count
+) -> AsyncGenerator[None, None]:
+    """With their pages; domain by domain."""
+    for domain_id in await deleting.domains(project_id):
+        async for _ in _drop_domain(deleting, domain_id, count):
             yield
 
 

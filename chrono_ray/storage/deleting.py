@@ -77,6 +77,10 @@ class Deleting:
         self._database = database
         self._sql = statements("deleting")
 
+    async def forget_intentions(self, project_id: int) -> None:
+        """Its schedules, and what is to be decided anew: nothing of it begins by itself."""
+        await self._database.fetch(self._sql["forget_intentions"], project_id)
+
     async def unfinished_runs(self, project_id: int) -> list[int]:
         """Runs that list or fetch, or still could."""
         rows = await self._database.fetch(self._sql["unfinished_runs"], project_id)

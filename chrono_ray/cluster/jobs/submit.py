@@ -18,6 +18,7 @@ class Entry(StrEnum):
     INGEST_WARC = "chrono_ray.cluster.jobs.ingest"
     VERIFY = "chrono_ray.cluster.jobs.verify"
     EXPORT = "chrono_ray.cluster.jobs.export"
+    REINDEX = "chrono_ray.cluster.jobs.reindex"
 
 
 def submit(

@@ -1,5 +1,10 @@
 -- Deleting: a project row by row, in chunks that each commit; and what nobody refers to any more.
 
+-- name: forget_intentions
+-- what would begin by itself meanwhile; whoever is at it has the row locked, and is waited for
+WITH begun AS (DELETE FROM schedules WHERE domain_id IN (SELECT id FROM domains WHERE project_id = $1))
+DELETE FROM redecisions WHERE domain_id IN (SELECT id FROM domains WHERE project_id = $1)
+
 -- name: unfinished_runs
 SELECT id FROM runs WHERE project_id = $1 AND state IN ('active', 'paused', 'planned') ORDER BY id
 
