@@ -189,6 +189,10 @@ async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
         ("frontier", "unpark", "parked_until", ()),
         ("outbox", "backlog", "outbox_pkey", (100,)),
         ("settle", "lock_fetches", "fetches_pkey", ([1, 2, 3], timedelta(days=1))),
+        ("control", "find_capture", "captures_url", ("p1", bytes(16), "u", "0", "9", "")),
+        ("control", "take_queued", "queue_fetch", (1, 1, 1, 0)),
+        ("control", "next_window", "queue_take", (1, 0, 10_000)),
+        ("control", "retry_ids", "captures_fetch", (1, ["failed"], None, [], 1, 9, False, 100)),
     ],
 )
 async def test_what_runs_beside_the_claim_finds_its_rows_by_index(
@@ -201,5 +205,5 @@ async def test_what_runs_beside_the_claim_finds_its_rows_by_index(
 async def test_the_sweep_of_a_large_queue_is_short(filled: Record):
     async with filled.database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = '5s'")
-        for name in ("take_over", "refresh_hints", "finish_runs"):
+        for name in ("take_over", "turn_aside", "refresh_hints", "lock_finishable"):
             await connection.fetch(statements("frontier")[name])
