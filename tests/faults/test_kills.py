@@ -1,48 +1,31 @@
-"""Everything may be killed at any moment: the run ends by itself, nothing lost, nothing twice.
-
-`CHRONO_TEST_FAULT_CAPTURES` (500) is how many captures the long test lists,
-`CHRONO_TEST_FAULT_SEED` repeats its moments and victims.
-"""
+"""Everything on one machine may be killed, frozen or ended, and pages may be poison."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
+import contextlib
+import json
+import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
-from urllib.parse import unquote
 
 import asyncpg
 import psutil
 import pytest
+import redis
 
 from chrono_ray.embedded.parts import EmbeddedParts
-from chrono_ray.search.tantivy import Role, TantivyIndex
-from tests.support.archive import (
-    ArchiveProcess,
-    Kind,
-    Latency,
-    Rule,
-    archive_process,
-    sliding_max,
-    times_of,
-)
-from tests.support.cluster import Cluster, owned_cluster, until
+from tests.faults.proof import CAPTURES, THOROUGH, Fault, prove, seeds
+from tests.faults.scene import SITE, Scene
+from tests.support.archive import Kind, Latency, Rule, archive_process
+from tests.support.cluster import ROOT, Cluster, owned_cluster, until
 
-CAPTURES = int(os.environ.get("CHRONO_TEST_FAULT_CAPTURES", "500"))
-RUN_SECONDS = 120 + CAPTURES / 4
-KILLS_AT_LEAST = 10
-LATENCY = 0.8
+LATENCY = 0.4
 REPLAYS_A_MINUTE = 1200
-LEASE = 5.0
-SITE = "lanternbay.example"
+LEASE = 4.0
 SETTINGS = {
     "CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "0",
     "CHRONO_ARCHIVES__WAYBACK__REPLAY_PER_MINUTE": str(REPLAYS_A_MINUTE),
@@ -50,287 +33,312 @@ SETTINGS = {
     "CHRONO_SCRAPING__IN_FLIGHT": "10",
     "CHRONO_SCRAPING__LEASE": str(LEASE),
     "CHRONO_SCRAPING__SWEEP": "0.5",
+    "CHRONO_SCRAPING__PAGE_SECONDS": "4",
     "CHRONO_INDEXING__SECONDS": "0.5",
+    "CHRONO_INDEXING__LEASE": "4",
 }
+POISON = Path(__file__).with_name("poison") / "sitecustomize.py"
 
-pytestmark = pytest.mark.timeout(RUN_SECONDS + 180)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def archive() -> Iterator[ArchiveProcess]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Two scrapers, every server and Ray, all of one owner; a slow archive."""
+    poison = tmp_path_factory.mktemp("poison")
+    shutil.copy(POISON, poison)
     with archive_process("--captures", str(CAPTURES)) as archive:
-        archive.behave(Rule(Latency(LATENCY), kind=Kind.REPLAY))
-        yield archive
+        chosen = {
+            "CHRONO_ARCHIVES__WAYBACK__URL": archive.url,
+            "PYTHONPATH": f"{poison}:{ROOT}",
+        }
+        with owned_cluster({**SETTINGS, **chosen}) as cluster:
+            yield Scene(cluster, archive, REPLAYS_A_MINUTE)
 
 
-@pytest.fixture(scope="module")
-def cluster(archive: ArchiveProcess) -> Iterator[Cluster]:
-    with owned_cluster({**SETTINGS, "CHRONO_ARCHIVES__WAYBACK__URL": archive.url}) as cluster:
-        yield cluster
+class _Slowly(Fault):
+    """The archive takes its time, so that leases are held."""
+
+    def begin(self, scene: Scene) -> None:
+        scene.archive.behave(Rule(Latency(LATENCY), kind=Kind.REPLAY))
 
 
-@pytest.fixture
-def until_2004(cluster: Cluster) -> Iterator[Run]:
-    """A smaller run, under way and fetching."""
-    with Run.begin(cluster, "--to", "2004") as run:
-        yield run
+class KilledScraper(_Slowly):
+    number, name = "1", "SIGKILL of a scraper"
+    strikes = 2
+
+    def strike(self, scene: Scene) -> None:
+        _kill(scene.victim())
 
 
-@dataclass(slots=True)
-class Run:
-    """A `chrono run` that somebody follows."""
+class KilledIndexer(_Slowly):
+    number, name = "2", "SIGKILL of the indexer (tantivy) in the middle of its work"
+    strikes = 2
 
-    cluster: Cluster
-    id: int
-    command: subprocess.Popen[str]
+    def strike(self, scene: Scene) -> None:
+        until(lambda: scene.cluster.value("SELECT count(*) > 0 FROM outbox"), 60, "an outbox")
+        _kill(scene.actor("Indexer"))
 
-    @classmethod
-    def begin(cls, cluster: Cluster, *options: str) -> Run:
-        """A run in a project of its own, with its first leases out."""
-        project = f"kills-{time.monotonic_ns()}"
-        command = cluster.spawn("run", SITE, "--project", project, "--json", *options)
-        number = until(
-            lambda: cluster.value(
-                "SELECT coalesce(max(r.id), 0) FROM runs r JOIN projects p ON p.id = r.project_id"
-                " WHERE p.name = $1",
-                project,
-            ),
-            60,
-            "the run began",
+
+class FrozenScraper(_Slowly):
+    """Others do its work meanwhile; its late answers change nothing."""
+
+    number, name = "3", "SIGSTOP of a scraper past its lease, then SIGCONT"
+
+    def strike(self, scene: Scene) -> None:
+        self._frozen = scene.victim()
+        self._frozen.suspend()
+        held = scene.run.leased().items()
+        self._held = {fetch for fetch, worker in held if worker == self._frozen.pid}
+        assert self._held
+
+    def heal(self, scene: Scene) -> None:
+        until(lambda: not scene.run.pending([*self._held]), 60, "others ended what it held")
+        self._ended = scene.run.ended()
+        self._frozen.resume()
+
+    def holds(self, scene: Scene) -> None:
+        now = scene.run.ended()
+        assert {n: now[n] for n in self._ended} == self._ended
+        assert self._held <= scene.run.lost_by(self._frozen.pid)
+        assert self._frozen.is_running()
+
+    def over(self, scene: Scene) -> None:
+        for each in scene.cluster.named("ray::Scraper"):
+            each.resume()
+
+
+class KilledHead(_Slowly):
+    """The owner starts another; nobody submits anything again."""
+
+    number, name = "5", "SIGKILL of Ray's head"
+    within = 120.0
+
+    def strike(self, scene: Scene) -> None:
+        _kill(scene.cluster.named(f"{sys.executable} -m ray.scripts")[0])
+
+
+class KilledSupervisor(_Slowly):
+    number, name = "5b", "SIGKILL of the supervisor: the work goes on without it"
+
+    def strike(self, scene: Scene) -> None:
+        _kill(scene.actor("Supervisor"))
+
+
+class KilledOwner(_Slowly):
+    """Another owner follows, on the same record, with a Ray of its own."""
+
+    number, name = "5c", "SIGKILL of the owner, and another started"
+    within = 120.0
+
+    def strike(self, scene: Scene) -> None:
+        first = scene.cluster.running
+        scene.cluster.kill_owner()
+        scene.cluster.start()
+        again = scene.cluster.running
+        assert again.database_url == first.database_url
+        assert (again.pid, again.ray_address) != (first.pid, first.ray_address)
+
+    def holds(self, scene: Scene) -> None:
+        for actor in ("Scraper", "Indexer", "Supervisor"):
+            assert len(scene.cluster.named(f"ray::{actor}")) <= 2
+
+
+class KilledPostgres(_Slowly):
+    number, name = "7", "SIGKILL of PostgreSQL"
+    strikes = 2
+
+    def strike(self, scene: Scene) -> None:
+        until(scene.run.leased, 60, "PostgreSQL answers, leases are held")
+        _kill(scene.cluster.server("postgres"))
+
+
+class LostCache(_Slowly):
+    """Redis is a cache: it may forget everything, be filled with nonsense, or die."""
+
+    number, name = "9", "Redis: FLUSHALL, nonsense, SIGKILL"
+    strikes = 3
+
+    def __init__(self) -> None:
+        self._deeds = iter((self._flush, self._spoil, self._end))
+
+    def strike(self, scene: Scene) -> None:
+        next(self._deeds)(scene)
+
+    def _flush(self, scene: Scene) -> None:
+        with _redis(scene.cluster) as cache:
+            cache.flushall()
+
+    def _spoil(self, scene: Scene) -> None:
+        with _redis(scene.cluster) as cache:
+            for key in cache.scan_iter():
+                cache.set(key, b"\x80\x04nonsense")
+
+    def _end(self, scene: Scene) -> None:
+        _kill(scene.cluster.server("valkey-server"))
+
+
+class KilledChild(_Slowly):
+    """Somebody else ends the process that reads pages: no page is blamed."""
+
+    number, name = "18b", "SIGKILL of the extraction children"
+    strikes = 3
+
+    def strike(self, scene: Scene) -> None:
+        for each in scene.cluster.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "chrono_ray.extraction.child" in each.cmdline():
+                    each.kill()
+
+
+class PoisonedPages(_Slowly):
+    """One crashes its reader, one bloats it, one hangs it, one kills the whole worker."""
+
+    number, name = "18", "pages that crash, bloat or hang their reader, or kill their worker"
+    codes = (3,)
+    within = 90.0
+    _pages = (
+        ("visit/fr.html", 2002, "crash", "crashed"),
+        ("visit/de.html", 2002, "bloat", "memory"),
+        ("visit/es.html", 2005, "hang", "timeout"),
+        ("sister/hihama.html", 2002, "kill", "crashed"),
+    )
+
+    def begin(self, scene: Scene) -> None:
+        super().begin(scene)
+        guilty = [page[:3] for page in self._pages]
+        _guilty(scene.cluster).write_text(json.dumps(guilty))
+
+    def strike(self, scene: Scene) -> None:
+        """The pages strike by themselves."""
+
+    def holds(self, scene: Scene) -> None:
+        rows = scene.cluster.fetch(
+            "SELECT DISTINCT c.original, left(c.ts, 4)::int AS year, f.reason FROM fetches f"
+            " JOIN captures c ON c.fetch_id = f.id WHERE f.run_id = $1 AND f.state = 'failed'",
+            scene.run.id,
         )
-        run = cls(cluster, number, command)
-        until(lambda: run.leased() or command.poll() is not None, 60, "it fetches")
-        return run
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.command.poll() is None:
-            self.command.kill()
-        self.command.communicate()
-
-    def ends(self) -> None:
-        """By itself, complete, with a certificate that adds up."""
-        try:
-            out, err = self.command.communicate(timeout=RUN_SECONDS)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"the run did not end: {self._where()}")
-        assert self.command.returncode == 0, f"{out}{err}\n{self._where()}"
-        said = self.cluster.chrono("verify", str(self.id))
-        assert said.code == 0, said.out
-        assert_invariants(self.cluster, self.id)
-
-    def leased(self) -> dict[int, int]:
-        """Fetches leased by workers that live: fetch id and worker's pid. Waits for PostgreSQL."""
-        rows = until(self._leases, 60, "PostgreSQL answers")
-        found = {row["fetch_id"]: int(row["worker"].rpartition(":")[2]) for row in rows if row}
-        return {fetch: pid for fetch, pid in found.items() if psutil.pid_exists(pid)}
-
-    def _leases(self) -> list[asyncpg.Record | None]:
-        sql = "SELECT fetch_id, worker FROM leases WHERE run_id = $1"
-        try:
-            return [*self.cluster.fetch(sql, self.id), None]
-        except (asyncpg.PostgresError, OSError, TimeoutError):
-            return []
-
-    def _where(self) -> str:
-        counts = self.cluster.fetch(
-            "SELECT (SELECT count(*) FROM queue), (SELECT count(*) FROM leases),"
-            " (SELECT count(*) FROM parked), (SELECT count(*) FROM outbox),"
-            " (SELECT count(*) FROM slices WHERE state = 'pending'), (SELECT state FROM runs"
-            " WHERE id = $1)",
-            self.id,
+        ended = {(row["original"].partition(f"{SITE}/")[2], row["year"]): row["reason"]
+                 for row in rows}  # fmt: skip
+        assert ended == {(part, year): reason for part, year, _, reason in self._pages}
+        deaths = scene.cluster.value(
+            "SELECT count(*) FROM attempts a JOIN captures c ON c.id = a.capture_id"
+            " WHERE a.run_id = $1 AND a.reason = 'lost' AND c.original LIKE '%sister/hihama.html'"
+            " AND c.ts LIKE '2002%'",
+            scene.run.id,
         )
-        actors = [each.name() for each in self.cluster.named("ray::")]
-        return f"queue, leases, parked, outbox, slices, state: {counts}; actors {actors}"
+        assert 3 <= deaths <= 4, "once among others, three times alone"
+
+    def over(self, scene: Scene) -> None:
+        _guilty(scene.cluster).unlink()
 
 
-@dataclass(slots=True)
-class Killer:
-    """Kills what was drawn, at random moments, while leases are held by the living."""
+class TwinJobs(_Slowly):
+    """The same list handed in twice, at once: the second joins what the first began."""
 
-    run: Run
-    chance: random.Random
-    landed: Counter[str] = field(default_factory=Counter)
-    leases_seen: int = 0
+    number, name = "20", "the same bulk job submitted twice"
 
-    def strike(self, victim: str) -> bool:
-        """Wait for a random moment at which leases are held, then SIGKILL; False: the run ended."""
-        time.sleep(self.chance.uniform(0.1, 1.0))  # the moment is what is random here
-        process = until(
-            lambda: self._found(victim), 150, f"a living {victim} while leases are held"
+    def strike(self, scene: Scene) -> None:
+        project = f"twins-{time.monotonic_ns()}"
+        arguments = ["--url", SITE, "--from", "2000", "--to", "2002", "--project", project]
+        jobs = [_job(scene.cluster, arguments) for _ in range(2)]
+        told = [json.loads(job.communicate(timeout=120)[0]) for job in jobs]
+        assert [job.returncode for job in jobs] == [0, 0]
+        [row] = scene.cluster.fetch(
+            "SELECT count(*) AS pages, count(DISTINCT (g.url_id, g.payload_id)) AS different"
+            " FROM pages g JOIN projects p ON p.id = g.project_id WHERE p.name = $1",
+            project,
         )
-        if process is None or not isinstance(process, psutil.Process):
-            return False
-        before = self.run.leased()
-        process.kill()
-        process.wait(10)
-        if before:
-            self.landed[victim] += 1
-        self.leases_seen += len({*before, *self.run.leased()})
-        return True
-
-    def _found(self, victim: str) -> psutil.Process | bool:
-        if self.run.command.poll() is not None:
-            return True
-        leased = self.run.leased()
-        if not leased:
-            return False
-        cluster = self.run.cluster
-        match victim:
-            case "scraper":
-                return psutil.Process(self.chance.choice(sorted(set(leased.values()))))
-            case "indexer" | "supervisor":
-                found = cluster.named(f"ray::{victim.capitalize()}")
-            case "head":
-                found = cluster.named(f"{sys.executable} -m ray.scripts")
-            case _:
-                return cluster.server(victim)
-        return found[0] if found else False
+        assert row["pages"] == row["different"] == told[0]["pages"] > 0
+        numbers = [each["captures"] for each in told]
+        assert told[0]["run"] == told[1]["run"] or any(
+            n["known"] == n["discovered"] for n in numbers
+        )
 
 
-def test_a_run_survives_everything_being_killed(cluster: Cluster, archive: ArchiveProcess):
-    seed = int(os.environ.get("CHRONO_TEST_FAULT_SEED") or random.randrange(10**6))
-    sys.stdout.write(f"CHRONO_TEST_FAULT_SEED={seed}\n")
-    before = len(archive.log())
-    with Run.begin(cluster) as run:
-        killer = Killer(run, random.Random(seed))
-        for victim in _victims(killer.chance):
-            if not killer.strike(victim):
-                break
-        run.ends()
-    sys.stdout.write(f"kills while leases were held: {dict(killer.landed)}\n")
-    assert killer.landed.total() >= KILLS_AT_LEAST
-    assert {"valkey-server", "postgres", "head"} <= set(killer.landed)
-    log = archive.log()[before:]
-    again = _requested_again(cluster, run.id, [each.target for each in log if _is_replay(each)])
-    assert 0 < again <= killer.leases_seen
-    times = times_of(log, Kind.REPLAY)
-    assert sliding_max(times, 60.0) <= REPLAYS_A_MINUTE
-    assert sliding_max(times, 6.0) <= REPLAYS_A_MINUTE / 10 + REPLAYS_A_MINUTE / 60
+class Terminated(_Slowly):
+    """SIGTERM: every lease given back, nothing left running, and the run goes on afterwards."""
+
+    number, name = "22", "SIGTERM, everything drained, and a new start"
+    within = 90.0
+
+    def strike(self, scene: Scene) -> None:
+        cluster = scene.cluster
+        [head] = cluster.named(f"{sys.executable} -m ray.scripts")
+        [rays] = [each for each in head.cmdline() if each.startswith("--temp-dir=")]
+        began = time.monotonic()
+        assert cluster.terminate() == 0
+        assert time.monotonic() - began < 30 + 15, "30 s to drain, and the servers' own end"
+        cluster.assert_nothing_left([])
+        assert not Path(rays.removeprefix("--temp-dir=")).exists()
+        assert any((cluster.data_dir / "ray" / "logs").iterdir())
+        left, lost = asyncio.run(_left_in_the_record(cluster))
+        cluster.start()
+        assert (left, lost) == (0, 0)
+
+    def heal(self, scene: Scene) -> None:
+        """The command that followed it says that it stopped; the run does not."""
+        scene.run.command.communicate(timeout=60)
+        run = scene.run
+        sql = "SELECT state FROM runs WHERE id = $1"
+        until(lambda: run.cluster.value(sql, run.id) == "done", 120, "it went on by itself")
+        until(lambda: run.cluster.value("SELECT count(*) = 0 FROM outbox"), 60, "all is indexed")
+        self.codes = (scene.run.command.returncode,)
 
 
-def test_a_frozen_scraper_writes_nothing_late(until_2004: Run):
-    """SIGSTOP past its lease, then SIGCONT: others did its work, and its answers change nothing."""
-    run = until_2004
-    pid = next(iter(run.leased().values()))
-    frozen = psutil.Process(pid)
-    frozen.suspend()
-    try:
-        held = [fetch for fetch, worker in run.leased().items() if worker == pid]
-        assert held
-        until(lambda: not _pending(run, held), 100, "others ended what it held")
-        ended = _ends(run, held)
-    finally:
-        frozen.resume()
-    run.ends()
-    assert _ends(run, held) == ended
-    lost = run.cluster.fetch(
-        "SELECT fetch_id FROM attempts WHERE run_id = $1 AND reason = 'lost'"
-        " AND detail LIKE '%:' || $2::text",
-        run.id,
-        str(pid),
+class EverythingAtOnce(_Slowly):
+    """A longer run in which every part dies, one after the other, before the last is well again."""
+
+    number, name = (
+        "1-9",
+        "scrapers, indexer, supervisor, Redis, PostgreSQL and the head, in any order",
     )
-    assert {row["fetch_id"] for row in lost} == set(held)
-    assert frozen.is_running()
+    within = 120.0
+    options = ()
+    strikes = 8
+
+    def begin(self, scene: Scene) -> None:
+        super().begin(scene)
+        kinds = (KilledScraper, KilledIndexer, KilledSupervisor, KilledPostgres, KilledHead)
+        self._left = [kind() for kind in kinds] + [KilledScraper(), KilledScraper(), LostCache()]
+        scene.chance.shuffle(self._left)
+
+    def strike(self, scene: Scene) -> None:
+        self._left.pop().strike(scene)
 
 
-def test_a_killed_owner_is_followed_by_another_and_the_run_goes_on(until_2004: Run):
-    cluster = until_2004.cluster
-    first = cluster.running
-    cluster.kill_owner()
-    cluster.start()
-    again = cluster.running
-    assert again.pid != first.pid
-    assert again.database_url == first.database_url
-    assert again.ray_address != first.ray_address
-    until_2004.ends()
-    for actor in ("Scraper", "Indexer", "Supervisor"):
-        assert len(cluster.named(f"ray::{actor}")) <= 2
+FAULTS = (
+    KilledScraper, KilledIndexer, FrozenScraper, KilledHead, KilledOwner, KilledPostgres,
+    LostCache, KilledChild, PoisonedPages, TwinJobs, Terminated,
+    *((KilledSupervisor, EverythingAtOnce) if THOROUGH else ()),
+)  # fmt: skip
 
 
-def test_sigterm_gives_every_lease_back_within_30_seconds(until_2004: Run):
-    cluster = until_2004.cluster
-    [head] = cluster.named(f"{sys.executable} -m ray.scripts")
-    [rays] = [each for each in head.cmdline() if each.startswith("--temp-dir=")]
-    began = time.monotonic()
-    assert cluster.terminate() == 0
-    assert time.monotonic() - began < 30 + 15, "30 s to drain, and the servers' own end"
-    cluster.assert_nothing_left([])
-    assert not Path(rays.removeprefix("--temp-dir=")).exists()
-    assert any((cluster.data_dir / "ray" / "logs").iterdir())
-    left, lost = asyncio.run(_left_in_the_record(cluster))
-    cluster.start()
-    assert (left, lost) == (0, 0)
-    until_2004.command.communicate(timeout=60)
-    run = until_2004.id
-    until(
-        lambda: cluster.value("SELECT state FROM runs WHERE id = $1", run) == "done",
-        RUN_SECONDS,
-        "the run went on by itself",
-    )
-    until(lambda: cluster.value("SELECT count(*) = 0 FROM outbox"), 60, "its pages are indexed")
-    assert cluster.chrono("verify", str(run)).code == 0
-    assert_invariants(cluster, run)
+@seeds()
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda kind: kind.__name__)
+def test_a_run_survives(fault: type[Fault], number: int, scene: Scene):
+    prove(fault(), scene)
 
 
-def test_a_killed_extraction_child_harms_no_neighbour(until_2004: Run):
-    cluster = until_2004.cluster
-    for _ in range(3):
-        children = [
-            each for each in cluster.processes()
-            if "chrono_ray.extraction.child" in " ".join(each.cmdline())
-        ]  # fmt: skip
-        for child in children:
-            child.kill()
-        until(until_2004.leased, 30, "the work goes on")
-    until_2004.ends()
-    failed = cluster.value(
-        "SELECT count(*) FROM fetches WHERE run_id = $1 AND state = 'failed'", until_2004.id
-    )
-    assert failed == 0
+def _kill(process: psutil.Process) -> None:
+    process.kill()
+    process.wait(10)
 
 
-def assert_invariants(cluster: Cluster, run: int) -> None:
-    """I1 to I4 and I6 of a run that ended, straight from the tables."""
-    [row] = cluster.fetch(
-        """
-        SELECT (SELECT count(*) FROM queue WHERE run_id = $1)
-             + (SELECT count(*) FROM leases WHERE run_id = $1)
-             + (SELECT count(*) FROM parked WHERE run_id = $1) AS waiting,
-               (SELECT count(*) FROM fetches WHERE run_id = $1 AND state = 'pending') AS pending,
-               (SELECT count(*) FROM captures c LEFT JOIN fetches f ON f.id = c.fetch_id
-                 WHERE c.run_id = $1 AND c.reason = '' AND f.id IS NULL) AS lost,
-               (SELECT count(*) FROM (SELECT 1 FROM captures WHERE run_id = $1
-                 GROUP BY domain_id, archive, key HAVING count(*) > 1) x) AS captures_twice,
-               (SELECT count(*) FROM (SELECT 1 FROM pages GROUP BY project_id, urlkey, payload_id
-                 HAVING count(*) > 1) x) AS pages_twice,
-               (SELECT count(*) FROM (SELECT 1 FROM fetches WHERE run_id = $1
-                 GROUP BY project_id, share_key HAVING count(*) > 1) x) AS fetches_twice,
-               (SELECT count(*) FROM outbox) AS outbox,
-               (SELECT coalesce(sum(CASE state WHEN 'discovered' THEN n WHEN 'request' THEN 0
-                                    ELSE -n END), 0) FROM domain_counters WHERE run_id = $1)::int
-                 AS unbalanced,
-               (SELECT sum(p.captures) FROM pages p JOIN runs r ON r.domain_id = p.domain_id
-                 WHERE r.id = $1) -
-               (SELECT count(*) FROM captures c JOIN fetches f ON f.id = c.fetch_id
-                 WHERE c.run_id = $1 AND f.state = 'stored') AS seen_too_often
-        """,
-        run,
-    )
-    assert dict(row) == dict.fromkeys(dict(row), 0)
-    ids = asyncio.run(_index_ids(cluster))
-    assert len(ids) == len(set(ids)), "a page stands twice in the index"
-    assert set(ids) == {row["id"] for row in cluster.fetch("SELECT id FROM pages")}
+def _redis(cluster: Cluster) -> redis.Redis:
+    return redis.Redis.from_url(cluster.running.redis_url, socket_timeout=5)
 
 
-async def _index_ids(cluster: Cluster) -> list[int]:
-    index = TantivyIndex(cluster.data_dir / "index", Role.READER)
-    try:
-        return [number async for number in index.ids()]
-    finally:
-        await index.aclose()
+def _guilty(cluster: Cluster) -> Path:
+    return Path(cluster.settings["PYTHONPATH"].partition(":")[0]) / "guilty.json"
+
+
+def _job(cluster: Cluster, arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs/bulk_scrape.py"), *arguments], cwd=cluster.data_dir,
+        env=cluster.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
 
 
 async def _left_in_the_record(cluster: Cluster) -> tuple[int, int]:
@@ -345,55 +353,3 @@ async def _left_in_the_record(cluster: Cluster) -> tuple[int, int]:
             )  # fmt: skip
         finally:
             await connection.close()
-
-
-def _victims(chance: random.Random) -> list[str]:
-    """Every actor several times, the servers once each, the head in between."""
-    drawn = ["scraper"] * 6 + ["indexer"] * 2 + ["supervisor"] * 2 + ["valkey-server", "postgres"]
-    chance.shuffle(drawn)
-    drawn.insert(chance.randrange(4, 9), "head")
-    return drawn
-
-
-def _is_replay(entry) -> bool:
-    return entry.kind is Kind.REPLAY
-
-
-def _requested_again(cluster: Cluster, run: int, targets: list[str]) -> int:
-    """How many requests went out beyond the first for each payload; each must have its attempt."""
-    rows = cluster.fetch(
-        "SELECT c.ts, c.original, c.fetch_id, (SELECT count(*) FROM attempts a"
-        " WHERE a.fetch_id = c.fetch_id) AS attempts FROM captures c"
-        " WHERE c.run_id = $1 AND c.fetch_id IS NOT NULL",
-        run,
-    )
-    attempts = {row["fetch_id"]: row["attempts"] for row in rows}
-    fetches: dict[tuple[str, str], set[int]] = {}
-    for row in rows:
-        fetches.setdefault((row["ts"], row["original"]), set()).add(row["fetch_id"])
-    asked = Counter(frozenset(fetches[_asked_for(target)]) for target in targets)
-    for group, requests in asked.items():
-        told = sum(1 + attempts[fetch] for fetch in group)
-        assert requests <= told, f"fetches {set(group)}: {requests} requests, {told} accounted for"
-    return sum(requests - len(group) for group, requests in asked.items() if requests > len(group))
-
-
-def _asked_for(target: str) -> tuple[str, str]:
-    stamp, _, url = unquote(target).removeprefix("/web/").partition("/")
-    return stamp.removesuffix("id_"), url
-
-
-def _pending(run: Run, fetches: list[int]) -> int:
-    return run.cluster.value(
-        "SELECT count(*) FROM fetches WHERE id = ANY ($1::bigint[]) AND state = 'pending'", fetches
-    )
-
-
-def _ends(run: Run, fetches: list[int]) -> list[tuple]:
-    """What became of fetches, and when: a second write would show."""
-    rows = run.cluster.fetch(
-        "SELECT id, state, payload_id, document_id, settled_at, requests FROM fetches"
-        " WHERE id = ANY ($1::bigint[]) ORDER BY id",
-        fetches,
-    )
-    return [tuple(row) for row in rows]

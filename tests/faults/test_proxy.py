@@ -121,3 +121,21 @@ async def test_an_answer_is_cut_at_its_byte_or_comes_late(proxy, table, database
     proxy.reset("victim")
     with pytest.raises(LOST):
         await late.execute("SELECT 1")
+
+
+async def test_a_wire_that_nobody_listens_at_refuses_and_is_back(proxy, table, database_url):
+    victim = await connected(proxy, database_url)
+    proxy.refuse(0.5)
+    with pytest.raises(LOST):
+        await victim.execute("SELECT 1")
+    with pytest.raises(ConnectionRefusedError):
+        await connected(proxy, database_url)
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                again = await connected(proxy, database_url)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)
+    assert await again.fetchval("SELECT 1") == 1
+    await again.close()
