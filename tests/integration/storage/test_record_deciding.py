@@ -14,6 +14,7 @@ from chrono_ray.model.errors import LeaseLost
 from chrono_ray.model.retry import Retry
 from chrono_ray.model.rule_text import parse
 from chrono_ray.pipeline.redecide import redecide, try_rules
+from chrono_ray.storage.control import Control
 from chrono_ray.storage.deciding import Deciding, Tally
 from chrono_ray.storage.listings import Decided
 from chrono_ray.storage.projects import RunState
@@ -348,3 +349,12 @@ async def test_rules_are_tried_without_changing_anything(record: Record):
         "fetch status 404": (2, 0),
     }  # fmt: skip
     assert await decisions(record, run) == before
+
+
+async def test_what_a_person_waits_for_is_not_skipped_under_him(record: Record):
+    run = await record.start()
+    await list_by_rules(record, run, PRINT[:1])
+    [row] = await record.database.fetch("SELECT id FROM captures")
+    await Control(record.database).fetch_now(row["id"])
+    assert await ruled(record, run, "skip print path /print/") == Tally(looked=1)
+    assert await finish(record) == [PRINT[0].original]
