@@ -40,7 +40,8 @@ async def compared(database: Database, index: SearchIndex, *, repair: bool = Fal
 async def test_what_differs_is_found_in_parts_and_mended_both_ways(
     place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline_reconcile, "PAGES_AT_ONCE", 16)
+    monkeypatch.setattr(pipeline_reconcile, "PAGES_AT_ONCE", 7)
+    monkeypatch.setattr(pipeline_reconcile, "SETTLE_SECONDS", 0.01)
     ids = await make_pages(database, 40)
     async with place.opened() as index:
         async with working(indexing(database, index)):
@@ -73,6 +74,7 @@ async def test_nothing_differs_while_pages_come_change_and_go(
     place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_reconcile, "PAGES_AT_ONCE", 20)
+    monkeypatch.setattr(pipeline_reconcile, "SETTLE_SECONDS", 0.01)
     ids, chance = await make_pages(database, 60), random.Random(3)
     stop = asyncio.Event()
 

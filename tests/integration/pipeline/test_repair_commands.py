@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chrono_ray.cli import repair
+from chrono_ray.cluster.jobs.reindex import JOB
 from chrono_ray.model.errors import Conflict, NotFound
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.database import Database
@@ -145,14 +146,15 @@ async def test_the_job_may_be_stopped_at_any_time(
     assert await Rebuilds(database).under_way() == told["rebuild"]
 
 
-async def test_the_job_says_what_it_is_and_refuses_what_it_is_not(
-    environment: dict[str, str],
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("--faster", 2)])
+def test_the_job_says_what_it_is_and_refuses_what_it_is_not(
+    argument: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments, code in ((["--help"], 0), (["--faster"], 2)):
-        process = await job(environment, *arguments)
-        out, _ = await process.communicate()
-        assert process.returncode == code
-        assert code or b"130 stopped" in out
+    with pytest.raises(SystemExit) as ended:
+        JOB.main([argument])
+    assert ended.value.code == code
+    said = capsys.readouterr()
+    assert "reindex.py" in said.out + said.err
 
 
 async def test_numbers_are_recounted(
