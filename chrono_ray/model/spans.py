@@ -8,6 +8,8 @@ archive compares its digits: captures of that one second are listed twice.
 from __future__ import annotations
 
 import calendar
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +17,7 @@ from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import ArchiveError, ArchiveUnavailable, TransferFailed
 
 _SIZE_LIKE: Final = frozenset({"archive", "truncated", "protocol", "deadline", "too_large"})
-"""Reasons that a smaller listing may not meet; `unforeseen` is a mistake of ours."""
+"""Reasons that a smaller listing may not meet."""
 FIRST_YEAR: Final = 1996
 """Where "as far as the archive goes" is taken to begin: the Wayback Machine's oldest captures."""
 
@@ -40,15 +42,24 @@ def halves(span: Span, *, now: Timestamp14) -> tuple[Span, Span] | None:
     return Span(span.start, cut), Span(cut, span.end)
 
 
-def samples(span: Span, *, now: Timestamp14) -> tuple[Span, ...]:
-    """The first, the last and the middle month of a span that has halves."""
+def samples(span: Span, *, now: Timestamp14) -> Iterator[Span]:
+    """Every month of a span that has halves: its ends, then those between, far apart first."""
     first, last = _months(span, now)
-    months = dict.fromkeys((first, last, (first + last) // 2))
-    return tuple(_month(number, span) for number in months)
+    yield _month(first, span)
+    yield _month(last, span)
+    gaps = deque([(first, last)])
+    while gaps:
+        low, high = gaps.popleft()
+        if high - low > 1:
+            middle = (low + high) // 2
+            yield _month(middle, span)
+            gaps += ((low, middle), (middle, high))
 
 
 def may_be_size(error: ArchiveError) -> bool:
     """Whether a smaller listing may fare better than the one that failed so."""
+    if not error.requests:  # no archive's answer: files that cannot be read, a mistake of ours
+        return False
     return isinstance(error, ArchiveUnavailable | TransferFailed) and error.reason in _SIZE_LIKE
 
 

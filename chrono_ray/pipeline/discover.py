@@ -32,6 +32,8 @@ RENEW_SECONDS: Final = 15.0
 IDLE_SECONDS: Final = 0.5
 PART_ATTEMPTS: Final = 2
 """A part of a slice that was split is split again after so many; only a month gets all of them."""
+MONTHS_ASKED: Final = 3
+"""When none of so many comes, it is not the size: the archive is ill."""
 PAGES_A_TURN: Final = 4
 """A slice of thousands of pages must not keep the others waiting for hours."""
 
@@ -229,7 +231,8 @@ class Discoverer:
         return True
 
     async def _lists_less(self, lease: SliceLease) -> bool:
-        """Whether the archive lists any month of it: an ill one is not asked for ever less."""
+        """Whether the archive lists a month of it: an ill one is not asked for ever less."""
+        failed = 0
         for month in samples(Span(lease.scope.start, lease.scope.end), now=lease.now):
             scope = replace(lease.scope, start=month.start, end=month.end)
             try:
@@ -238,10 +241,14 @@ class Discoverer:
                 raise
             except ArchiveError as error:
                 await self._listings.count_requests(lease.run_id, "cdx", error.requests)
-            else:
+                failed += 1
+                if failed == MONTHS_ASKED:
+                    return False
+                continue
+            if page.requests:  # what is known without asking says nothing of its health
                 await self._listings.count_requests(lease.run_id, "cdx", page.requests)
                 return True
-        return False
+        return True  # so few months need asking that they may as well be asked one by one
 
     @asynccontextmanager
     async def _renewing(self, lease: SliceLease) -> AsyncIterator[None]:

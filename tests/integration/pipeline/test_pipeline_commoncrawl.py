@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from chrono_ray.archives.commoncrawl import CommonCrawlArchive
 from chrono_ray.demo.record import Origin, Record, Site, record, revisit
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
+from chrono_ray.pipeline.verify import Recount
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
@@ -59,11 +61,24 @@ async def rig_with(
         yield rig
 
 
-async def collect(rig: Rig, archive: str) -> int:
-    run = await Projects(rig.database).start_run(
+async def start(rig: Rig, archive: str) -> int:
+    return await Projects(rig.database).start_run(
         Scope(f"http://{SITE}/", MatchType.DOMAIN), project="p", archive=archive,
         queue_class=QueueClass.SCRAPING,
     )  # fmt: skip
+
+
+async def listed(rig: Rig) -> Recount:
+    """The recount of a run that is listed to its end, and not fetched."""
+    run = await start(rig, "commoncrawl")
+    async with asyncio.timeout(40), rig.impatient():
+        while await rig.database.fetchval("SELECT 1 FROM slices WHERE state = 'pending'"):
+            await rig.discoverer.step()
+    return await rig.verify(run)
+
+
+async def collect(rig: Rig, archive: str) -> int:
+    run = await start(rig, archive)
     async with rig.impatient(), rig.working():
         await rig.until_done(run)
     return run
@@ -112,3 +127,32 @@ async def test_what_another_archive_gave_is_not_asked_for_again(database_url: st
     assert counters["stored", ""] == 1
     assert counters["unchanged", ""] == 5
     assert len(server.asked_for("/data/")) == 1, "only what the other did not have"
+
+
+async def test_ill_indexes_are_not_asked_for_ever_less(database_url: str, tmp_path: Path):
+    """Of 1996 there is no crawl: that its month lists nothing does not mean that they are well."""
+    files = CrawlFiles.make(tmp_path / "crawls", _crawls())
+    async with (
+        CommonCrawlServer(files) as server,
+        rig_with(server, database_url, tmp_path) as rig,
+    ):
+        server.behave(Rule("-index", say(502)))
+        recount = await listed(rig)
+    assert [(hole.start, hole.end) for hole in recount.holes] == [("", "")]
+    assert len(server.asked_for("-index")) <= 5 + 3
+
+
+async def test_an_index_that_never_answers_is_a_hole_of_its_month(
+    database_url: str, tmp_path: Path
+):
+    files = CrawlFiles.make(tmp_path / "crawls", _crawls())
+    async with (
+        CommonCrawlServer(files) as server,
+        rig_with(server, database_url, tmp_path) as rig,
+    ):
+        server.behave(Rule("CC-MAIN-2023-14-index", say(504)))
+        recount = await listed(rig)
+    [hole] = recount.holes
+    assert hole.end.startswith("202303")
+    assert recount.faults == ["4 captures have not ended yet"]
+    assert recount.rows_listed - recount.repeated == 5
