@@ -146,13 +146,20 @@ class Frontier:
         """
         rescued, condemned = await self._rescue()
         await self._database.fetch(self._sql["unpark"])
-        await self._database.fetch(self._sql["take_over"])
-        await self._database.fetch(self._sql["turn_aside"])
+        await self._take_over()
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
         started = await self._schedules.start_due()
         return Swept(rescued, condemned, started, tuple(row["id"] for row in finished))
+
+    async def _take_over(self) -> None:
+        """What waits under a run that does not run, or for an archive that is silent, moves."""
+        waiting = await self._database.fetch(self._sql["waiting"])
+        if waiting:
+            await self._database.fetch(self._sql["take_over"], [row["id"] for row in waiting])
+        if await self._database.fetch(self._sql["silenced"]):
+            await self._database.fetch(self._sql["turn_aside"])
 
     async def _finish(self, connection: Connection) -> list[asyncpg.Record]:
         ids = [row["id"] for row in await connection.fetch(self._sql["lock_finishable"])]

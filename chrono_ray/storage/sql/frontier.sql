@@ -81,18 +81,22 @@ UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.f
  WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key)
                         OR r.rank_floor <> coalesce(x.rank, r.rank_floor))
 
+-- name: waiting
+-- runs that have nothing left of their own and wait for payloads queued under a run that no longer
+-- runs. Asked first: with none of them, taking over would still read the whole queue.
+SELECT n.id FROM runs n
+ WHERE n.state = 'active' AND n.goal <> 'plan'
+   AND EXISTS (SELECT 1 FROM runs o WHERE o.project_id = n.project_id AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'))
+   AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
+   AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
+   AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
+   AND NOT EXISTS (SELECT 1 FROM parked k WHERE k.run_id = n.id)
+
 -- name: take_over
--- a run that has nothing left of its own and waits for payloads queued under a run that no longer
--- runs: it takes them over. A run asks its own archive only: where the other's was another, the
--- capture changes too. Driven from the waiting run, so that a paused run's queue costs nothing.
+-- they take them over. A run asks its own archive only: where the other's was another, the capture
+-- changes too. Driven from the waiting run, so that a paused run's queue costs nothing.
 WITH waiting AS MATERIALIZED (
-    SELECT n.id, n.archive FROM runs n
-     WHERE n.state = 'active' AND n.goal <> 'plan'
-       AND EXISTS (SELECT 1 FROM runs o WHERE o.project_id = n.project_id AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'))
-       AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
-       AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
-       AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
-       AND NOT EXISTS (SELECT 1 FROM parked k WHERE k.run_id = n.id)
+    SELECT n.id, n.archive FROM runs n WHERE n.id = ANY ($1::bigint[]) AND n.state = 'active'
 ), wanted AS (
     SELECT DISTINCT ON (f.id) f.id AS fetch_id, q.ctid AS tid, n.id AS run_id,
            CASE WHEN n.archive = q.archive THEN q.capture_id ELSE cc.id END AS capture_id
@@ -112,6 +116,12 @@ WITH waiting AS MATERIALIZED (
     RETURNING q.fetch_id, q.run_id, q.capture_id
 ), owned AS (UPDATE fetches f SET run_id = m.run_id, capture_id = m.capture_id FROM moved m WHERE f.id = m.fetch_id)
 UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM moved)
+
+-- name: silenced
+-- whether a collection waits for an archive that will be silent for long
+SELECT 1 FROM runs s WHERE s.state = 'active' AND s.together IS NOT NULL
+   AND s.archive IN (SELECT b.archive FROM archive_budgets b WHERE b.kind = 'replay' AND b.paused_until > clock_timestamp() + interval '60 seconds')
+ LIMIT 1
 
 -- name: turn_aside
 -- what waits for an archive that will be silent for long, and another of the same collection lists
