@@ -10,7 +10,7 @@ import pytest
 
 from chrono_ray.pipeline.report import Rates, RunReport, as_json, live_line, summary
 from chrono_ray.storage.governor import Budget, Kind
-from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress, counts
+from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress, counts, summed
 
 CAPTURES = CaptureCounts(
     discovered=20, stored=5, unchanged=3, known=2, repeated=1, gone=1, cancelled=0,
@@ -82,6 +82,45 @@ def test_the_live_line_says_why_it_waits() -> None:
     budget = Budget("wayback", Kind.REPLAY, "default", 480, 42.0, "throttled")
     line = live_line(PROGRESS, [budget], Rates(0.0, {}))
     assert "silent for 42 s (throttled)" in line
+
+
+ELSEWHERE = replace(
+    PROGRESS, run_id=8, archive="pywb", state="active", holes=1, seconds=9.0,
+    captures=replace(CAPTURES, discovered=25, skipped={"redirect": 1, "type": 8}),
+    requests={"cdx": 2, "throttled": 1},
+)  # fmt: skip
+
+
+def test_a_collection_is_the_sum_of_its_runs() -> None:
+    total = summed([PROGRESS, ELSEWHERE])
+    assert (total.run_id, total.archives) == (7, ("wayback", "pywb"))
+    assert (total.captures.discovered, total.captures.pending) == (45, 4)
+    assert total.captures.skipped == {"redirect": 5, "type": 8}
+    assert total.requests == {"cdx": 3, "replay": 6, "throttled": 1}
+    assert (total.holes, total.seconds) == (1, 9.0)
+    assert summed([PROGRESS]) is PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("states", "whole"),
+    [
+        (("done", "active"), "active"), (("done", "done"), "done"), (("paused", "done"), "paused"),
+        (("cancelled", "done"), "cancelled"), (("planned", "active"), "active"),
+    ],
+)  # fmt: skip
+def test_a_collection_has_ended_when_all_its_runs_have(states: tuple[str, ...], whole: str) -> None:
+    assert summed([replace(PROGRESS, state=each) for each in states]).state == whole
+
+
+def test_a_collection_is_told_as_one_with_its_parts() -> None:
+    parts = (PROGRESS, ELSEWHERE)
+    report = RunReport(summed(parts), REPORT.pages, parts)
+    told = orjson.loads(as_json(report))
+    assert (told["run"], told["runs"]) == (7, [7, 8])
+    assert "run 8, pywb: active, 25 listed" in summary(report)
+    assert orjson.loads(as_json(REPORT))["runs"] == [7]
+    silent = Budget("pywb", Kind.REPLAY, "default", 480, 42.0, "throttled")
+    assert "pywb silent for 42 s" in live_line(report.progress, [silent], Rates(0.0, {}))
 
 
 def test_counters_that_cancelled_out_are_not_told() -> None:
