@@ -114,11 +114,12 @@ class Indexing:
         done = Delivered((), ())
         for batch in groups(lease.change.entries, self._limits):
             done += await deliver(self._index, batch, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS)
-        deleted = lease.change.deleted
-        if deleted and not await remove(
-            self._index, deleted, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS
+        # an older version of a page that is refused now would stay and be found
+        gone = (*lease.change.deleted, *(each.id for each in done.rejected))
+        if gone and not await remove(
+            self._index, gone, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS
         ):
-            done += Delivered((), (), deleted)
+            done += Delivered((), (), gone)
         return done
 
     async def _acknowledge(self, lease: OutboxLease, done: Delivered) -> None:

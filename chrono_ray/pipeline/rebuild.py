@@ -20,7 +20,6 @@ from chrono_ray.pipeline.leased import renewed
 from chrono_ray.pipeline.scrape import within
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.batch import BatchLimits, RejectedEntry, deliver, groups, remove
-from chrono_ray.storage.outbox import Change
 from chrono_ray.storage.rebuilds import Rebuild, RebuildLease, Rebuilds, RebuildState
 
 log = logging.getLogger(__name__)
@@ -142,7 +141,8 @@ class Rebuilding:
         limits = self._limits
         while changes := await self._rebuilds.changes(upto, limits.documents, limits.size):
             rejected = await self._put(beside, changes.change.entries, stop)
-            await self._take_out(beside, changes.change, stop)
+            gone = (*changes.change.deleted, *(each.id for each in rejected))
+            await self._take_out(beside, gone, stop)
             await self._rebuilds.settle(lease, changes, rejected=_said(rejected))
 
     async def _until_quiet(self, stop: asyncio.Event) -> None:
@@ -165,10 +165,10 @@ class Rebuilding:
                     del waiting[id_]
         return rejected
 
-    async def _take_out(self, beside: SearchIndex, change: Change, stop: asyncio.Event) -> None:
-        while change.deleted:
+    async def _take_out(self, beside: SearchIndex, ids: Sequence[int], stop: asyncio.Event) -> None:
+        while ids:
             _check(stop)
-            if await remove(beside, change.deleted, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS):
+            if await remove(beside, ids, poll=CONFIRM_EVERY, deadline=DELIVERY_SECONDS):
                 return
 
 

@@ -145,12 +145,12 @@ def _faults(rows: Iterable[RecordedPage], there: dict[int, int]) -> dict[int, Fa
 
 def _wrong(known: dict[int, RecordedPage], there: dict[int, int]) -> Iterator[tuple[int, Fault]]:
     for id_, row in known.items():
-        if row.waiting or row.refused:
+        if row.waiting:
             continue
-        if id_ not in there:
-            yield id_, Fault.MISSING
-        elif there[id_] != row.version:
+        if id_ in there and (row.refused or there[id_] != row.version):
             yield id_, Fault.STALE
+        elif id_ not in there and not row.refused:
+            yield id_, Fault.MISSING
 
 
 def _strangers(

@@ -138,6 +138,19 @@ async def test_fault_12_one_page_in_a_thousand_is_refused(
     assert sorted(await held(index)) == [id_ for id_ in ids if id_ != ids[617]]
 
 
+async def test_a_page_that_is_refused_now_is_not_found_as_it_was(
+    server: FakeMeilisearch, index: MeilisearchIndex, database: Database
+) -> None:
+    ids = await make_pages(database, 3)
+    async with working(indexing(database, index)):
+        await until_settled(database)
+        server.reject = {str(ids[1]): ("invalid_document_fields", "invalid_request")}
+        await change_pages(database, ids)
+        await until_settled(database)
+    assert sorted(await held(index)) == [ids[0], ids[2]]
+    await assert_same(database, index)
+
+
 async def test_an_index_that_vanishes_while_we_write_is_noticed_and_filled_again(
     server: FakeMeilisearch,
     index: MeilisearchIndex,
