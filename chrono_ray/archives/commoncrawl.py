@@ -56,7 +56,7 @@ _ERROR_LIMIT: Final = 64 * 1024
 _NOT_A_LISTING: Final = "The listing is not one"
 _NOTHING: Final = re.compile(rb"No Captures found", re.IGNORECASE)
 _SLOW_DOWN: Final = re.compile(rb"SlowDown|reduce your request rate|slow down", re.IGNORECASE)
-_PART: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_PART: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)", re.ASCII)
 _RECORDS: Final = frozenset({"response", "resource"})
 
 
@@ -176,7 +176,7 @@ class CommonCrawlArchive:
 
     async def _list(self, scope: Scope, mark: _Mark, turn: Turn) -> bytes:
         wanted = [crawl for crawl in await self._known(turn) if crawl.overlaps(scope)]
-        if not wanted:
+        if not (wanted or mark.crawl):
             return _closed(b"", mark, "")
         place = _place_of(mark.crawl, wanted)
         mark = replace(mark, crawl=wanted[place].name)

@@ -134,10 +134,10 @@ async def test_a_crawl_that_appears_meanwhile_is_listed_and_nothing_twice(
     assert {"pageSize=2" in target for target in asked} == {True}, "a crawl keeps its page size"
 
 
-async def test_a_crawl_that_vanished_is_an_error_and_no_end(server, turn):
-    async with aclosing(opened(server)) as archive:
-        with pytest.raises(ArchiveUnavailable, match="CC-MAIN-2013-20"):
-            await archive.list_page(ALL, '["CC-MAIN-2013-20",0,0,0]', turn=turn)
+@pytest.mark.parametrize("end", ["", "20050101000000"])
+async def test_a_crawl_that_vanished_is_an_error_and_no_end(archive, turn, end):
+    with pytest.raises(ArchiveUnavailable, match="CC-MAIN-2013-20"):
+        await archive.list_page(replace(ALL, end=end), '["CC-MAIN-2013-20",0,0,0]', turn=turn)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +242,8 @@ def _placed(place: str) -> Reply:
         pytest.param(say(206, b"x"), TransferFailed, "protocol", id="no-place"),
         pytest.param(lambda _: _placed("bytes 9999-10498/20000"), TransferFailed, "protocol",
                      id="another-place"),
+        pytest.param(lambda _: _placed(f"bytes {'9' * 5000}-1/1"), TransferFailed, "protocol",
+                     id="digits-without-end"),
         pytest.param(lambda honest: replace(honest, body=honest.body[:-1]), TransferFailed,
                      "protocol", id="short"),
         pytest.param(edit(lambda body: b"\0" * len(body)), TransferFailed, "warc", id="no-gzip"),
