@@ -51,6 +51,8 @@ def _lines(recount: Recount) -> Iterator[str]:
     split = f", {recount.splits} of them split" if recount.splits else ""
     yield f"  {recount.slices} slices{split}, {len(recount.holes)} holes"
     yield f"  {recount.rows_listed:,} rows listed"
+    if recount.chosen:
+        yield f"  {recount.chosen:,} chosen by a person"
     for state, reasons in sorted(recount.states.items()):
         for reason, n in sorted(reasons.items()):
             yield f"    {n:>9,} {state}{f': {reason}' if reason else ''}"
