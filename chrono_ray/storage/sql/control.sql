@@ -57,7 +57,8 @@ UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = N
   FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
 
 -- name: enqueue
--- behind what waits on each host already, never below the floor: hosts interleave
+-- behind what waits on each host already, never below the floor: hosts interleave. In the band that
+-- the rules gave the capture.
 WITH due AS (
     SELECT w.*, row_number() OVER (PARTITION BY w.host ORDER BY w.fetch_id) AS rank
       FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS w (fetch_id, capture_id, host)
@@ -71,7 +72,7 @@ WITH due AS (
     RETURNING host, next_key
 ), put AS (
     INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)
-    SELECT d.fetch_id, $1, t.next_key - z.n + d.rank, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
+    SELECT d.fetch_id, $1, t.next_key - z.n + d.rank + (c.priority::bigint << 48), c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
            c.statuscode, c.digest, c.locator
       FROM due d JOIN taken t ON t.host = d.host JOIN sized z ON z.host = d.host JOIN captures c ON c.id = d.capture_id
      ORDER BY 3

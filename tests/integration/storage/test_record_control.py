@@ -177,6 +177,17 @@ async def test_many_failures_are_reopened_in_bounded_steps(record: Record, monke
     assert await record.faults() == []
 
 
+async def test_what_rules_prefer_is_preferred_again(record: Record):
+    run = await listed(record, 9)
+    await record.settling.settle([failed(each) for each in await record.claim(100)])
+    await record.database.fetch(
+        "UPDATE captures SET priority = CASE WHEN original LIKE '%/7' THEN -1 ELSE 1 END"
+    )
+    await Control(record.database).retry(run, FAILED)
+    assert (await record.claim(1))[0].capture.original == "http://a.example/7"
+    assert len(await record.claim(100)) == 8
+
+
 async def test_no_run_no_retry(record: Record):
     with pytest.raises(NotFound):
         await record.projects.together(99)
