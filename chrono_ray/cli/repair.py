@@ -14,7 +14,7 @@ from chrono_ray import wiring
 from chrono_ray.cli import owner
 from chrono_ray.cli.following import TELL_EVERY, interrupted, others_active, teller
 from chrono_ray.cli.machine import connected
-from chrono_ray.cluster.owner import running
+from chrono_ray.cluster.owner import attached, running
 from chrono_ray.pipeline import rebuild as rebuilding
 from chrono_ray.pipeline.reconcile import Reconcile, Reconciled
 from chrono_ray.pipeline.recount import Counted, recount
@@ -35,18 +35,33 @@ def reindex(*, wait: bool, json: bool) -> int:
         with connected() as settings:
             _tell_rebuild(asyncio.run(_ask(settings)), json=json)
         return 0
-    found = owner.ensure(chrono_settings.load(), api=False)
+    settings = chrono_settings.load()
+    found = running(settings.data_dir)
+    if found and not found.ephemeral:  # which archives it was started with is nothing to us
+        ended = _followed(attached(settings, found), json=json)
+    else:
+        ended = _with_an_owner(settings, json=json)
+    _tell_rebuild(ended, json=json)
+    return rebuilding.exit_code(ended)
+
+
+def _with_an_owner(settings: Settings, *, json: bool) -> Rebuild:
+    """What runs only for a command is kept running for ours, or started for it and ended after."""
+    found = owner.ensure(settings, api=False)
     ended: Rebuild | None = None
     try:
-        ended = asyncio.run(_follow(found.settings, live=sys.stderr.isatty() and not json))
+        ended = _followed(found.settings, json=json)
     finally:
         if ended is not None and not ended.state.ended:
             owner.keep(found)
             sys.stderr.write("It goes on. Look again: chrono reindex. Stop it all: chrono down\n")
         elif not owner.release(found, lambda: others_active(found.settings)):
             sys.stderr.write("Runs go on, so chrono_ray stays up. Stop it: chrono down\n")
-    _tell_rebuild(ended, json=json)
-    return rebuilding.exit_code(ended)
+    return ended
+
+
+def _followed(settings: Settings, *, json: bool) -> Rebuild:
+    return asyncio.run(_follow(settings, live=sys.stderr.isatty() and not json))
 
 
 def reconcile(*, repair: bool, json: bool) -> int:
