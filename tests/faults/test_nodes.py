@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.proof import CAPTURES, Fault, prove, seeds
-from tests.faults.scene import Scene
+from tests.faults.proof import IN_TIME, Fault, prove, seeds
+from tests.faults.scene import CAPTURES, Scene
 from tests.support.archive import Kind, Latency, Rule, archive_process
 from tests.support.cluster import ROOT, another_node, owned_cluster, until
 
@@ -34,7 +34,7 @@ SETTINGS = {
 }
 CLOCK = Path(__file__).with_name("clock")
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = IN_TIME
 
 
 @dataclass(slots=True)

@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from chrono_ray.demo.site import demo_site
-from tests.faults.proof import CAPTURES, THOROUGH, Fault, prove, seeds
-from tests.faults.scene import SITE, Scene, run_of
+from tests.faults.proof import IN_TIME, THOROUGH, Fault, prove, seeds
+from tests.faults.scene import CAPTURES, SITE, Scene, run_of
 from tests.integration.archives.warcs import write_warc
 from tests.support.archive import (
     CutBody,
@@ -72,7 +72,7 @@ SETTINGS = {
     "CHRONO_MEILISEARCH_KEY": KEY,
 }
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = IN_TIME
 
 
 @dataclass(slots=True)

@@ -1,0 +1,16 @@
+"""The page on reliability names the faults that there are, and no others."""
+
+from __future__ import annotations
+
+import re
+
+from tests.faults import test_kills, test_nodes, test_wires
+from tests.support.cluster import ROOT
+
+
+def test_every_fault_is_documented_and_every_documented_one_proven():
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    proven = {kind.number for each in (test_kills, test_nodes, test_wires) for kind in each.FAULTS}
+    missing = [each for each in proven if not re.search(rf"(\| |; |: ){each}\b", text)]
+    assert missing == []
+    assert set(re.findall(r"^\| (\d+) \|", text, re.MULTILINE)) <= proven
