@@ -525,3 +525,44 @@ async def test_what_the_preferred_archive_cannot_give_in_time_is_asked_of_the_ne
     for run in (first, second):
         assert (await record.counters(run))["failed", "deadline"] == 1
         assert await record.state_of(run) == "done"
+
+
+async def test_people_and_workers_at_once_keep_the_record_whole(record: Record):
+    """Claims, settlements, sweeps, retries, priorities and chosen captures, all at one time."""
+    begun = await record.projects.begin(BOTH)
+    rows = [capture(f"http://h{n % 7}.a.example/{n}", body=f"{n % 90}") for n in range(150)]
+    for run, archive in zip(begun.run_ids, BOTH.archives, strict=True):
+        await record.list_all(run, rows, archive=archive)
+    control, chosen = Control(record.database), set()
+    ids = [r["id"] for r in await record.database.fetch("SELECT id FROM captures ORDER BY id")]
+
+    async def work(worker: str) -> None:
+        for turn in range(25):
+            leases = await record.claim(5, worker=worker)
+            how = (stored, failed, lambda each: settlement(each, Late(0, "deadline", "")))
+            await record.settling.settle(
+                [how[(turn + n) % 3](each) for n, each in enumerate(leases)]
+            )
+
+    async def look_after() -> None:
+        for _ in range(12):
+            await sweep(record.frontier("sweeper"), record.settling)
+            await control.retry(begun.run_ids[0], FAILED)
+
+    async def want() -> None:
+        for n in range(12):
+            asked = await control.fetch_now(ids[n * 17 % len(ids)])
+            chosen.update({asked.run_id} if isinstance(asked, FetchedNow) else ())
+            where = Scope(f"http://h{n % 7}.a.example/", MatchType.HOST)
+            await control.prioritise(begun.run_ids, where, CapturePriority.HIGH)
+
+    async with asyncio.TaskGroup() as group:
+        for each in (work("a"), work("b"), look_after(), want()):
+            group.create_task(each)
+    assert await record.faults() == []
+    for _ in range(40):
+        await record.database.fetch("UPDATE parked SET until = '-infinity'")
+        await sweep(record.frontier(), record.settling)
+        await record.settling.settle([stored(each) for each in await record.claim(50)])
+    assert await record.faults() == []
+    assert {await record.state_of(run) for run in (*begun.run_ids, *chosen)} == {"done"}
