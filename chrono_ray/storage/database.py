@@ -31,6 +31,7 @@ COMMAND_SECONDS: Final = 60.0
 
 AWAY: Final = (
     asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,  # the server said good-bye between two statements
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     PoolTimeoutError,
@@ -60,11 +61,12 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 4, name: str = "chrono") -> None:
         self.url = url
         self._engine = _engine(url, pool_size, name)
+        self._core = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @property
     def engine(self) -> AsyncEngine:
         """For SQLAlchemy Core, where speed does not matter."""
-        return self._engine
+        return self._core
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -112,7 +114,7 @@ class Database:
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction of SQLAlchemy Core, where speed does not matter."""
         try:
-            async with self._engine.begin() as connection:
+            async with self._core.begin() as connection:
                 yield connection
         except AWAY as error:
             raise _away(error) from error
@@ -188,6 +190,7 @@ def _engine(url: str, pool_size: int, name: str) -> AsyncEngine:
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",  # or each ping would be a transaction: three round trips
             pool_recycle=1800,
             pool_timeout=30,
             connect_args={

@@ -56,6 +56,31 @@ async def test_a_terminated_connection_is_unavailable_and_the_next_one_works(dat
     assert await database.fetchval("SELECT 1") == 1
 
 
+async def test_connections_that_ended_while_nobody_used_them_are_renewed(database_url: str):
+    async with pool_of(database_url, size=2) as record:
+        async with record.connection() as one, record.connection() as other:
+            idle = [one, other]
+            pids = [await each.fetchval("SELECT pg_backend_pid()") for each in idle]
+        killer = await asyncpg.connect(database_url)
+        await killer.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid", pids)
+        await killer.close()
+        async with asyncio.timeout(10):
+            while not all(each.is_closed() for each in idle):
+                await asyncio.sleep(0.01)
+        async with record.connection() as one, record.begin() as core:
+            assert await one.fetchval("SELECT pg_backend_pid()") not in pids
+            assert (await core.execute(text("SELECT pg_backend_pid()"))).scalar() not in pids
+
+
+async def test_a_statement_costs_two_round_trips(database_url: str):
+    async with pool_of(database_url, size=1) as record:
+        async with record.connection() as connection:
+            seen: list[str] = []
+            connection.add_query_logger(lambda query: seen.append(query.query))
+        assert await record.fetchval("SELECT 7") == 7
+        assert seen == [";", "SELECT 7"], "the first asks whether the server is still there"
+
+
 async def test_a_full_or_ending_server_is_unavailable(database: Database):
     for code in ("53100", "53200", "57014", "57P01", "57P04"):
         with pytest.raises(Unavailable):
