@@ -108,6 +108,8 @@ def _again_lines(run_id: int, told: Retried, *, dry_run: bool) -> Iterable[str]:
     total = sum(told.fetches.values())
     yield f"Run {run_id}: {total:,} payloads {would} tried again, {told.slices:,} listing parts"
     yield from (f"  {n:>9,} {state}: {reason}" for (state, reason), n in told.fetches.items())
+    if not dry_run:
+        yield f"  It goes on while chrono_ray runs. See it: chrono status {run_id}"
     if told.withheld:
         n = sum(told.withheld.values())
         yield f"  {n:,} are left alone: their own bytes were to blame. Ask all the same: --force"
@@ -209,7 +211,7 @@ def fetch(named: str, timestamp: str, *, project: str, archive: str, json: bool)
     why = ", approved though a rule had skipped it" if found.approved else ""
     tell(
         {**told, "state": "active", "run": found.run_id, "approved": found.approved},
-        f"{what} is fetched before all else by run {found.run_id}{why}."
+        f"{what} is fetched before all else by run {found.run_id}, while chrono_ray runs{why}."
         f" See it: chrono status {found.run_id}", json=json,
     )  # fmt: skip
     return 0
