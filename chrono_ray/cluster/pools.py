@@ -187,14 +187,17 @@ class Crew:
     async def fit(self, size: int, limits: Limits) -> None:
         """Make what is missing, let the highest numbers go, replace one that is worn out."""
         numbers = sorted(self.members)
-        for number in _lowest_free(numbers, size - len(numbers)):
-            log.info("actor.made", extra={"actor": f"{self.kind.name}-{number}"})
-            await asyncio.to_thread(self.kind.make, number)
-            await self._adopt(number)
+        free = _lowest_free(numbers, size - len(numbers))
+        await asyncio.gather(*(self._make(number) for number in free))
         for number in reversed(numbers[size:]):
             if await _dismissed(self.members[number]):
                 del self.members[number]
         await self._renew([self.members[number] for number in numbers[:size]], limits)
+
+    async def _make(self, number: int) -> None:
+        log.info("actor.made", extra={"actor": f"{self.kind.name}-{number}"})
+        await asyncio.to_thread(self.kind.make, number)
+        await self._adopt(number)
 
     async def _adopt(self, number: int) -> None:
         name = f"{self.kind.name}-{number}"
