@@ -53,7 +53,7 @@ class _Count:
 
 async def delete_project(parts: PurgeParts, task: DeleteProject) -> Steps:
     """Everything of one project: its runs end at once, its rows go, then what nobody shares."""
-    count = _Count(of=await parts.deleting.captures_left(task.project_id))
+    count = _Count(of=await parts.deleting.listed(task.project_id))
     await parts.deleting.forget_intentions(task.project_id)
     while await _stirs(parts.deleting, task.project_id):
         async for _ in _end_work(parts, task.project_id):
@@ -82,7 +82,7 @@ async def _stirs(deleting: Deleting, project_id: int) -> bool:
     return (
         bool(await deleting.unfinished_runs(project_id))
         or await deleting.work_left(project_id)
-        or await deleting.captures_left(project_id) > 0
+        or await deleting.holds_captures(project_id)
     )
 
 

@@ -86,8 +86,12 @@ class Deleting:
         rows = await self._database.fetch(self._sql["unfinished_runs"], project_id)
         return [row["id"] for row in rows]
 
-    async def captures_left(self, project_id: int) -> int:
-        return int(await self._database.fetchval(self._sql["captures_left"], project_id))
+    async def listed(self, project_id: int) -> int:
+        """How many captures it has, by the counters."""
+        return int(await self._database.fetchval(self._sql["listed"], project_id))
+
+    async def holds_captures(self, project_id: int) -> bool:
+        return bool(await self._database.fetchval(self._sql["holds_captures"], project_id))
 
     async def drop_work(self, project_id: int) -> int:
         """A chunk of what is queued, leased or parked, with its fetches."""

@@ -8,8 +8,14 @@ DELETE FROM redecisions WHERE domain_id IN (SELECT id FROM domains WHERE project
 -- name: unfinished_runs
 SELECT id FROM runs WHERE project_id = $1 AND state IN ('active', 'paused', 'planned') ORDER BY id
 
--- name: captures_left
-SELECT count(*) FROM captures c JOIN domains d ON d.id = c.domain_id WHERE d.project_id = $1
+-- name: listed
+-- by the counters: it is only shown
+SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n ELSE -k.n END), 0)::bigint
+  FROM domain_counters k JOIN domains d ON d.id = k.domain_id
+ WHERE d.project_id = $1 AND (k.state IN ('discovered', 'known', 'repeated') OR (k.state = 'skipped' AND k.reason = 'bad_row'))
+
+-- name: holds_captures
+SELECT EXISTS (SELECT FROM domains d WHERE d.project_id = $1 AND EXISTS (SELECT FROM captures c WHERE c.domain_id = d.id))
 
 -- name: drop_work
 -- each with its fetch, so that none is left without a place. What a settle holds now is met next time.
