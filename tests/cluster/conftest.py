@@ -51,6 +51,7 @@ def cluster() -> Iterator[Served]:
 def _chosen(archive: str) -> dict[str, str]:
     return {
         "CHRONO_SERVING__PORT": "0",
+        "CHRONO_INDEXING__LEASE": "5",
         "CHRONO_ARCHIVES__WAYBACK__URL": archive,
         "CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "0",
         "CHRONO_ARCHIVES__WAYBACK__REPLAY_PER_MINUTE": str(REPLAYS_PER_MINUTE),
