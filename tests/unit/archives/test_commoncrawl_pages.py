@@ -227,6 +227,11 @@ WHOLE = member()
         gzip.compress(gzip.decompress(WHOLE) * 2), gzip.compress(gzip.decompress(WHOLE)[:-9]),
         gzip.compress(gzip.decompress(WHOLE).replace(b"Quay", b"Kuay")),
     ],
+    # a gzip file holds the time it was made: workers would not collect the same names
+    ids=[
+        "empty", "HTML", "end cut", "half", "start cut", "twice", "line after", "gzip of nothing",
+        "gzip of text", "two records", "record cut", "record changed",
+    ],
 )  # fmt: skip
 def test_what_is_not_exactly_one_record_is_damaged(bytes_):
     with pytest.raises(Damaged):
