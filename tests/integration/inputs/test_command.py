@@ -186,3 +186,32 @@ def test_a_process_of_its_own_says_the_same_and_quickly(tmp_path: Path) -> None:
 def _cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        pytest.param(
+            ("run", "a.example", "--archive", "wayback", "--archive", "nowhere"),
+            ("'nowhere'", "Choose one of"), id="archive",
+        ),
+        pytest.param(
+            ("run", "a.example", "--since-last", "--overlap", "-1"), ("-1 days",), id="overlap"
+        ),
+        pytest.param(("retry", "1", "--state", "lost"), ("'lost'", "failed"), id="state"),
+        pytest.param(("priority", "1", "--class", "first"), ("'first'", "critical"), id="class"),
+        pytest.param(("priority", "1"), ("--class", "--weight"), id="nothing-to-change"),
+        pytest.param(("priority", "town", "--class", "critical"), ("town", "number"), id="run"),
+        pytest.param(("priority", "1", "--captures", "late"), ("'late'", "normal"), id="captures"),
+        pytest.param(("fetch", "a.example", "20231301"), ("20231301", "YYYY"), id="timestamp"),
+        pytest.param(("schedule", "add", "a.example", "--every", "7"), ("'7'", "7d"), id="every"),
+        pytest.param(
+            ("schedule", "add", "a.example", "--every", "7d", "--class", "x"), ("'x'",),
+            id="schedule-class",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_to_a_run_is_refused_before_anything_starts(
+    tmp_path: Path, chrono: Chrono, typed: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    assert_refused(chrono(*typed), tmp_path, *words)
