@@ -33,7 +33,8 @@ def print_status(run_id: int | None, *, json: bool) -> int:
         sys.stdout.writelines(_whole(report, budgets) + "\n" for report in reports)
     else:
         sys.stdout.writelines(_line(report) + "\n" for report in reports)
-        sys.stdout.writelines(_budget(budget) + "\n" for budget in budgets)
+        on_wires = [each for each in budgets if not each.archive.startswith(wiring.OF_PATH)]
+        sys.stdout.writelines(_budget(budget) + "\n" for budget in on_wires)
         if not reports:
             sys.stdout.write("No runs yet. Begin: chrono run iana.org --from 2012 --to 2014\n")
     return 0

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -40,6 +40,8 @@ from chrono_ray.storage.tasks import TaskLease, Tasks
 
 MANIFEST: Final = "manifest.json"
 MARK_TRIES: Final = 60
+P = ParamSpec("P")
+T = TypeVar("T")
 LABEL: Final = 120
 """Characters of a domain's URL in a folder's name; a longer one ends in a hash."""
 
@@ -156,7 +158,7 @@ class _Writing:
                     part = await self._open(domain, position)
                 if part is None:
                     continue
-                await asyncio.to_thread(part.write, slab.rows)
+                await _to_its_end(part.write, slab.rows)
                 position = replace(position, place=slab.after)
                 if part.rows >= self._task.rows_per_part:
                     step = await _close(part, position)
@@ -176,13 +178,23 @@ class _Writing:
     async def _open(self, domain: Domain, position: Position) -> OpenPart:
         kind = PageRow if self._task.subject is Subject.PAGES else CaptureRow
         name = _name(self._task, domain, position)
-        return await asyncio.to_thread(OpenPart.begin, self._target, name, self._task.form, kind)
+        return await _to_its_end(OpenPart.begin, self._target, name, self._task.form, kind)
 
 
 async def _close(part: OpenPart, position: Position) -> _Step:
-    closed = await asyncio.to_thread(part.finish)
+    closed = await _to_its_end(part.finish)
     after = replace(position, parts=position.parts + 1, rows=position.rows + closed.rows)
     return _Step(after, closed)
+
+
+async def _to_its_end(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """In a thread that is waited for even when we are cancelled: nobody else touches its file."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 def _name(task: Export, domain: Domain, position: Position) -> str:

@@ -15,7 +15,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from chrono_ray.cluster.jobs import bulk, frame
 from chrono_ray.cluster.jobs.submit import Entry, submit
 from chrono_ray.cluster.machine import budget_here
+from chrono_ray.model.priority import QueueClass
+from chrono_ray.model.task import Export
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.tasks import Tasks, TaskState
 from tests.cluster.conftest import Served
 from tests.support.cluster import ROOT
 
@@ -194,6 +197,25 @@ async def test_a_detached_job_leaves_its_run_going_and_a_twin_changes_nothing(
     assert joined or told["captures"]["known"] == told["captures"]["discovered"]
     pages, different = await pages_of(record, "twins")
     assert pages == different > 0
+
+
+async def test_a_scraper_works_on_tasks_beside_its_fetches(cluster, record, tmp_path):
+    """A critical one begins at once; it is done by whoever of the cluster is free."""
+    await record.fetch("INSERT INTO projects (name) VALUES ('exported') ON CONFLICT DO NOTHING")
+    tasks = Tasks(record)
+    submitted = await tasks.submit(
+        Export("exported", str(tmp_path / "out")), queue_class=QueueClass.CRITICAL
+    )
+
+    async def done() -> bool:
+        return (await tasks.task(submitted.id)).state is not TaskState.PENDING
+
+    await until(done)
+    row = await tasks.task(submitted.id)
+    assert (row.state, row.result["rows"]) == (TaskState.DONE, 0), row.detail
+    assert row.started_at is not None
+    assert (row.started_at - row.created_at).total_seconds() < 1.0
+    assert (tmp_path / "out" / "manifest.json").is_file()
 
 
 async def test_bad_lines_are_told_one_by_one_and_the_good_ones_done(cluster, client, tmp_path):
