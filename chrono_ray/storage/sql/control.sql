@@ -78,9 +78,11 @@ WITH due AS (
      ORDER BY 3
     RETURNING order_key
 )
-UPDATE runs r SET ready = true, floor_key = least(r.floor_key, (SELECT min(order_key) FROM put)),
-       state = CASE r.state WHEN 'paused' THEN r.state ELSE 'active' END, finished_at = NULL
- WHERE r.id = $1
+-- with it those of its collection that were done: they may be asked what this one cannot give
+UPDATE runs r SET state = CASE r.state WHEN 'paused' THEN r.state ELSE 'active' END, finished_at = NULL,
+       ready = r.ready OR r.id = $1,
+       floor_key = CASE r.id WHEN $1 THEN least(r.floor_key, (SELECT min(order_key) FROM put)) ELSE r.floor_key END
+ WHERE r.id = $1 OR (r.together = (SELECT m.together FROM runs m WHERE m.id = $1) AND r.state = 'done')
 
 -- name: reopen_slices
 -- a hole goes on from its last key; a run cancelled while it listed lists on

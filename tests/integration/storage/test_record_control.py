@@ -188,6 +188,29 @@ async def test_what_rules_prefer_is_preferred_again(record: Record):
     assert len(await record.claim(100)) == 8
 
 
+async def test_what_is_tried_again_is_asked_of_every_archive_of_its_collection(record: Record):
+    first, second = (await record.projects.begin(BOTH)).run_ids
+    await record.list_all(first, copies(1))
+    await record.list_all(second, copies(1), archive="pywb")
+
+    async def everybody_fails() -> list[str]:
+        asked = []
+        while leases := await record.claim():
+            asked += [lease.archive for lease in leases]
+            await record.settling.settle([gone(lease) for lease in leases])
+            await record.frontier().sweep()
+        return asked
+
+    assert await everybody_fails() == ["wayback", "pywb"]
+    assert [await record.state_of(run) for run in (first, second)] == ["done", "done"]
+    for run in (first, second):
+        await Control(record.database).retry(run, EVERYTHING)
+    assert await record.faults() == []
+    assert await everybody_fails() == ["wayback", "pywb"]
+    assert [await record.state_of(run) for run in (first, second)] == ["done", "done"]
+    assert await record.faults() == []
+
+
 async def test_no_run_no_retry(record: Record):
     with pytest.raises(NotFound):
         await record.projects.together(99)
