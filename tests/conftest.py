@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 import pytest
 
 from chrono_ray.storage.database import Database
@@ -22,6 +23,7 @@ from chrono_ray.storage.migrate import migrate
 from tests.support.embedded import start_session_parts
 
 TEMPLATE = "template_record"
+PREFIX = "chrono-tests-of-"
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 
@@ -58,7 +60,9 @@ class PostgresServer:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's server. A folder of our own: the server's account must be able to enter it."""
-    folder = Path(tempfile.mkdtemp(prefix="chrono-tests-", dir=roomy_folder()))
+    roomy = roomy_folder()
+    sweep_killed_sessions(roomy)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=roomy))
     folder.chmod(0o755)
     try:
         with start_session_parts(folder / "parts", fsync=False) as parts:
@@ -88,6 +92,14 @@ def roomy_folder() -> Path:
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
         return MEMORY
     return Path("/tmp")
+
+
+def sweep_killed_sessions(roomy: Path) -> None:
+    """What they left takes memory."""
+    for left in roomy.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 async def prepare_server(server: PostgresServer) -> None:
