@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 import orjson
 
 from chrono_ray import wiring
-from chrono_ray.cli.following import teller
+from chrono_ray.cli.following import TELL_EVERY, teller
 from chrono_ray.cli.machine import connected
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.rule_text import BYTES_MOST, as_json, as_text, parse, spelled
@@ -90,8 +91,7 @@ async def _set(
 ) -> list[tuple[Domain, Redecision | None]]:
     record = wiring.database(settings, pool_size=2, name="chrono rules")
     deciding = Deciding(record)
-    live = sys.stderr.isatty()
-    tell = teller(live=live)
+    tell = _paced()
 
     def step(tally: Tally) -> None:
         tell(f"{tally.looked:,} captures decided")
@@ -104,8 +104,7 @@ async def _set(
             (domain, await decide_to_the_end(deciding, domain.id, tell=step)) for domain in domains
         ]
     finally:
-        if live:
-            sys.stderr.write("\r\x1b[2K")
+        _clear()
         await record.aclose()
 
 
@@ -123,7 +122,7 @@ async def _try(
     settings: Settings, target: str, project: str, rules: Rules
 ) -> list[tuple[Domain, Trial]]:
     record = wiring.database(settings, pool_size=2, name="chrono rules")
-    tell = teller(live=sys.stderr.isatty())
+    tell = _paced()
     try:
         deciding = Deciding(record)
         domains = await deciding.domains(target, project=project)
@@ -137,7 +136,27 @@ async def _try(
             for domain in domains
         ]
     finally:
+        _clear()
         await record.aclose()
+
+
+def _paced() -> Callable[[str], None]:
+    """Tells every step on a terminal, elsewhere one in some seconds."""
+    live = sys.stderr.isatty()
+    tell, last = teller(live=live), time.monotonic()
+
+    def paced(line: str) -> None:
+        nonlocal last
+        if live or time.monotonic() - last > TELL_EVERY:
+            last = time.monotonic()
+            tell(line)
+
+    return paced
+
+
+def _clear() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[2K")
 
 
 def _named(domain: Domain) -> dict[str, str]:

@@ -15,6 +15,7 @@ from chrono_ray.model.retry import Retry
 from chrono_ray.model.rule_text import parse
 from chrono_ray.pipeline.redecide import redecide, try_rules
 from chrono_ray.storage.control import Control
+from chrono_ray.storage.database import statements
 from chrono_ray.storage.deciding import Deciding, Tally
 from chrono_ray.storage.listings import Decided
 from chrono_ray.storage.projects import RunState
@@ -358,3 +359,29 @@ async def test_what_a_person_waits_for_is_not_skipped_under_him(record: Record):
     await Control(record.database).fetch_now(row["id"])
     assert await ruled(record, run, "skip print path /print/") == Tally(looked=1)
     assert await finish(record) == [PRINT[0].original]
+
+
+MANY = """
+INSERT INTO captures (domain_id, run_id, archive, key, url_id, urlkey, ts, instant, original,
+                      mimetype, statuscode, digest, reason)
+SELECT domain_id, id, 'wayback', decode(md5(n::text), 'hex'), decode(md5((n / 10)::text), 'hex'),
+       'example,a)/', to_char(2000 + n % 10, 'FM0000') || '0101000000', now(),
+       'http://a.example/', 'text/html', '404', '-', 'not_found'
+  FROM generate_series(1, 20000) n, runs WHERE id = $1
+"""
+
+
+async def test_a_walk_reads_its_captures_by_index_and_sorts_no_more_than_a_second(record: Record):
+    run = await record.start()
+    await record.database.fetch(MANY, run)
+    async with record.database.connection() as connection:
+        await connection.execute("ANALYZE captures")
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        rows = await connection.fetch(
+            f"EXPLAIN {statements('deciding')['read']}",
+            await domain_of(record, run), b"\x80", "2005", b"", "", 0, 2000,
+        )  # fmt: skip
+    plan = "\n".join(row[0] for row in rows)
+    assert "captures_url" in plan
+    assert "Presorted Key: c.url_id, c.ts" in plan
+    assert "Seq Scan on captures" not in plan
