@@ -114,8 +114,13 @@ async def mark(
         statements("outbox")["mark"],
         ids,
         [page for page, _ in rejected],
-        [why[:500] for _, why in rejected],
+        [storable(why) for _, why in rejected],
     )
+
+
+def storable(why: str) -> str:
+    """A reason that PostgreSQL takes: an index quotes what a page holds."""
+    return why[:500].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _entry(row: asyncpg.Record) -> PageEntry:

@@ -20,7 +20,7 @@ import asyncpg
 
 from chrono_ray.model.errors import LeaseLost, NotFound
 from chrono_ray.storage.database import Connection, Database, statements
-from chrono_ray.storage.outbox import Change, Outbox, mark
+from chrono_ray.storage.outbox import Change, Outbox, mark, storable
 
 LEASE: Final = timedelta(seconds=60)
 AFTER_FAILURE: Final = timedelta(minutes=10)
@@ -92,14 +92,14 @@ class Rebuilds:
     async def request(self, why: str) -> int:
         """The number of a new rebuild, or of the one that is under way."""
         while True:
-            fresh = await self._database.fetchval(self._sql["request"], why[:500])
+            fresh = await self._database.fetchval(self._sql["request"], storable(why))
             found = fresh or await self._database.fetchval(self._sql["under_way"])
             if found is not None:  # else the one that was under way has just ended
                 return int(found)
 
     async def request_unasked(self, why: str) -> None:
         """The same, by a part of the system itself: not again right after one that failed."""
-        await self._database.fetch(self._sql["request_unasked"], why[:500], AFTER_FAILURE)
+        await self._database.fetch(self._sql["request_unasked"], storable(why), AFTER_FAILURE)
 
     async def progress(self, rebuild_id: int) -> Rebuild:
         """`NotFound` when there is no such rebuild."""
@@ -225,7 +225,7 @@ class Rebuilds:
 
         async def work(connection: Connection) -> None:
             if await connection.fetch(
-                self._sql["finish"], lease.token, RebuildState.FAILED, error[:1000]
+                self._sql["finish"], lease.token, RebuildState.FAILED, storable(error)
             ):
                 await connection.execute(self._sql["forget_changes"])
 

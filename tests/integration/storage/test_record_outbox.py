@@ -95,6 +95,15 @@ async def test_a_rejected_page_keeps_its_reason_until_it_is_taken(record: Record
     assert await record.database.fetchval("SELECT count(*) FROM pages WHERE index_error <> ''") == 0
 
 
+async def test_a_reason_may_quote_whatever_a_page_holds(record: Record):
+    outbox = await fill(record, 1)
+    lease = await claimed(outbox)
+    page = lease.change.entries[0].id
+    await outbox.acknowledge(lease, rejected=[(page, "bad: \0 \ud800 x")])
+    said = await record.database.fetchval("SELECT index_error FROM pages")
+    assert said == "bad: \ufffd ? x"
+
+
 async def test_a_page_that_is_no_more_is_to_be_deleted_from_the_index(record: Record):
     outbox = await fill(record, 2)
     [keep, drop] = await record.database.fetch("SELECT id FROM pages ORDER BY id")
