@@ -147,7 +147,7 @@ class Deleting:
         async def work(connection: Connection) -> datetime:
             await connection.execute(f"SET LOCAL lock_timeout = '{BARRIER_TIMEOUT}'")
             await connection.execute(self._sql["barrier"])
-            moment: datetime = await connection.fetchval(self._sql["clock"])
+            moment: datetime = await connection.fetchval(self._sql["mark"])
             return moment
 
         try:

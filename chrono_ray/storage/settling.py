@@ -226,16 +226,18 @@ class _Batch:
         await self.connection.execute(self.sql["put_pages"], ids, None, timeout=patience)
 
     async def _put_payloads(self, kept: Sequence[Kept]) -> dict[bytes, int]:
+        """Their ids; one that a purge is just deleting is put again."""
         unique = {k.sha256: k for k in kept}
-        if not unique:
-            return {}
-        await self.connection.execute(
-            self.sql["put_payloads"],
-            list(unique), [k.memento.sha1 for k in unique.values()],
-            [len(k.memento.body) for k in unique.values()],
-        )  # fmt: skip
-        rows = await self.connection.fetch(self.sql["find_payloads"], list(unique))
-        return {row["sha256"]: row["id"] for row in rows}
+        found: dict[bytes, int] = {}
+        while len(found) < len(unique):
+            await self.connection.execute(
+                self.sql["put_payloads"],
+                list(unique), [k.memento.sha1 for k in unique.values()],
+                [len(k.memento.body) for k in unique.values()],
+            )  # fmt: skip
+            rows = await self.connection.fetch(self.sql["find_payloads"], list(unique))
+            found = {row["sha256"]: row["id"] for row in rows}
+        return found
 
     async def _put_documents(
         self, ending: Sequence[Settlement], payloads: dict[bytes, int]

@@ -96,11 +96,12 @@ DELETE FROM domains WHERE id = ANY (ARRAY (SELECT id FROM domains WHERE project_
 DELETE FROM projects WHERE id = $1
 
 -- name: barrier
--- whoever was putting payloads has committed; whoever does from now on makes theirs newer than this
+-- whoever was putting payloads has committed; whoever does from now on knows the mark
 LOCK TABLE payloads IN SHARE MODE
 
--- name: clock
-SELECT clock_timestamp()
+-- name: mark
+INSERT INTO payload_mark (at) VALUES (clock_timestamp())
+ON CONFLICT (one) DO UPDATE SET at = greatest(payload_mark.at, clock_timestamp()) RETURNING at
 
 -- name: referenced
 -- the payloads of the fetches behind $1, and how far this look went

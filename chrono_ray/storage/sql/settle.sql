@@ -16,11 +16,17 @@ SELECT id, snoozed_for >= $2::interval AS tired
   FROM fetches WHERE id = ANY ($1::bigint[]) ORDER BY share_key FOR NO KEY UPDATE
 
 -- name: put_payloads
-INSERT INTO payloads (sha256, sha1, size)
-SELECT w.sha256, w.sha1, w.size FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS w (sha256, sha1, size)
- ORDER BY w.sha256
--- one that is there is as new as one just put: no purge takes it from under us
-ON CONFLICT (sha256) DO UPDATE SET stored_at = clock_timestamp()
+-- one that is there since before the last purge began is made new, so that it stays; the others are not
+-- locked: half the web has the same empty page
+WITH put AS (
+    INSERT INTO payloads (sha256, sha1, size)
+    SELECT w.sha256, w.sha1, w.size FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS w (sha256, sha1, size)
+     ORDER BY w.sha256 ON CONFLICT (sha256) DO NOTHING
+)
+UPDATE payloads SET stored_at = clock_timestamp()
+ WHERE id IN (SELECT y.id FROM payloads y
+               WHERE y.sha256 = ANY ($1::bytea[]) AND y.stored_at < (SELECT m.at FROM payload_mark m)
+               ORDER BY y.sha256 FOR NO KEY UPDATE)
 
 -- name: find_payloads
 SELECT id, sha256 FROM payloads WHERE sha256 = ANY ($1::bytea[])

@@ -14,7 +14,7 @@ from chrono_ray.model.errors import NotFound
 from chrono_ray.model.task import DeleteProject, Finished, Purge, Task
 from chrono_ray.pipeline.purge import PurgeParts, delete_project, purge
 from chrono_ray.storage.blobs import Blobs
-from chrono_ray.storage.database import Database
+from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.deleting import Deleting, IdSet
 from chrono_ray.storage.projects import Projects
 from chrono_ray.storage.settling import Settling
@@ -245,6 +245,29 @@ async def test_settles_and_payload_drops_at_once_never_leave_a_page_without_its_
     )
     assert dangling == 0
     assert await faults(database) == []
+
+
+async def test_settles_do_not_wait_for_each_other_where_they_store_the_same_bytes(
+    database: Database,
+):
+    """Half the web has the same empty page; a purge makes each payload new once, not each time."""
+    record, deleting = Record(database), Deleting(database)
+    await record.unlimited("wayback")
+    for n in range(3):
+        run = await record.start(f"{n}.example", project=f"p{n}")
+        await record.list_all(run, [capture(f"http://{n}.example/")])
+    first, second, third = await record.claim()
+    assert await deleting.payload_mark()
+    await record.settling.settle([stored(first, body=b"same")])
+    sha256 = await database.fetchval("SELECT sha256 FROM payloads")
+    async with database.transaction() as connection:  # a settle that has put it and not committed
+        await connection.execute(statements("settle")["put_payloads"], [sha256], [""], [4])
+        async with asyncio.timeout(5):
+            await record.settling.settle([stored(second, body=b"same")])
+    before = await database.fetchval("SELECT stored_at FROM payloads")
+    assert await deleting.payload_mark()
+    await record.settling.settle([stored(third, body=b"same")])
+    assert await database.fetchval("SELECT stored_at FROM payloads") > before
 
 
 def test_ids_are_a_set():

@@ -139,6 +139,13 @@ CREATE TABLE export_parts (
     PRIMARY KEY (task_id, name)
 );
 
+-- When a purge last began to look for payloads that nobody refers to: whoever refers to an older one
+-- from then on makes it new.
+CREATE TABLE payload_mark (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    at  timestamptz NOT NULL
+);
+
 -- What deleting a project and exporting it read by: without them each row deleted costs a scan.
 CREATE INDEX slices_run ON slices (run_id);
 CREATE INDEX listing_pages_raw ON listing_pages (raw);
