@@ -186,7 +186,7 @@ class Projects:
                     projects.c.name == project, domains.c.url == scope.url,
                     domains.c.match == scope.match.value, runs.c.archive == archive,
                     runs.c.start_ts == scope.start, runs.c.end_ts == scope.end,
-                    runs.c.state.in_(UNFINISHED),
+                    runs.c.state.in_(UNFINISHED), runs.c.goal == Goal.COLLECT.value,
                 )
                 .order_by(runs.c.id.desc())
                 .limit(1)
