@@ -139,6 +139,36 @@ async def test_a_part_that_is_away_is_waited_for(tasks: Tasks, database: Databas
     assert (row.state, row.attempts, tries) == (TaskState.DONE, 0, ["", "half", "half"])
 
 
+async def test_connections_that_are_cut_again_and_again_cost_no_step_and_no_attempt(
+    tasks: Tasks, database: Database
+):
+    seen: list[int] = []
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test'"
+    scissors = Database(database.url, pool_size=1, name="scissors")
+
+    async def steps(lease: TaskLease) -> Steps:
+        async for step in counting(12, seen)(lease):
+            if len(seen) % 3 == 0:
+                await scissors.fetch(cut)
+            yield step
+
+    try:
+        async with working(tasks, steps):
+            submitted = await tasks.submit(Purge())
+
+            async def over() -> bool:
+                await scissors.fetch("UPDATE tasks SET not_before = '-infinity'")
+                rows = await Tasks(scissors).recent(1)
+                return rows[0].state is not TaskState.PENDING
+
+            await until(over)
+            [row] = await Tasks(scissors).recent(1)
+    finally:
+        await scissors.aclose()
+    assert (row.id, row.state, row.attempts) == (submitted.id, TaskState.DONE, 0)
+    assert set(seen) == set(range(12))
+
+
 async def test_a_drained_worker_gives_its_task_back_at_its_safe_point(tasks: Tasks):
     reached = asyncio.Event()
 
