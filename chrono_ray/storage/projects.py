@@ -175,24 +175,6 @@ class Projects:
             row.finished_at,
         )  # fmt: skip
 
-    async def unfinished(self, scope: Scope, *, project: str, archive: str) -> int | None:
-        """The newest run of exactly this that is active or paused; None without one."""
-        async with self._database.begin() as connection:
-            found = await connection.execute(
-                select(runs.c.id)
-                .join(domains, domains.c.id == runs.c.domain_id)
-                .join(projects, projects.c.id == runs.c.project_id)
-                .where(
-                    projects.c.name == project, domains.c.url == scope.url,
-                    domains.c.match == scope.match.value, runs.c.archive == archive,
-                    runs.c.start_ts == scope.start, runs.c.end_ts == scope.end,
-                    runs.c.state.in_(UNFINISHED), runs.c.goal == Goal.COLLECT.value,
-                )
-                .order_by(runs.c.id.desc())
-                .limit(1)
-            )  # fmt: skip
-            return found.scalar_one_or_none()
-
     async def recent_runs(self, limit: int) -> list[int]:
         """Ids of the newest runs, newest first."""
         async with self._database.begin() as connection:
@@ -332,7 +314,7 @@ async def _under_way(
     connection: AsyncConnection, place: _Place, wanted: Collection, start: str
 ) -> tuple[int, ...]:
     """An unfinished collection of the same scope from the same archives in the same order."""
-    first = await connection.scalar(
+    firsts = await connection.scalars(
         select(runs.c.id)
         .where(
             runs.c.domain_id == place.domain_id, runs.c.archive == wanted.archives[0],
@@ -341,15 +323,15 @@ async def _under_way(
             or_(runs.c.together.is_(None), runs.c.together == runs.c.id),
         )
         .order_by(runs.c.id.desc())
-        .limit(1)
     )  # fmt: skip
-    if first is None:
-        return ()
-    ids = await _members(connection, first)
-    rows = await connection.execute(
-        select(runs.c.archive).where(runs.c.id.in_(ids)).order_by(runs.c.preference, runs.c.id)
-    )
-    return ids if tuple(row.archive for row in rows) == wanted.archives else ()
+    for first in firsts:
+        ids = await _members(connection, first)
+        archives = await connection.scalars(
+            select(runs.c.archive).where(runs.c.id.in_(ids)).order_by(runs.c.preference, runs.c.id)
+        )
+        if tuple(archives) == wanted.archives:
+            return ids
+    return ()
 
 
 async def _resume(connection: AsyncConnection, ids: Sequence[int]) -> None:

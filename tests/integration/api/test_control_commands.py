@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from chrono_ray.cli.run import Request
 from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
-from chrono_ray.storage.projects import Collection, Projects, RunState
+from chrono_ray.storage.projects import Collection, Goal, Projects, RunState
 from tests.integration.storage.making import Record, capture, failed, stored
 
 SITE = Scope("https://town.example/", MatchType.DOMAIN)
@@ -69,22 +70,33 @@ async def test_no_such_run(run_id):
         await call(control.pause, run_id + 1)
 
 
-async def test_only_a_run_that_is_not_over_is_gone_on_with(run_id, database):
-    """What a bulk job asks before it starts a run: exactly the same scope, project and archive."""
+async def test_only_a_run_that_is_not_over_is_joined(run_id, database):
+    """Exactly the same scope, project and archives: anything else is a run of its own."""
     projects = Projects(database)
+    same = Collection(SITE, "town", ("wayback",))
 
-    async def found(scope: Scope = SITE, project: str = "town", archive: str = "wayback"):
-        return await projects.unfinished(scope, project=project, archive=archive)
+    async def joined(wanted: Collection = same) -> int | None:
+        begun = await projects.begin(wanted)
+        return begun.run_ids[0] if begun.joined else None
 
-    assert await found() == run_id
+    assert await joined() == run_id
     await projects.change(run_id, RunState.PAUSED)
-    assert await found() == run_id
-    assert await found(Scope(SITE.url, MatchType.DOMAIN, start="20010101000000")) is None
-    assert await found(Scope(SITE.url, MatchType.HOST)) is None
-    assert await found(project="village") is None
-    assert await found(archive="pywb") is None
-    await projects.change(run_id, RunState.CANCELLED)
-    assert await found() is None
+    assert await joined() == run_id
+    assert (await projects.run(run_id)).state is RunState.ACTIVE
+    dated = Scope(SITE.url, MatchType.DOMAIN, start="20010101000000")
+    for other in (
+        replace(same, scope=dated),
+        replace(same, scope=Scope(SITE.url, MatchType.HOST)),
+        replace(same, project="village"),
+        replace(same, archives=("pywb",)),
+        replace(same, archives=("wayback", "pywb")),
+        replace(same, goal=Goal.PLAN),
+    ):
+        assert await joined(other) is None
+    assert await joined() == run_id, "though another of the same first archive is newer"
+    for each in await projects.recent_runs(20):
+        await projects.change(each, RunState.CANCELLED)
+    assert await joined() is None
 
 
 # -- again, sooner, now
