@@ -53,8 +53,8 @@ class Fault:
     def begin(self, scene: Scene) -> None:
         """Before the run."""
 
-    def strike(self, scene: Scene) -> None:
-        """Leases are held now."""
+    def strike(self, scene: Scene) -> set[int] | None:
+        """Leases are held now; the fetches whose leases it hits, None for all that are leased."""
         raise NotImplementedError
 
     def heal(self, scene: Scene) -> None:
@@ -116,16 +116,17 @@ def _prove(fault: Fault, scene: Scene, struck: Struck) -> None:
 
 def _strike(fault: Fault, scene: Scene, struck: Struck) -> None:
     """At random moments at which leases are held, as often as asked; then wait for the recovery."""
-    held, began = [], 0.0
+    held: list[int] = []
+    began = 0.0
     while struck.times < fault.strikes:
         time.sleep(scene.chance.uniform(0.1, 0.6))  # the moment is what is random here
         leased = until(lambda: scene.run.leased() or scene.run.over, 90, "leases are held")
         if not isinstance(leased, dict):
             break
-        held, began = list(leased), time.monotonic()
-        fault.strike(scene)
+        began = time.monotonic()
+        held = sorted(fault.strike(scene) or leased)
         struck.times += 1
-        struck.leases |= leased.keys()
+        struck.leases |= set(held)
     assert held, "no fault struck while leases were held"
     _recovers(fault, scene.run, held)
     struck.recovered = time.monotonic() - began

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -139,6 +139,10 @@ class Run:
         except AWAY:
             return []
 
+    def held_by(self, pids: Collection[int]) -> set[int]:
+        """Fetches that these workers hold."""
+        return {fetch for fetch, pid in self.leased().items() if pid in pids}
+
     def pending(self, fetches: Sequence[int]) -> int:
         """How many of these have not ended; all of them while PostgreSQL is away."""
         sql = "SELECT count(*) FROM fetches WHERE id = ANY ($1::bigint[]) AND state = 'pending'"
@@ -247,6 +251,10 @@ class Scene:
             "UPDATE runs SET state = 'cancelled' WHERE state IN ('active', 'paused')"
         )
         until(lambda: self.cluster.value("SELECT count(*) = 0 FROM leases"), 60, "no leases")
+        self.forgive()
+
+    def forgive(self) -> None:
+        """No archive is left alone any more, and none is asked more slowly for what it said."""
         self.cluster.fetch(
             "UPDATE archive_budgets SET paused_until = '-infinity', pause_reason = '', pauses = 0"
         )

@@ -67,8 +67,11 @@ class KilledScraper(_Slowly):
     number, name = "1", "SIGKILL of a scraper"
     strikes = 2
 
-    def strike(self, scene: Scene) -> None:
-        _kill(scene.victim())
+    def strike(self, scene: Scene) -> set[int]:
+        victim = scene.victim()
+        held = scene.run.held_by([victim.pid])
+        _kill(victim)
+        return held
 
 
 class KilledIndexer(_Slowly):
@@ -85,15 +88,14 @@ class FrozenScraper(_Slowly):
 
     number, name = "3", "SIGSTOP of a scraper past its lease, then SIGCONT"
 
-    def strike(self, scene: Scene) -> None:
+    def strike(self, scene: Scene) -> set[int]:
         self._frozen = scene.victim()
         self._frozen.suspend()
-        held = scene.run.leased().items()
-        self._held = {fetch for fetch, worker in held if worker == self._frozen.pid}
+        self._held = scene.run.held_by([self._frozen.pid])
         assert self._held
+        return self._held
 
     def heal(self, scene: Scene) -> None:
-        until(lambda: not scene.run.pending([*self._held]), 60, "others ended what it held")
         self._ended = scene.run.ended()
         self._frozen.resume()
 

@@ -63,8 +63,7 @@ class Nodes(Scene):
 
     def held_there(self) -> set[int]:
         """Fetches that the second node's scrapers hold."""
-        theirs = self.theirs()
-        return {fetch for fetch, worker in self.run.leased().items() if worker in theirs}
+        return self.run.held_by(self.theirs())
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +91,13 @@ class LostNode(_OtherNode):
     number, name = "4", "SIGKILL of a whole node"
     within = 90.0
 
-    def strike(self, scene: Nodes) -> None:
+    def strike(self, scene: Nodes) -> set[int]:
         held = until(scene.held_there, 60, "the second node holds leases")
         raylet = psutil.Process(scene.raylet)
         for each in [raylet, *raylet.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
-        assert held
+        return held
 
 
 class OtherHour(_OtherNode):

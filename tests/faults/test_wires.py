@@ -58,8 +58,8 @@ SETTINGS = {
     "CHRONO_ARCHIVES__WAYBACK__REPLAY_PER_MINUTE": str(REPLAYS_A_MINUTE),
     "CHRONO_POLITENESS__THROTTLED": "1.5",
     "CHRONO_POLITENESS__THROTTLED_MOST": "3",
-    "CHRONO_POLITENESS__BAN": "8",
-    "CHRONO_POLITENESS__BAN_MOST": "8",
+    "CHRONO_POLITENESS__BAN": "40",
+    "CHRONO_POLITENESS__BAN_MOST": "40",
     "CHRONO_POLITENESS__OUTAGE": "0.5",
     "CHRONO_SCRAPING__SCRAPERS": "2",
     "CHRONO_SCRAPING__IN_FLIGHT": "10",
@@ -303,7 +303,8 @@ class UnwillingArchive(_Slowly):
     def strike(self, scene: Wires) -> None:
         said = next(self._deeds)
         if said is None:
-            scene.wayback.refuse(2.0)
+            until(lambda: not _paused(scene) and scene.run.leased(), 60, "it is asked again")
+            scene.wayback.refuse(4.0)
             self._left_alone(scene, "banned")
             self._others_go_on(scene)
         else:
@@ -321,6 +322,7 @@ class UnwillingArchive(_Slowly):
         ) as command:
             until(lambda: _stored(scene, project), 30, "a page of another archive")
             assert _paused(scene) == "banned", "the ban was over before"
+            scene.forgive()
             out, err = command.communicate(timeout=60)
         assert command.returncode == 0, f"{out}{err}"
 
@@ -350,7 +352,7 @@ class TreacherousArchive(_Slowly):
         scene.archive.behave(
             Rule(Latency(LATENCY), kind=Kind.REPLAY),
             *(Rule(each, kind=Kind.REPLAY, times=2)
-              for each in (SlowBody(1.0, 40), CutBody(scene.chance.randrange(1, 200)), Hang())),
+              for each in (SlowBody(1.0), CutBody(scene.chance.randrange(1, 20)), Hang())),
         )  # fmt: skip
         until(lambda: scene.archive.hits()[1:] == [2, 2, 2], 60, "every rule struck")
 
@@ -378,15 +380,14 @@ class Partition(_Slowly):
 
     number, name = "16", "a partition between one scraper and PostgreSQL"
 
-    def strike(self, scene: Wires) -> None:
+    def strike(self, scene: Wires) -> set[int]:
         self._cut_off = scene.victim()
         scene.record.behave(Stall(who=f":{self._cut_off.pid}"))
-        held = scene.run.leased().items()
-        self._held = {fetch for fetch, worker in held if worker == self._cut_off.pid}
+        self._held = scene.run.held_by([self._cut_off.pid])
         assert self._held
+        return self._held
 
     def heal(self, scene: Wires) -> None:
-        until(lambda: not scene.run.pending([*self._held]), 60, "others ended what it held")
         assert scene.record.hits()[0] > 0
         self._ended = scene.run.ended()
         scene.record.behave()
