@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, assert_never
 
@@ -85,25 +85,37 @@ class Discoverer:
         Raises `Unavailable` when the record or the blob store is away: the
         slice's lease then runs out and its last kept key is where it goes on.
         """
-        lease = await self._listings.claim(list(self._archives))
+        lease = await self._claim()
         if lease is None:
             return False
         try:
             await self._walk(lease)
         except asyncio.CancelledError:
-            await asyncio.shield(
-                self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
-            )
+            await asyncio.shield(self._leave(lease))
             raise
         except LeaseLost as error:
             log.info("slice.left", extra={"slice": lease.slice_id, "error": str(error)})
-            await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
+            await self._leave(lease)
         except Unavailable:
             raise
         except Exception as error:
             log.exception("slice.bug", extra={"run": lease.run_id, "slice": lease.slice_id})
             await self._settle_unforeseen(lease, error)
         return True
+
+    async def _claim(self) -> SliceLease | None:
+        """A slice that comes while we are being cancelled goes back at once, not in a minute."""
+        claiming = asyncio.ensure_future(self._listings.claim(list(self._archives)))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with suppress(Unavailable):
+                if lease := await claiming:
+                    await self._leave(lease)
+            raise
+
+    async def _leave(self, lease: SliceLease) -> None:
+        await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
 
     async def _settle_unforeseen(self, lease: SliceLease, error: Exception) -> None:
         """The worker loop's boundary: one bad listing must not stop the others' work."""
@@ -136,7 +148,7 @@ class Discoverer:
             lease = replace(lease, key=page.next_key, attempts=0, tired=False)
             asked = asked or page.requests > 0
             pages += page.requests > 0 or not asked
-        await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")
+        await self._leave(lease)
 
     async def _list_page(self, lease: SliceLease) -> ListingPage:
         archive = self._archives[lease.archive]

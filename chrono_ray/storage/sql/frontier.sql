@@ -4,7 +4,13 @@
 SELECT * FROM claim($1, $2, $3, $4::interval, $5::interval, $6::text[])
 
 -- name: renew
-UPDATE leases SET leased_until = clock_timestamp() + $2::interval WHERE token = ANY ($1::uuid[]) RETURNING fetch_id
+-- what is being settled at this moment is not waited for: it is ours, and a long settlement must not
+-- let the other leases run out
+WITH renewed AS (
+    UPDATE leases SET leased_until = clock_timestamp() + $2::interval
+     WHERE fetch_id = ANY (ARRAY (SELECT fetch_id FROM leases WHERE token = ANY ($1::uuid[]) FOR UPDATE SKIP LOCKED))
+)
+SELECT fetch_id FROM leases WHERE token = ANY ($1::uuid[])
 
 -- name: halted_runs
 SELECT id FROM runs WHERE id = ANY ($1::bigint[]) AND state <> 'active'

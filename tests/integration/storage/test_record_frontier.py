@@ -93,6 +93,21 @@ async def test_nothing_to_do_is_told_from_an_archive_that_waits(record: Record):
     assert await record.frontier().claim(1, idle=0.5) == Nothing(0.5, silent=False)
 
 
+async def test_a_long_settlement_lets_no_other_lease_run_out(record: Record):
+    """What a settlement holds locked is ours still, and is not waited for."""
+    run_id = await record.start()
+    await record.list_all(run_id, [capture(stamp=f"2010010100000{n}") for n in range(3)])
+    frontier = record.frontier()
+    leases = await record.claim(3)
+    async with record.database.transaction() as settling:
+        await settling.fetch("DELETE FROM leases WHERE fetch_id = $1", leases[0].fetch_id)
+        async with asyncio.timeout(5):
+            ours = await frontier.renew([leases[0].token])
+    assert ours == {lease.fetch_id for lease in leases}
+    left = await frontier.renew([leases[0].token])
+    assert left == {lease.fetch_id for lease in leases[1:]}
+
+
 async def test_renewing_keeps_what_is_ours_and_names_it(record: Record):
     await fill(record, 3)
     leases = await record.claim(worker="A")
