@@ -50,7 +50,7 @@ def delete_project(name: str, *, yes: bool, json: bool) -> int:
     row = asked(lambda record: Catalogue(record).project(name))
     if not yes:
         _confirm(row)
-    return do(DeleteProject(row.name, row.id), json=json, project_id=row.id)
+    return do(DeleteProject(row.name, row.id), json=json)
 
 
 def _confirm(row: ProjectRow) -> None:

@@ -59,7 +59,7 @@ def purge(older_than: float, *, json: bool) -> int:
     return do(Purge(older_than), json=json)
 
 
-def do(task: Task, *, json: bool, project_id: int = 0) -> int:
+def do(task: Task, *, json: bool) -> int:
     """Have a task done by this process, telling how it goes; returns the exit code."""
     live = sys.stderr.isatty() and not json
     tell = teller(live=live)
@@ -68,7 +68,7 @@ def do(task: Task, *, json: bool, project_id: int = 0) -> int:
         record = wiring.database(settings, pool_size=4, name="chrono task")
         try:
             return await work_off(
-                settings, record, task, interrupted(), project_id=project_id, tell=tell,
+                settings, record, task, interrupted(), tell=tell,
                 every=LIVE_EVERY if live else TELL_EVERY,
             )  # fmt: skip
         finally:

@@ -19,6 +19,7 @@ import orjson
 
 from chrono_ray import __version__
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.model.retry import backoff
 from chrono_ray.model.task import Export, Finished, Form, Part, Progress, Subject
 from chrono_ray.pipeline.export_files import (
     OpenPart,
@@ -39,7 +40,7 @@ from chrono_ray.storage.exporting import (
 from chrono_ray.storage.tasks import TaskLease, Tasks
 
 MANIFEST: Final = "manifest.json"
-MARK_TRIES: Final = 60
+MARK_TRIES: Final = 6
 P = ParamSpec("P")
 T = TypeVar("T")
 LABEL: Final = 120
@@ -110,10 +111,10 @@ class _Writing:
             return Position.read(position)
         check_form(self._task.form)
         await asyncio.to_thread(check_free, self._target, MANIFEST)
-        for _ in range(MARK_TRIES):
+        for attempt in range(1, MARK_TRIES + 1):
             if (mark := await self._reading.mark()) is not None:
                 return Position(mark)
-            await asyncio.sleep(random.random())  # noqa: S311 - jitter
+            await asyncio.sleep(backoff(attempt, random.random()))  # noqa: S311 - jitter
         raise Unavailable("Rows are written without a pause", fix="It is tried again")
 
     async def steps(self, position: Position) -> AsyncIterator[_Step]:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from chrono_ray.model.errors import Conflict, Unavailable
+from chrono_ray.model.retry import backoff
 from chrono_ray.model.task import DeleteProject, Finished, Progress, Purge
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.deleting import CHUNK, Deleting, Dropped, IdSet, Remainder
@@ -24,7 +25,7 @@ from chrono_ray.storage.tasks import Tasks
 
 DAY: Final = timedelta(days=1)
 LOOK_EVERY: Final = 0.1
-MARK_TRIES: Final = 60
+MARK_TRIES: Final = 6
 Steps = AsyncGenerator[Progress | Finished, None]
 
 
@@ -175,10 +176,10 @@ async def purge(parts: PurgeParts, task: Purge) -> Steps:
 
 async def _mark(deleting: Deleting) -> datetime:
     """`payload_mark`, when the settles under way let it be taken."""
-    for _ in range(MARK_TRIES):
+    for attempt in range(1, MARK_TRIES + 1):
         if mark := await deleting.payload_mark():
             return mark
-        await asyncio.sleep(random.random())  # noqa: S311 - jitter
+        await asyncio.sleep(backoff(attempt, random.random()))  # noqa: S311 - jitter
     raise Unavailable("Payloads are written without a pause", fix="It is tried again")
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 import asyncpg
@@ -22,9 +22,13 @@ from chrono_ray.model.task import (
     ATTEMPTS,
     CLASSES,
     DeleteProject,
+    Discover,
+    Export,
     Finished,
     Part,
     Progress,
+    Purge,
+    Reindex,
     Task,
     kind_of,
     read,
@@ -110,7 +114,6 @@ class Tasks:
         task: Task,
         *,
         queue_class: QueueClass | None = None,
-        project_id: int = 0,
         key: str = "",
         delay: float = 0.0,
     ) -> Submitted:
@@ -122,19 +125,33 @@ class Tasks:
         """
         arguments = orjson.dumps(asdict(task), option=orjson.OPT_SORT_KEYS).decode()
         chosen = queue_class or CLASSES[type(task)]
-        concerned = task.project_id if isinstance(task, DeleteProject) else project_id
 
         async def work(connection: Connection) -> asyncpg.Record:
-            # whoever starts a run holds this row too: one of us sees the other
-            await connection.fetch("SELECT FROM projects WHERE id = $1 FOR UPDATE", concerned)
+            project_id, run_id = await self._concerned(connection, task)
             return await connection.fetchrow(
                 self._sql["submit"],
                 key or f"{kind_of(task)} {arguments}", kind_of(task),
-                list(QueueClass).index(chosen), concerned, None, arguments, delay,
+                list(QueueClass).index(chosen), project_id, run_id, arguments, delay,
             )  # fmt: skip
 
         row = await self._database.transact(work)
         return Submitted(row["id"], row["joined"])
+
+    async def _concerned(self, connection: Connection, task: Task) -> tuple[int, int | None]:
+        """The project whose share a task has (0: none) and its run, should it be about one."""
+        match task:
+            case DeleteProject():
+                # whoever starts a run holds this row too: one of us sees the other
+                await connection.fetch(self._sql["hold_project"], task.project_id)
+                return task.project_id, None
+            case Export() | Discover():
+                found = await connection.fetchval(self._sql["project_named"], task.project)
+                run_id = task.run_id if isinstance(task, Export) else 0
+                return found or 0, run_id or None
+            case Purge() | Reindex():
+                return 0, None
+            case other:
+                assert_never(other)
 
     async def claim(
         self, worker: str, classes: Collection[QueueClass] = EVERY_CLASS

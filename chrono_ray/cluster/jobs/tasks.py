@@ -28,7 +28,6 @@ async def work_off(
     task: Task,
     stop: asyncio.Event,
     *,
-    project_id: int = 0,
     tell: Callable[[str], None],
     every: float,
 ) -> TaskRow:
@@ -37,7 +36,7 @@ async def work_off(
     It is still pending after `stop`: asked for again, or by a scraper's leave,
     it goes on. `tell` gets a line every so many seconds.
     """
-    submitted = await Tasks(record).submit(task, project_id=project_id)
+    submitted = await Tasks(record).submit(task)
     tell(f"task {submitted.id}: {'goes on' if submitted.joined else 'started'}")
     last = time.monotonic()
 

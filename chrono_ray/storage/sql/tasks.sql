@@ -1,5 +1,11 @@
 -- Tasks: submitted once, leased with a token, saved at safe points, ended once.
 
+-- name: hold_project
+SELECT FROM projects WHERE id = $1 FOR UPDATE
+
+-- name: project_named
+SELECT id FROM projects WHERE name = $1
+
 -- name: submit
 -- an unfinished task of the same key is that task
 INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, not_before)

@@ -10,7 +10,7 @@ import pytest
 
 from chrono_ray.model.errors import Conflict, LeaseLost, NotFound
 from chrono_ray.model.priority import WEIGHTS, QueueClass
-from chrono_ray.model.task import ATTEMPTS, DeleteProject, Finished, Part, Progress, Purge
+from chrono_ray.model.task import ATTEMPTS, DeleteProject, Export, Finished, Part, Progress, Purge
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.tasks import TaskLease, Tasks, TaskState, UnreadableTask
 from tests.integration.storage.making import Record
@@ -85,6 +85,15 @@ async def test_projects_share_a_class_by_weight_however_many_tasks_each_has(
     ]
     shares = Counter(row["project_id"] for row in rows if row)
     assert abs(shares[1] - 75) <= 2
+
+
+async def test_a_task_has_the_share_of_the_project_it_is_about(tasks: Tasks, record: Record):
+    run = await record.start("a.example", project="town")
+    of_run = await tasks.submit(Export("town", "/x", run_id=run))
+    of_nobody = await tasks.submit(Export("nowhere", "/x"))
+    rows = await record.database.fetch("SELECT id, project_id, run_id FROM tasks ORDER BY id")
+    assert [tuple(row.values()) for row in rows] == [(of_run.id, 1, run), (of_nobody.id, 0, None)]
+    assert (await tasks.task(of_run.id)).project == "town"
 
 
 async def test_claimers_at_once_never_get_the_same_task(tasks: Tasks, database: Database):
