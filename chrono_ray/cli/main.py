@@ -351,13 +351,14 @@ def project_delete(
 @tasks.command("list")
 def task_list(
     limit: Annotated[int, typer.Option(help="How many", min=1, max=10_000)] = 20,
+    state: Annotated[str, typer.Option(help="Only pending, done, failed or cancelled ones")] = "",
     *,
     json: Json = False,
 ) -> None:
     """The newest tasks and how far they are."""
     from chrono_ray.cli.task import list_tasks
 
-    raise typer.Exit(list_tasks(limit, json=json))
+    raise typer.Exit(list_tasks(limit, state, json=json))
 
 
 @tasks.command("show")

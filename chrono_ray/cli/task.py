@@ -14,6 +14,7 @@ from chrono_ray import wiring
 from chrono_ray.cli.following import TELL_EVERY, interrupted, teller
 from chrono_ray.cli.machine import connected
 from chrono_ray.cluster.jobs.tasks import code_of, last_word, progress_line, told, work_off
+from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.task import Purge, Task
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
@@ -23,9 +24,15 @@ LIVE_EVERY = 0.25
 T = TypeVar("T")
 
 
-def list_tasks(limit: int, *, json: bool) -> int:
-    """The newest tasks, a line each."""
-    rows = asked(lambda record: Tasks(record).recent(limit))
+def list_tasks(limit: int, state: str, *, json: bool) -> int:
+    """The newest tasks, a line each; of one state, or all."""
+    if state and state not in tuple(TaskState):
+        raise InvalidInput(
+            f"There is no state {state!r}", fix=f"Choose one of {', '.join(TaskState)}",
+            code="task_state",
+        )  # fmt: skip
+    only = TaskState(state) if state else None
+    rows = asked(lambda record: Tasks(record).recent(limit, state=only))
     if json:
         sys.stdout.writelines(_json(row) + "\n" for row in rows)
     else:

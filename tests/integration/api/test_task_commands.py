@@ -93,7 +93,7 @@ async def test_a_purge_says_what_it_took(record: Record, capsys):
 async def test_tasks_are_listed_shown_and_cancelled(record: Record, capsys):
     tasks = Tasks(record.database)
     submitted = await tasks.submit(Purge())
-    assert await call(task.list_tasks, 10, json=False) == 0
+    assert await call(task.list_tasks, 10, "", json=False) == 0
     assert capsys.readouterr().out == f"task {submitted.id:<6} pending   purge\n"
     lease = await tasks.claim("worker")
     assert isinstance(lease, TaskLease)
@@ -107,6 +107,11 @@ async def test_tasks_are_listed_shown_and_cancelled(record: Record, capsys):
     await tasks.fail(lease, "internal", "it broke")
     assert await call(task.show_task, done.id, json=False) == 0
     assert "failed: internal: it broke" in capsys.readouterr().out
+    capsys.readouterr()
+    assert await call(task.list_tasks, 10, "failed", json=True) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == done.id
+    with pytest.raises(InvalidInput, match="no state 'broken'"):
+        await call(task.list_tasks, 10, "broken", json=True)
     with pytest.raises(Conflict, match="it is failed"):
         await call(task.cancel_task, done.id, json=False)
     with pytest.raises(NotFound):
