@@ -58,8 +58,13 @@ async def lease_for(database: Database, task: Export) -> TaskLease:
     return lease
 
 
-async def exported(database: Database, task: Export, *, stop_after: int = 10**6) -> Finished | None:
-    """As the runner does it: every safe point is saved; stopped after so many of them."""
+async def exported(
+    database: Database, task: Export, *, stop_after: int = 10**6, killed: bool = False
+) -> Finished | None:
+    """As the runner does it: every safe point is saved; stopped after so many of them.
+
+    `killed`: before the last of them was saved, though its file stands.
+    """
     tasks, lease = Tasks(database), await lease_for(database, task)
     steps = export(ExportParts(database, tasks), lease, task)
     taken = 0
@@ -68,8 +73,9 @@ async def exported(database: Database, task: Export, *, stop_after: int = 10**6)
             await tasks.finish(lease, step)
             return step
         assert isinstance(step, Progress)
-        await tasks.save(lease, step)
         taken += 1
+        if taken < stop_after or not killed:
+            await tasks.save(lease, step)
         if taken == stop_after:
             break
     await steps.aclose()
@@ -175,6 +181,20 @@ async def test_stopped_and_gone_on_with_it_is_the_same_export(
     for name, before in finished.items():
         after = (tmp_path / "halved" / name).stat()
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), name
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+async def test_killed_between_a_file_and_its_safe_point_it_is_written_again_the_same(
+    record: Record, tmp_path: Path, monkeypatch, stop_after: int
+):
+    monkeypatch.setattr(exporting, "PAGES_READ", 3)
+    whole = Export("town", str(tmp_path / "whole"), rows_per_part=1)
+    killed = Export("town", str(tmp_path / "killed"), rows_per_part=1)
+    await exported(record.database, whole)
+    assert await exported(record.database, killed, stop_after=stop_after, killed=True) is None
+    await exported(record.database, killed)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    assert len(lines(tmp_path / "killed")) == PAGES
 
 
 async def test_rows_added_after_the_mark_are_out(record: Record, tmp_path: Path):
