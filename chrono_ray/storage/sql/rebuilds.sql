@@ -97,7 +97,8 @@ UPDATE index_rebuilds SET state = $2, error = $3, finished_at = clock_timestamp(
  WHERE token = $1 RETURNING id
 
 -- name: living
-SELECT fresh FROM index_rebuilds WHERE state IN ('swapped', 'done') ORDER BY id DESC LIMIT 1
+-- by when they came to answer, not by when they were asked for
+SELECT fresh FROM index_rebuilds WHERE state IN ('swapped', 'done') ORDER BY finished_at DESC NULLS FIRST LIMIT 1
 
 -- name: remember
 INSERT INTO index_rebuilds (state, why, fresh, started_at, finished_at)

@@ -166,6 +166,19 @@ async def test_two_requests_are_one_and_two_indexers_share_no_rebuild(
     assert await rebuilds.renew(heir)
 
 
+async def test_the_index_that_answers_is_known_though_its_rebuild_was_asked_for_before_any_was(
+    place: Place, database: Database
+) -> None:
+    """The order of the requests is not the order in which the indexes came to answer."""
+    rebuilds = Rebuilds(database)
+    await rebuilds.request("before anything ran")
+    async with place.opened() as index:
+        await index.configure()
+        await rebuilds.remember(await index.identity())
+        assert await Rebuilding(rebuilds, index, limits=LIMITS).step(asyncio.Event())
+        assert await rebuilds.living() == await index.identity()
+
+
 async def test_an_index_that_was_lost_is_filled_again_unasked(
     place: Place, database: Database, tmp_path: Path
 ) -> None:

@@ -152,7 +152,7 @@ CREATE INDEX listing_pages_raw ON listing_pages (raw);
 CREATE INDEX pages_domain ON pages (domain_id, id);
 
 -- Index rebuilds: a fresh index is filled beside the live one and takes its place. One at a time.
--- While one is swapping, nothing is leased from the outbox. The `fresh` of the newest that is swapped
+-- While one is swapping, nothing is leased from the outbox. The `fresh` of the last that is swapped
 -- or done names the index that answers now.
 CREATE TABLE index_rebuilds (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
