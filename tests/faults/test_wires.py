@@ -323,6 +323,7 @@ class UnwillingArchive(_Slowly):
             until(lambda: _stored(scene, project), 30, "a page of another archive")
             assert _paused(scene) == "banned", "the ban was over before"
             scene.forgive()
+            scene.cluster.fetch("UPDATE parked SET until = clock_timestamp()")
             out, err = command.communicate(timeout=60)
         assert command.returncode == 0, f"{out}{err}"
 

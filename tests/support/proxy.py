@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -227,19 +227,21 @@ class Proxy:
         self._target = target
         self._postgresql = postgresql
         self._links: set[_Link] = set()
+        self._listening: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
-        self._ports = (0, 0)
+        self._port = self._control = 0
 
     @property
     def url(self) -> str:
         """Both ports and the host, for whoever started us."""
-        return json.dumps([self._host, *self._ports])
+        return json.dumps([self._host, self._port, self._control])
 
     async def __aenter__(self) -> Self:
-        self._ports = (
-            await self._listen(self._connected, self._host),
-            await self._listen(self._ordered, "127.0.0.1"),
-        )
+        await self._listen()
+        orders = await asyncio.start_server(self._ordered, "127.0.0.1", 0)
+        self._stack.callback(orders.close)
+        self._control = orders.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -251,11 +253,18 @@ class Proxy:
     def left(self, rule: Cut | CutAt) -> bool:
         return self._hits.get(rule, 0) < rule.times
 
-    async def _listen(self, connected: Callable[..., Awaitable[None]], host: str) -> int:
-        server = await asyncio.start_server(connected, host, 0, backlog=512)
+    async def _listen(self) -> None:
+        server = await asyncio.start_server(self._connected, self._host, self._port, backlog=512)
         self._stack.callback(server.close)
-        port: int = server.sockets[0].getsockname()[1]
-        return port
+        self._listening, self._port = server, server.sockets[0].getsockname()[1]
+
+    async def _refuse(self, seconds: float) -> None:
+        if self._listening is not None:
+            self._listening.close()
+        for link in list(self._links):
+            link.reset()
+        await asyncio.sleep(seconds)
+        await self._listen()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -288,6 +297,10 @@ class Proxy:
                 for link in list(self._links):
                     if order["who"] in link.name:
                         link.reset()
+            case "refuse":
+                task = asyncio.create_task(self._refuse(order["seconds"]))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             case "hits":
                 return [self._hits.get(rule, 0) for rule in self.rules]
             case "links":
@@ -326,6 +339,10 @@ class ProxyProcess:
     def reset(self, who: str = "") -> None:
         """RST on every open connection of these clients, now."""
         self._order({"do": "reset", "who": who})
+
+    def refuse(self, seconds: float) -> None:
+        """RST on every open connection, and no new ones for so long: nobody listens."""
+        self._order({"do": "refuse", "seconds": seconds})
 
     def hits(self) -> list[int]:
         """How often each rule in force has struck."""
