@@ -197,7 +197,7 @@ class Control:
         await connection.execute(self._settle["count_captures"], ids, -1, None)
         await connection.execute(self._sql["forgive"], ids)
         await connection.execute(
-            self._sql["reopen"], ids, [row["capture_id"] for row in chosen], run_id
+            self._settle["reopen"], ids, [row["capture_id"] for row in chosen], run_id
         )
 
     # sooner or later
@@ -299,7 +299,7 @@ class Control:
         found = await connection.fetchrow(self._sql["lock_payload"], *place)
         await connection.execute(self._sql["approve"], row["id"], found["id"], CHOSEN)
         await connection.execute(
-            self._sql["uncount_skip"], row["domain_id"], row["run_id"], row["reason"]
+            self._sql["uncount_skip"], row["domain_id"], row["run_id"], row["reason"], row["id"]
         )
         state = FetchState(found["state"])
         if state is not FetchState.PENDING:
@@ -336,7 +336,7 @@ class Control:
             await self._take_over(connection, fetch_id, capture_id, run_id)
         else:
             await connection.execute(self._sql["forgive"], [fetch_id])
-            await connection.execute(self._sql["reopen"], [fetch_id], [capture_id], run_id)
+            await connection.execute(self._settle["reopen"], [fetch_id], [capture_id], run_id)
             await connection.execute(
                 self._sql["put_queued"], fetch_id, run_id, capture_id, FIRST_KEY
             )

@@ -10,12 +10,14 @@ SELECT project_id FROM runs WHERE id = $1
 SELECT state = 'cancelled' FROM runs WHERE id = $1
 
 -- name: retry_counts
--- ended fetches of a run that are asked to be tried again, and whether their own bytes are to blame
+-- ended fetches of a run that are asked to be tried again, and whether their own bytes are to blame.
+-- What a cancel cut short belongs to what it cancelled.
 SELECT f.state, f.reason, (f.payload_id IS NOT NULL OR f.reason = ANY ($4::text[])) AS guilty, count(*) AS n
   FROM fetches f
  WHERE f.id IN (SELECT c.fetch_id FROM captures c WHERE c.run_id = $1
                 UNION SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = $1)
-   AND f.state = ANY ($2::text[]) AND ($3::text[] IS NULL OR f.reason = ANY ($3::text[]))
+   AND (f.state = ANY ($2::text[]) OR ('cancelled' = ANY ($2::text[]) AND f.former IS NOT NULL AND f.state <> 'pending'))
+   AND ($3::text[] IS NULL OR f.reason = ANY ($3::text[]))
  GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 
 -- name: retry_bounds
@@ -27,7 +29,9 @@ SELECT min(u.fetch_id) AS first, max(u.fetch_id) AS last
 -- name: retry_ids
 -- the next of them by id, each probed by its captures; asked again with their rows locked
 SELECT f.id FROM fetches f
- WHERE f.id BETWEEN $5 AND $6 AND f.state = ANY ($2::text[]) AND ($3::text[] IS NULL OR f.reason = ANY ($3::text[]))
+ WHERE f.id BETWEEN $5 AND $6
+   AND (f.state = ANY ($2::text[]) OR ('cancelled' = ANY ($2::text[]) AND f.former IS NOT NULL AND f.state <> 'pending'))
+   AND ($3::text[] IS NULL OR f.reason = ANY ($3::text[]))
    AND ($7 OR NOT (f.payload_id IS NOT NULL OR f.reason = ANY ($4::text[])))
    AND (SELECT true FROM captures c
          WHERE c.fetch_id = f.id AND (c.run_id = $1 OR EXISTS (SELECT 1 FROM adoptions a WHERE a.run_id = $1 AND a.capture_id = c.id))
@@ -36,7 +40,9 @@ SELECT f.id FROM fetches f
 
 -- name: lock_ended
 -- in the order listers and settlers lock them
-SELECT f.id FROM fetches f WHERE f.id = ANY ($1::bigint[]) AND f.state = ANY ($2::text[])
+SELECT f.id FROM fetches f
+ WHERE f.id = ANY ($1::bigint[])
+   AND (f.state = ANY ($2::text[]) OR ('cancelled' = ANY ($2::text[]) AND f.former IS NOT NULL AND f.state <> 'pending'))
  ORDER BY f.share_key FOR NO KEY UPDATE
 
 -- name: chosen_captures
@@ -49,12 +55,7 @@ SELECT DISTINCT ON (f.id) f.id AS fetch_id, c.id AS capture_id, c.original
 
 -- name: forgive
 -- captures that were given up may be tried again; what was said about them stays
-UPDATE attempts SET final = false WHERE fetch_id = ANY ($1::bigint[]) AND final
-
--- name: reopen
-UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, snoozed_for = '0',
-       payload_id = NULL, run_id = $3, capture_id = w.capture_id
-  FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
+UPDATE attempts SET final = false, forgiven = true WHERE fetch_id = ANY ($1::bigint[]) AND final
 
 -- name: enqueue
 -- behind what waits on each host already, never below the floor: hosts interleave. In the band that
@@ -165,7 +166,10 @@ SELECT id, state FROM fetches WHERE project_id = $1 AND share_key = $2 FOR NO KE
 UPDATE captures SET fetch_id = $2, reason = '', rule = $3, confidence = 1 WHERE id = $1
 
 -- name: uncount_skip
-UPDATE domain_counters SET n = n - 1 WHERE domain_id = $1 AND run_id = $2 AND state = 'skipped' AND reason = $3
+-- for the run that listed it and each that adopted it before a rule skipped it
+UPDATE domain_counters SET n = n - 1
+ WHERE domain_id = $1 AND state = 'skipped' AND reason = $3
+   AND run_id IN (SELECT $2::bigint UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = $4)
 
 -- name: lock_lease
 -- before its fetch, as settlers do

@@ -23,7 +23,7 @@ SELECT a.archive, a.replays, a.listings, coalesce(l.n, 0) + f.n AS fetches, s.n 
  CROSS JOIN LATERAL (SELECT count(*) AS n FROM (
             SELECT 1 FROM runs r
              CROSS JOIN LATERAL (SELECT 1 FROM queue q WHERE q.run_id = r.id AND q.order_key >= r.floor_key LIMIT $1) w
-             WHERE r.state = 'active' AND r.ready AND r.archive = a.archive LIMIT $1) x) f
+             WHERE r.state = 'active' AND r.ready AND r.goal <> 'plan' AND r.archive = a.archive LIMIT $1) x) f
  CROSS JOIN LATERAL (SELECT count(*) AS n FROM (
             SELECT 1 FROM runs r JOIN slices s ON s.run_id = r.id AND s.state = 'pending'
              WHERE r.state = 'active' AND r.archive = a.archive AND s.not_before <= clock_timestamp() LIMIT $1) x) s

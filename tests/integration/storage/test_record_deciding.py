@@ -385,3 +385,18 @@ async def test_a_walk_reads_its_captures_by_index_and_sorts_no_more_than_a_secon
     assert "captures_url" in plan
     assert "Presorted Key: c.url_id, c.ts" in plan
     assert "Seq Scan on captures" not in plan
+
+
+async def test_what_a_person_fetches_now_is_wanted_for_every_run_that_waited(record: Record):
+    first = await record.start()
+    await list_by_rules(record, first, PRINT[:1])
+    second = await record.start()
+    await list_by_rules(record, second, PRINT[:1])
+    await ruled(record, first, "skip print path /print/")
+    for run in (first, second):
+        assert (await record.counters(run))["skipped", "print"] == 1
+    [row] = await record.database.fetch("SELECT id FROM captures")
+    await Control(record.database).fetch_now(row["id"])
+    assert await record.faults() == []
+    assert await finish(record) == [PRINT[0].original]
+    assert await ruled(record, first, "skip print path /print/") == Tally(looked=1)
