@@ -79,7 +79,8 @@ class KilledIndexer(_Slowly):
     strikes = 2
 
     def strike(self, scene: Scene) -> None:
-        until(lambda: scene.cluster.value("SELECT count(*) > 0 FROM outbox"), 60, "an outbox")
+        waiting = "SELECT count(*) > 0 FROM outbox"
+        until(lambda: scene.run.over or scene.cluster.value(waiting), 60, "pages to index")
         _kill(scene.actor("Indexer"))
 
 
@@ -232,7 +233,7 @@ class PoisonedPages(_Slowly):
         assert 3 <= deaths <= 4, "once among others, three times alone"
 
     def over(self, scene: Scene) -> None:
-        _guilty(scene.cluster).unlink()
+        _guilty(scene.cluster).unlink(missing_ok=True)
 
 
 class TwinJobs(_Slowly):

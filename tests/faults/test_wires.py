@@ -199,8 +199,7 @@ class KilledBeforeTicket(_Slowly):
         scene.index.server.hold = True
 
     def strike(self, scene: Wires) -> None:
-        sent = len(scene.index.additions("enqueued"))
-        until(lambda: len(scene.index.additions("enqueued")) > sent, 60, "a batch is sent")
+        until(lambda: scene.index.additions("enqueued"), 60, "a batch is sent")
         for each in scene.cluster.named("ray::Indexer"):
             each.kill()
             each.wait(10)
