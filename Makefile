@@ -11,7 +11,7 @@ TO ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help demo run up down check test lint benchmark clean
+.PHONY: help demo run up down check test faults lint benchmark clean
 .DEFAULT_GOAL := help
 
 help: ## List what there is
@@ -47,6 +47,12 @@ check: lint ## The inner loop: lint, unit and integration tests
 test: lint ## Everything, on real parts: Ray clusters and faults too
 	$(PYTEST) --reruns 1 -rR tests/unit tests/integration
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --reruns 1 -rR tests/cluster tests/faults
+
+SEEDS ?= 3
+REPORT ?= faults.md
+faults: $(READY) ## Every fault so many times, a row for each: make faults SEEDS=3 REPORT=faults.md
+	CHRONO_TEST_FAULT_SEEDS=$(SEEDS) CHRONO_TEST_FAULT_REPORT="$(abspath $(REPORT))" \
+		$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/faults
 
 benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim
 	$(BIN)/python -m benchmarks.scrape
