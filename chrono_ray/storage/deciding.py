@@ -330,8 +330,10 @@ class Deciding:
         """Fetches that nobody wants leave; the others' place is handed to another capture."""
         rows = await connection.fetch(self._sql["unwanted_fetches"], held)
         nobodys = [row["id"] for row in rows]
-        for name in ("drop_queued", "drop_parked", "drop_fetches"):
+        for name in ("drop_queued", "drop_parked"):
             await connection.execute(self._sql[name], nobodys)
+        await connection.fetch(self._settle["restore"], nobodys)
+        await connection.execute(self._sql["drop_fetches"], nobodys)
         await connection.execute(
             self._sql["hand_over"], [each for each in held if each not in set(nobodys)]
         )
@@ -383,7 +385,7 @@ class Deciding:
         if ids:
             await connection.execute(self._settle["count_captures"], ids, -1, None)
             await connection.execute(
-                self._listings["reopen"], ids, [row["capture_id"] for row in rows], run_id
+                self._settle["reopen"], ids, [row["capture_id"] for row in rows], run_id
             )
         return ids
 

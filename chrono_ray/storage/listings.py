@@ -192,7 +192,7 @@ class Listings:
         wanted = await connection.fetch(sql["want_payloads"], lease.project_id, lease.run_id)
         await connection.execute(sql["lock_fetches"], lease.project_id)
         await connection.execute(sql["lock_adopted"])
-        await connection.execute(sql["ended_meanwhile"])
+        await connection.execute(sql["ended_meanwhile"], list(GUILTY_BYTES))
         reopened = await self._reopen(connection, lease)
         await connection.execute(
             sql["insert_captures"], lease.domain_id, lease.run_id, lease.archive
@@ -217,7 +217,7 @@ class Listings:
         ids = [row["id"] for row in rows]
         await connection.execute(self._settle["count_captures"], ids, -1, None)
         await connection.execute(
-            self._sql["reopen"], ids, [row["capture_id"] for row in rows], lease.run_id
+            self._settle["reopen"], ids, [row["capture_id"] for row in rows], lease.run_id
         )
         return ids
 

@@ -206,6 +206,7 @@ class _Batch:
     async def _end(self, ending: Sequence[Settlement]) -> None:
         if not ending:
             return
+        restored = await self._restore(ending)
         payloads = await self._put_payloads([s.kept for s in ending if s.kept])
         documents = await self._put_documents(ending, payloads)
         ended = await self.connection.fetch(
@@ -221,9 +222,17 @@ class _Batch:
         )  # fmt: skip
         ids = [s.fetch_id for s in ending]
         # statements of their own: they must see captures listed while end_fetches waited
-        patience = COMMAND_SECONDS + CAPTURE_SECONDS * sum(row["captures"] for row in ended)
+        captures = sum(row["captures"] for row in [*restored, *ended])
+        patience = COMMAND_SECONDS + CAPTURE_SECONDS * captures
         await self.connection.execute(self.sql["count_captures"], ids, 1, None, timeout=patience)
         await self.connection.execute(self.sql["put_pages"], ids, None, timeout=patience)
+
+    async def _restore(self, ending: Sequence[Settlement]) -> list[asyncpg.Record]:
+        """Cancelled while it was asked for again: it ends as it had ended before."""
+        cancelled = [s.fetch_id for s in ending if isinstance(s.verdict, Cancelled)]
+        if not cancelled:
+            return []
+        return list(await self.connection.fetch(self.sql["restore"], cancelled))
 
     async def _put_payloads(self, kept: Sequence[Kept]) -> dict[bytes, int]:
         """Their ids; one that a purge is just deleting is put again."""

@@ -133,7 +133,7 @@ DELETE FROM parked WHERE fetch_id = ANY ($1::bigint[])
 
 -- name: drop_fetches
 -- not deleted: a lister that waits for our lock finds it, and opens it again if it wants it
-UPDATE fetches SET state = 'cancelled', reason = 'rule', settled_at = clock_timestamp() WHERE id = ANY ($1::bigint[])
+UPDATE fetches SET state = 'cancelled', reason = 'rule', settled_at = clock_timestamp() WHERE id = ANY ($1::bigint[]) AND state = 'pending'
 
 -- name: hand_over
 -- the capture that was to be asked for is skipped now: another that wants the same payload is asked

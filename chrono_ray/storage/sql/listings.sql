@@ -49,10 +49,11 @@ INSERT INTO listing_pages (slice_id, seq, key, next_key, rows, bad_rows, raw)
 VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7)
 
 -- name: fate_of_known_rows
--- repeated: the same row again in this run; known: ended in an earlier one; adopted: not ended yet
+-- repeated: the same row again in this run; known: ended in an earlier one; adopted: not ended yet,
+-- or cut short when it was asked for again (ended_meanwhile looks closer)
 UPDATE stage s SET id = c.id, fetch_id = c.fetch_id,
        fate = CASE WHEN c.run_id = $3 OR a.capture_id IS NOT NULL THEN 'repeated'
-                   WHEN f.state IN ('pending', 'cancelled') THEN 'adopted' ELSE 'known' END
+                   WHEN f.state IN ('pending', 'cancelled') OR f.former IS NOT NULL THEN 'adopted' ELSE 'known' END
   FROM captures c
   LEFT JOIN fetches f ON f.id = c.fetch_id
   LEFT JOIN adoptions a ON a.run_id = $3 AND a.capture_id = c.id
@@ -91,9 +92,13 @@ SELECT id FROM fetches WHERE id = ANY (ARRAY (SELECT fetch_id FROM stage WHERE f
  ORDER BY share_key FOR NO KEY UPDATE
 
 -- name: ended_meanwhile
--- those that ended between our look and our lock: their settle has counted without us
+-- those that ended between our look and our lock: their settle has counted without us. One that was
+-- cut short ($1: not for its bytes) is open to us by a capture that nobody asked for yet.
 UPDATE stage s SET fate = 'known' FROM fetches f
  WHERE s.fate = 'adopted' AND f.id = s.fetch_id AND f.state NOT IN ('pending', 'cancelled')
+   AND NOT (f.former IS NOT NULL AND s.reason = ''
+            AND (f.state = 'gone' OR (f.state = 'failed' AND f.payload_id IS NULL AND f.reason <> ALL ($1::text[])))
+            AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = s.id AND a.final))
 
 -- name: insert_captures
 INSERT INTO captures (id, domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts, instant,
@@ -109,16 +114,12 @@ SELECT DISTINCT $1::bigint, id FROM stage WHERE fate = 'adopted' ON CONFLICT DO 
 
 -- name: fetches_to_reopen
 -- ended without the bytes, and now another capture promises the same ones; or wanted again after a
--- cancel. Not where the bytes themselves are to blame ($1).
+-- cancel (what else has ended is known by now). Not where the bytes themselves are to blame ($1).
 SELECT f.id, min(s.id) AS capture_id
   FROM stage s JOIN fetches f ON f.id = s.fetch_id
  WHERE (s.fate = 'new' AND (f.state IN ('gone', 'cancelled') OR (f.state = 'failed' AND f.payload_id IS NULL AND f.reason <> ALL ($1::text[]))))
-    OR (s.fate = 'adopted' AND f.state = 'cancelled')
+    OR (s.fate = 'adopted' AND f.state <> 'pending')
  GROUP BY f.id ORDER BY f.id
-
--- name: reopen
-UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, snoozed_for = '0', run_id = $3, capture_id = w.capture_id
-  FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
 
 -- name: has_companions
 SELECT EXISTS (SELECT 1 FROM runs me JOIN runs o ON o.together = me.together AND o.id <> me.id WHERE me.id = $1)

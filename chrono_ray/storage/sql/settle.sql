@@ -80,21 +80,45 @@ SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, o.id AS run_id
  ORDER BY c.fetch_id, o.preference, (c.mimetype = 'warc/revisit'), c.instant DESC
 
 -- name: wanted_still
--- of payloads whose run was cancelled: those that a run which is not waits for too
+-- of payloads whose run was cancelled: those that a run which is not waits for too. Not by a capture
+-- that was given up before another run had the payload asked for again.
 SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, n.id AS run_id
   FROM captures c
  CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
   JOIN runs n ON n.id = u.run_id AND n.state IN ('active', 'paused')
  WHERE c.fetch_id = ANY ($1::bigint[])
+   AND NOT EXISTS (SELECT 1 FROM fetches f JOIN attempts a ON a.fetch_id = f.id AND a.capture_id = c.id AND a.final
+                    WHERE f.id = c.fetch_id AND f.former IS NOT NULL)
  ORDER BY c.fetch_id, n.state,
        EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final),
        (c.mimetype = 'warc/revisit'), c.instant DESC
+
+-- name: reopen
+-- what it had ended as is kept for a cancel, its bytes too: a purge must see them
+UPDATE fetches f SET state = 'pending', reason = '', detail = '', settled_at = NULL, snoozed_for = '0', run_id = $3, capture_id = w.capture_id,
+       former = CASE WHEN f.state <> 'cancelled' THEN jsonb_build_object(
+           'state', f.state, 'reason', f.reason, 'detail', f.detail, 'settled_at', f.settled_at, 'capture_id', f.capture_id) END
+  FROM unnest($1::bigint[], $2::bigint[]) AS w (id, capture_id) WHERE f.id = w.id
+
+-- name: restore
+-- asked for again and cancelled: what the archive had said stands. `former` stays: whoever lists a
+-- capture that was not asked for yet opens it again.
+WITH back AS (
+    UPDATE fetches f SET state = f.former ->> 'state', reason = f.former ->> 'reason', detail = f.former ->> 'detail',
+           settled_at = (f.former ->> 'settled_at')::timestamptz,
+           capture_id = coalesce((SELECT c.id FROM captures c WHERE c.id = (f.former ->> 'capture_id')::bigint AND c.fetch_id = f.id), f.capture_id)
+     WHERE f.id = ANY ($1::bigint[]) AND f.state = 'pending' AND f.former IS NOT NULL
+    RETURNING f.id
+), given_up AS (
+    UPDATE attempts a SET final = true, forgiven = false FROM back b WHERE a.fetch_id = b.id AND a.forgiven
+)
+SELECT b.id, (SELECT count(*) FROM captures c WHERE c.fetch_id = b.id) AS captures FROM back b
 
 -- name: end_fetches
 -- answers how many captures wait for each: of one digest there may be millions
 UPDATE fetches f SET state = w.state, reason = w.reason, detail = w.detail, requests = f.requests + w.requests,
        payload_id = w.payload_id, document_id = w.document_id, served_ts = w.served_ts, digest_check = w.digest_check,
-       capture_id = w.capture_id, settled_at = clock_timestamp()
+       capture_id = w.capture_id, settled_at = clock_timestamp(), former = NULL
   FROM (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], $7::bigint[],
                              $8::text[], $9::text[], $10::bigint[])
           AS u (id, state, reason, detail, requests, payload_id, document_id, served_ts, digest_check, capture_id)

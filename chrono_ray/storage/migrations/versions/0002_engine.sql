@@ -82,6 +82,13 @@ CREATE INDEX schedules_last_run ON schedules (last_run);
 -- Until when a run has looked through what waits for a silent archive of its collection.
 ALTER TABLE runs ADD COLUMN aside_until timestamptz NOT NULL DEFAULT '-infinity';
 
+-- What a fetch had ended as before it was asked for again: a cancel gives it back. Beside an ended
+-- state it says that this was cut short. `forgiven` attempts were final until then.
+ALTER TABLE fetches
+    ADD COLUMN former jsonb,
+    ADD CONSTRAINT fetches_former CHECK (former IS NULL OR state IN ('pending', former ->> 'state'));
+ALTER TABLE attempts ADD COLUMN forgiven boolean NOT NULL DEFAULT false;
+
 -- By which a person's one capture is found, and the one place where a fetch waits.
 CREATE INDEX captures_url ON captures (domain_id, url_id, ts);
 CREATE INDEX queue_fetch ON queue (fetch_id);
