@@ -88,6 +88,7 @@ class RecordMachine(RuleBasedStateMachine):
         self.held: list[FetchLease] = []
         self.lost: list[FetchLease] = []
         self.keys = 0
+        self.ended: set[int] = set()
 
     def do(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
@@ -274,6 +275,13 @@ class RecordMachine(RuleBasedStateMachine):
     @invariant()
     def only_cancelled_runs_hold_cancelled_captures(self) -> None:
         assert self.do(self.database.fetchval(CANCELLED_ELSEWHERE)) == 0
+
+    @invariant()
+    def what_was_known_is_not_cancelled(self) -> None:
+        rows = self.do(self.database.fetch("SELECT id, state FROM fetches"))
+        states = {row["id"]: row["state"] for row in rows}
+        assert not {each for each in self.ended if states[each] == "cancelled"}
+        self.ended |= {each for each in states if states[each] not in ("pending", "cancelled")}
 
     def teardown(self) -> None:
         try:
