@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(200)
 
 SITE = "lanternbay.example"
 MOST = 3
-A_MINUTE = 480
+A_MINUTE = 180
 """Replays a minute and egress."""
 PAUSE = 6
 SETTINGS = {
@@ -39,7 +39,7 @@ SETTINGS = {
     "CHRONO_SCRAPING__SCRAPERS_MOST": str(MOST),
     "CHRONO_SCRAPING__IN_FLIGHT": "4",
     "CHRONO_SCRAPING__IDLE": "2",
-    "CHRONO_SCRAPING__LEASES": "30",
+    "CHRONO_SCRAPING__LEASES": "12",
     "CHRONO_EGRESS": "first",
 }
 
