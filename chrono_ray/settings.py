@@ -10,9 +10,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chrono_ray import __version__
@@ -24,6 +32,9 @@ WEAK: Final = frozenset(
     {"changeme", "password", "secret", "masterkey", "admin", "postgres", "test"}
 )
 SECRET_BYTES_MIN: Final = 16
+HASH_MEMORY: Final = 19 * 1024
+HASH_PASSES: Final = 2
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -154,6 +165,32 @@ class Serving(_Frozen):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
 
 
+class Accounts(_Frozen):
+    """Who may ask over HTTP. Memory in KiB, times in seconds.
+
+    Hashing weaker than OWASP's figures for argon2id (Password Storage Cheat Sheet, 2025: 19 MiB,
+    2 passes) is for tests alone.
+    """
+
+    approval: bool = True
+    access: Annotated[float, Field(ge=1)] = 900.0
+    refresh: Annotated[float, Field(ge=1)] = 30 * 86400.0
+    hash_memory: Annotated[int, Field(ge=8)] = HASH_MEMORY
+    hash_passes: Annotated[int, Field(ge=1)] = HASH_PASSES
+    hashes: Annotated[int, Field(ge=1, le=64)] = 2
+    for_tests: bool = False
+
+    @model_validator(mode="after")
+    def _strong(self) -> Self:
+        weak = self.hash_memory < HASH_MEMORY or self.hash_passes < HASH_PASSES
+        if weak and not self.for_tests:
+            raise ValueError(
+                f"hashes passwords too cheaply: at least {HASH_MEMORY} KiB and {HASH_PASSES} passes"
+                " unless CHRONO_ACCOUNTS__FOR_TESTS says that nobody's password is kept here"
+            )
+        return self
+
+
 class Settings(BaseSettings):
     """The whole tree. Read it once, at the edge, with `load`."""
 
@@ -177,6 +214,7 @@ class Settings(BaseSettings):
     tasks: Tasks = Tasks()
     indexing: Indexing = Indexing()
     serving: Serving = Serving()
+    accounts: Accounts = Accounts()
 
     @field_validator("data_dir")
     @classmethod
@@ -200,6 +238,12 @@ class Settings(BaseSettings):
         if len(text.encode()) < SECRET_BYTES_MIN or text.lower() in WEAK:
             raise ValueError(f"is too weak: at least {SECRET_BYTES_MIN} bytes, nothing guessable")
         return value
+
+    @model_validator(mode="after")
+    def _tests_stay_here(self) -> Self:
+        if self.accounts.for_tests and self.serving.host not in LOOPBACK:
+            raise ValueError("CHRONO_ACCOUNTS__FOR_TESTS is for a machine that serves only itself")
+        return self
 
     @property
     def user_agent(self) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from chrono_ray import __version__
 from chrono_ray.api import problems
+from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.parts import Actors, opened
-from chrono_ray.api.routes import health, runs, search
+from chrono_ray.api.routes import auth, health, runs, search, users
 from chrono_ray.settings import Settings
 
 PREFIX: Final = "/api/v1"
+PROBLEM: Final = "#/components/schemas/Problem"
 
 
 def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
@@ -35,9 +38,9 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
         description="A complete, searchable, citable history from web archives.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None, redoc_url=None,  # both load scripts from a foreign host
-        redirect_slashes=False,
+        redirect_slashes=False, dependencies=[Depends(json_only)],
     )  # fmt: skip
-    for each in (health.router, search.router, runs.router):
+    for each in (health.router, auth.router, users.router, search.router, runs.router):
         app.include_router(each, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Edge)
@@ -46,23 +49,35 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's own document, with errors under the media type they are sent as."""
+    """FastAPI's own document, with every error that a route can end in, as it is sent."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         for operations in document["paths"].values():
             for operation in operations.values():
-                _errors_as_problems(operation["responses"])
+                _errors_as_problems(operation)
         for unused in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(unused, None)
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _errors_as_problems(responses: dict[str, Any]) -> None:
-    for answer in responses.values():
-        content = answer.get("content", {})
-        schema = content.get("application/json", {}).get("schema", {})
-        if schema.get("$ref", "").endswith("/Problem"):
-            answer["content"] = {problems.MEDIA_TYPE: content["application/json"]}
+def _errors_as_problems(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    for status in _possible(operation):
+        if "Validation" in str(responses.get(status, "")):  # FastAPI's own words for a 422
+            del responses[status]
+        responses.setdefault(status, {"description": HTTPStatus(int(status)).phrase})
+    for status, answer in responses.items():
+        schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+        if int(status) >= 400 and schema.get("$ref", PROBLEM) == PROBLEM:
+            answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": PROBLEM}}}
+
+
+def _possible(operation: dict[str, Any]) -> list[str]:
+    """The errors of a route that come of what it takes."""
+    body = ["400", "413", "415", "422"] if "requestBody" in operation else []
+    parameters = ["422"] if operation.get("parameters") else []
+    known = ["401", "403"] if "security" in operation else []
+    return [*body, *parameters, *known, "503"]

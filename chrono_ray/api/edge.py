@@ -1,8 +1,13 @@
-"""The application's skin: an id for every request, a bound on its body, headers on every answer."""
+"""The application's skin: an id for every request, a bound on its body, a line in the log.
+
+A JSON body is looked at as a whole before anything reads it.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 import uuid
 from typing import Final
 
@@ -10,9 +15,13 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chrono_ray.api.json_body import fault_of
 from chrono_ray.api.problems import REQUEST_ID, plain, response
 
+log = logging.getLogger(__name__)
+
 BODY_BYTES_MAX: Final = 64 * 1024
+PATH_SHOWN: Final = 200
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -26,31 +35,83 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get(REQUEST_ID, "")
+        given = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        send = _with_headers(send, "" if request_id == given else request_id)
+        line = _Line(scope, send, new_id="" if request_id == given else request_id)
+        try:
+            await self._admit(scope, receive, line.send)
+        finally:
+            line.write()
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, request_id = Headers(scope=scope), scope["state"]["request_id"]
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > BODY_BYTES_MAX:
             await response(plain(413, request_id=request_id))(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive), send)
+        bounded = _bounded(receive)
+        if not _is_json(headers.get("content-type", "")):
+            await self._app(scope, bounded, send)
+            return
+        try:
+            body = await _whole(bounded)
+        except HTTPException as error:
+            refused = plain(error.status_code, request_id=request_id)
+            await response(refused)(scope, receive, send)
+            return
+        fault = fault_of(body)
+        if fault:
+            refused = plain(
+                fault.status, request_id=request_id, code=fault.code, detail=fault.why,
+                title="The body cannot be read",
+            )  # fmt: skip
+            await response(refused)(scope, receive, send)
+            return
+        await self._app(scope, _replayed(body, receive), send)
 
 
-def _with_headers(send: Send, new_id: str) -> Send:
-    """`new_id` is empty where the asker gave one: Serve's proxy does, and sends it back itself."""
+class _Line:
+    """What is sent, with what every answer carries; one line about it when it is over.
 
-    async def sending(message: Message) -> None:
+    No query, no header and no body is written: they hold words, tokens and passwords.
+    """
+
+    def __init__(self, scope: Scope, send: Send, *, new_id: str) -> None:
+        self._scope = scope
+        self._send = send
+        self._new_id = new_id
+        self._began = time.perf_counter()
+        self._status = 500
+
+    async def send(self, message: Message) -> None:
+        """Serve's proxy sends an id that the asker gave back by itself."""
         if message["type"] == "http.response.start":
+            self._status = message["status"]
             headers = MutableHeaders(scope=message)
-            if new_id:
-                headers[REQUEST_ID] = new_id
+            if self._new_id:
+                headers[REQUEST_ID] = self._new_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Cache-Control", "no-store")
-        await send(message)
+        await self._send(message)
 
-    return sending
+    def write(self) -> None:
+        scope, state = self._scope, self._scope["state"]
+        client = scope.get("client") or ("",)
+        log.info(
+            "request.served",
+            extra={
+                "request": state["request_id"], "method": scope["method"],
+                "path": scope["path"][:PATH_SHOWN], "status": self._status,
+                "ms": round((time.perf_counter() - self._began) * 1000, 2),
+                "user": state.get("user"), "client": client[0],
+            },
+        )  # fmt: skip
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _bounded(receive: Receive) -> Receive:
@@ -64,5 +125,30 @@ def _bounded(receive: Receive) -> Receive:
         if taken > BODY_BYTES_MAX:
             raise HTTPException(413)
         return message
+
+    return receiving
+
+
+async def _whole(receive: Receive) -> bytes:
+    """All of a body; empty when the asker has left."""
+    parts = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        parts += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def receiving() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
 
     return receiving

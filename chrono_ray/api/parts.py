@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -11,12 +12,15 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from chrono_ray import wiring
+from chrono_ray.api.passwords import Passwords
+from chrono_ray.api.sessions import Changes, Sessions
 from chrono_ray.cache.redis import JsonCache
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.search.base import SearchIndex
-from chrono_ray.settings import Settings
+from chrono_ray.settings import Accounts, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.users import Users
 
 POOL_SIZE: Final = 4
 CACHE_VERSION: Final = "1"
@@ -37,6 +41,26 @@ Actors = Callable[[], Awaitable[Mapping[str, ActorState | None]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Doors:
+    """Who may come in: users, their passwords, and the tokens that this process remembers.
+
+    `changes` is None without Redis.
+    """
+
+    users: Users
+    passwords: Passwords
+    sessions: Sessions
+    changes: Changes | None
+    chosen: Accounts
+
+    async def changed(self, user_id: int) -> None:
+        """A user's rights are others now: nobody is to remember the old ones."""
+        self.sessions.forget(user_id)
+        if self.changes:
+            await self.changes.tell(user_id)
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """`cache` is None without Redis, `actors` where nobody knows a cluster."""
 
@@ -45,6 +69,7 @@ class Parts:
     blobs: Blobs
     cache: JsonCache | None
     actors: Actors | None
+    doors: Doors
 
 
 @asynccontextmanager
@@ -59,7 +84,20 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
         if settings.redis_url is not None:
             cache = JsonCache(settings.redis_url.get_secret_value(), version=CACHE_VERSION)
             stack.push_async_callback(cache.aclose)
-        yield Parts(record, index, wiring.blobs(settings), cache, actors)
+        doors = await _doors(settings, record, stack)
+        yield Parts(record, index, wiring.blobs(settings), cache, actors, doors)
+
+
+async def _doors(settings: Settings, record: Database, stack: AsyncExitStack) -> Doors:
+    chosen, users = settings.accounts, Users(record)
+    sessions, changes = Sessions(users), None
+    passwords = Passwords.of(chosen)
+    stack.callback(passwords.aclose)
+    if settings.redis_url is not None:
+        changes = Changes(settings.redis_url.get_secret_value())
+        stack.push_async_callback(changes.aclose)
+        await stack.enter_async_context(_beside(changes.listen(sessions)))
+    return Doors(users, passwords, sessions, changes, chosen)
 
 
 def _parts(request: Request) -> Parts:
@@ -80,3 +118,15 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
         raise Unavailable(
             f"{what} takes too long", why=f"over {seconds:g} s", fix="Try again", code="deadline"
         ) from error
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Endless work for as long as the block lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

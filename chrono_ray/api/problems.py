@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, assert_never
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chrono_ray.api.schemas import FieldError, Problem
-from chrono_ray.model.errors import ChronoError, Conflict, InvalidInput, NotFound, Unavailable
+from chrono_ray.model.errors import (
+    ChronoError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    TooOften,
+    Unauthenticated,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +32,7 @@ RETRY_SECONDS: Final = 5
 REQUEST_ID: Final = "X-Request-Id"
 ERRORS_SHOWN: Final = 20
 INTERNAL: Final = "internal"
+IDEMPOTENCY_BUSY: Final = "idempotency_busy"
 
 CODES: Final[Mapping[int, str]] = {
     400: "bad_request",
@@ -33,7 +44,16 @@ CODES: Final[Mapping[int, str]] = {
 }
 """Codes of what the HTTP layer itself refuses; everything else has its error's own."""
 
-Ours = InvalidInput | NotFound | Conflict | Unavailable
+STATUSES: Final[Mapping[type[ChronoError], int]] = {
+    InvalidInput: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    TooOften: 429,
+    Unavailable: 503,
+}
+Ours = InvalidInput | NotFound | Conflict | Unauthenticated | Forbidden | TooOften | Unavailable
 
 
 def install(app: FastAPI) -> None:
@@ -49,19 +69,26 @@ def response(
 ) -> Response:
     """The problem as an answer."""
     sent = dict(headers or {})
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE or problem.code == IDEMPOTENCY_BUSY:
         sent["Retry-After"] = str(RETRY_SECONDS)
     body = b"" if head else problem.model_dump_json().encode()
     return Response(body, problem.status, sent, MEDIA_TYPE)
 
 
-def plain(status: int, *, request_id: str, detail: str = "", title: str = "") -> Problem:
-    """A problem of the HTTP layer."""
-    code = CODES.get(status, INTERNAL if status >= 500 else CODES[400])
+def plain(
+    status: int, *, request_id: str, detail: str = "", title: str = "", code: str = ""
+) -> Problem:
+    """A problem of the HTTP layer; its code is that of the status unless one is given."""
+    code = code or CODES.get(status, INTERNAL if status >= 500 else CODES[400])
     return Problem(
         type=_type(code), title=title or HTTPStatus(status).phrase, status=status, code=code,
         detail=detail, request_id=request_id,
     )  # fmt: skip
+
+
+def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the problems that it answers with."""
+    return {status: {"model": Problem} for status in statuses}
 
 
 def request_id_of(request: Request) -> str:
@@ -69,13 +96,23 @@ def request_id_of(request: Request) -> str:
 
 
 async def _chrono(request: Request, error: Exception) -> Response:
-    if isinstance(error, InvalidInput | NotFound | Conflict | Unavailable):
-        return response(_ours(error, request_id_of(request)))
+    if isinstance(error, Ours):
+        return response(_ours(error, request_id_of(request)), headers=_headers(error))
     return await _unexpected(request, error)
 
 
+def _headers(error: Ours) -> dict[str, str]:
+    match error:
+        case Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+        case TooOften():
+            return {"Retry-After": str(math.ceil(error.retry_after))}
+        case _:
+            return {}
+
+
 def _ours(error: Ours, request_id: str) -> Problem:
-    status = _status(error)
+    status = next(n for kind, n in STATUSES.items() if isinstance(error, kind))
     # where a part lives is for the operator's log, not for whoever asks
     detail = "" if isinstance(error, Unavailable) else error.why
     if isinstance(error, Unavailable):
@@ -84,20 +121,6 @@ def _ours(error: Ours, request_id: str) -> Problem:
         type=_type(error.code), title=error.what, status=status, code=error.code, detail=detail,
         fix=error.fix, request_id=request_id,
     )  # fmt: skip
-
-
-def _status(error: Ours) -> int:
-    match error:
-        case InvalidInput():
-            return 422
-        case NotFound():
-            return 404
-        case Conflict():
-            return 409
-        case Unavailable():
-            return 503
-        case _:
-            assert_never(error)
 
 
 async def _validation(request: Request, error: Exception) -> Response:

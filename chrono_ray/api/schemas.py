@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self, cast
 
@@ -29,7 +29,7 @@ from chrono_ray.model.query import (
 )
 from chrono_ray.model.targets import moment
 from chrono_ray.pipeline.report import RunReport, captures_json
-from chrono_ray.storage.certificate import SliceFact
+from chrono_ray.storage.visible import Hole
 
 RunStateName = Literal["active", "paused", "cancelled", "done", "partial"]
 DATE_CHARS_MAX: Final = 32
@@ -38,15 +38,19 @@ Date = Annotated[str, StringConstraints(max_length=DATE_CHARS_MAX)]
 Span = Annotated[list[tuple[int, int]], Rule(description="[start, end) in characters, ascending")]
 
 
-class _Asked(BaseModel):
+class Asked(BaseModel):
+    """What a request holds: nothing that is not named."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """What an answer holds."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class SearchRequest(_Asked):
+class SearchRequest(Asked):
     """What to search for. Each filter holds values of which any may match; all filters must."""
 
     q: Annotated[
@@ -66,11 +70,12 @@ class SearchRequest(_Asked):
     offset: Annotated[int, Rule(ge=0, le=OFFSET_MAX)] = 0
     limit: Annotated[int, Rule(ge=1, le=LIMIT_MAX)] = 20
 
-    def query(self) -> Query:
-        """The query tree; `InvalidInput` for what cannot be asked."""
+    def query(self, among: Collection[str] | None = None) -> Query:
+        """The query tree, in these projects alone; `InvalidInput` for what cannot be asked."""
         values = {
-            Field.PROJECT: self.project, Field.DOMAIN: self.domain, Field.HOST: self.host,
-            Field.LANGUAGE: self.language, Field.TYPE: self.type,
+            Field.PROJECT: self.project if among is None else sorted(among),
+            Field.DOMAIN: self.domain, Field.HOST: self.host, Field.LANGUAGE: self.language,
+            Field.TYPE: self.type,
         }  # fmt: skip
         return Query(
             self.q, chosen(values, start=self.start, end=self.end),
@@ -96,7 +101,7 @@ def sort_of(word: str) -> Sort:
         ) from None
 
 
-class Marked(_Answer):
+class Marked(Answer):
     """Plain text, to be shown as text, and which of its characters matched."""
 
     text: str
@@ -107,7 +112,7 @@ class Marked(_Answer):
         return cls(text=fragment.text, matches=list(fragment.matches))
 
 
-class SearchHit(_Answer):
+class SearchHit(Answer):
     """A page: one version of a URL's content. `captures` counts how often it was seen."""
 
     page: int
@@ -133,7 +138,7 @@ class SearchHit(_Answer):
         )  # fmt: skip
 
 
-class SearchAnswer(_Answer):
+class SearchAnswer(Answer):
     """The hits, how many there are in all, and the counts of each facet asked for."""
 
     total: int
@@ -149,7 +154,7 @@ class SearchAnswer(_Answer):
         )  # fmt: skip
 
 
-class Captures(_Answer):
+class Captures(Answer):
     """The states of a run's listed rows; `discovered` is the sum of the others."""
 
     discovered: int
@@ -165,7 +170,7 @@ class Captures(_Answer):
     pending: int
 
 
-class Requests(_Answer):
+class Requests(Answer):
     """What went out on the wire for the run, and how much of it was throttled."""
 
     cdx: int
@@ -173,7 +178,7 @@ class Requests(_Answer):
     throttled: int
 
 
-class HoleDetail(_Answer):
+class HoleDetail(Answer):
     """A part of the listing that could not be had, and why."""
 
     slice: int
@@ -185,13 +190,14 @@ class HoleDetail(_Answer):
     detail: str
 
     @classmethod
-    def of(cls, fact: SliceFact) -> Self:
+    def of(cls, hole: Hole) -> Self:
         return cls(
-            slice=fact.id, start=fact.start, end=fact.end, reason=fact.reason, detail=fact.detail
-        )
+            slice=hole.slice_id, start=hole.start, end=hole.end, reason=hole.reason,
+            detail=hole.detail,
+        )  # fmt: skip
 
 
-class RunAnswer(_Answer):
+class RunAnswer(Answer):
     """A run at a moment: what it collects, and how far it is. `seconds` since it was created.
 
     `state` is `partial` when it is done, but something failed or could not be listed.
@@ -216,7 +222,7 @@ class RunAnswer(_Answer):
     seconds: float
 
     @classmethod
-    def of(cls, report: RunReport, slices: Sequence[SliceFact]) -> Self:
+    def of(cls, report: RunReport, holes: Sequence[Hole]) -> Self:
         progress, counts = report.progress, report.progress.captures
         return cls(
             run=progress.run_id, runs=list(report.run_ids),
@@ -225,7 +231,7 @@ class RunAnswer(_Answer):
             created_at=progress.created_at,
             captures=Captures.model_validate(captures_json(counts)),
             listing=progress.listing, holes=progress.holes,
-            hole_details=[HoleDetail.of(each) for each in slices if each.state == "hole"],
+            hole_details=[HoleDetail.of(each) for each in holes],
             pages=report.pages.pages, indexed=report.pages.indexed,
             requests=Requests(
                 cdx=progress.requests.get("cdx", 0), replay=progress.requests.get("replay", 0),
@@ -235,7 +241,7 @@ class RunAnswer(_Answer):
         )  # fmt: skip
 
 
-class PartState(_Answer):
+class PartState(Answer):
     """`unused`: not set up; `unknown`: nobody here can tell."""
 
     state: Literal["ok", "away", "unused", "unknown"]
@@ -243,7 +249,7 @@ class PartState(_Answer):
     detail: str = ""
 
 
-class ActorHealth(_Answer):
+class ActorHealth(Answer):
     """An actor's last answer; `done` since it started, `rss` in bytes."""
 
     state: Literal["ok", "silent"]
@@ -252,7 +258,7 @@ class ActorHealth(_Answer):
     rss: int = 0
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(Answer):
     """`down` when the record is away, `degraded` when another part is."""
 
     status: Literal["ok", "degraded", "down"]
@@ -261,7 +267,7 @@ class HealthAnswer(_Answer):
     actors: dict[str, ActorHealth]
 
 
-class FieldError(_Answer):
+class FieldError(Answer):
     """One thing wrong with a request; `code` is pydantic's name for the rule."""
 
     field: str
@@ -269,7 +275,7 @@ class FieldError(_Answer):
     message: str
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """RFC 9457. `code` is stable; clients match on it, never on the words."""
 
     type: str

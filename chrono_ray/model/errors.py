@@ -6,6 +6,9 @@
     ├── InvalidInput            the caller can mend it: 422, exit code 2
     ├── NotFound                no such thing, or not yours: 404
     ├── Conflict                it is there already, or in another state: 409
+    ├── Unauthenticated         nobody we know asks: 401
+    ├── Forbidden               we know who asks, and it is not theirs to do: 403
+    ├── TooOften                try again after `retry_after` seconds: 429
     ├── SettingsError           refuse to start
     ├── EmbeddedError           PostgreSQL or Valkey cannot be started here
     ├── Unavailable             a part is away; the same call may work later: 503
@@ -68,6 +71,26 @@ class NotFound(ChronoError):
 
 class Conflict(ChronoError):
     code = "conflict"
+
+
+class Unauthenticated(ChronoError):
+    code = "unauthenticated"
+
+
+class Forbidden(ChronoError):
+    code = "forbidden"
+
+
+class TooOften(ChronoError):
+    """Nothing was tried; `retry_after` is in seconds."""
+
+    code = "too_often"
+
+    def __init__(
+        self, what: str, *, retry_after: float, why: str = "", fix: str = "", code: str = ""
+    ) -> None:
+        super().__init__(what, why=why, fix=fix, code=code)
+        self.retry_after = retry_after
 
 
 class SettingsError(ChronoError):

@@ -89,7 +89,7 @@ class Stats:
         row = await self._database.fetchrow(self._sql["progress"], run_id)
         if row is None:
             raise NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
-        return _progress(row)
+        return progress_of(row)
 
     async def pages(self, *run_ids: int) -> PageCounts:
         """Counted from the rows, each once: costs a walk over the runs' captures."""
@@ -97,7 +97,8 @@ class Stats:
         return PageCounts(0, 0, 0) if row is None else PageCounts(*row)
 
 
-def _progress(row: asyncpg.Record) -> Progress:
+def progress_of(row: asyncpg.Record) -> Progress:
+    """A row of `progress` in stats.sql, or one with the same columns."""
     counters: list[tuple[str, str, int]] = orjson.loads(row["counters"])
     return Progress(
         run_id=row["id"], state=row["state"], project=row["project"], url=row["url"],

@@ -30,6 +30,7 @@ projects = Table(
     Column("name", Text),
     Column("weight", Integer),
     Column("created_at", DateTime(timezone=True)),
+    Column("owner_id", Integer),
 )
 
 domains = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 from chrono_ray import settings as chrono_settings
 from chrono_ray.cluster.owner import Running, attached, cluster_environment
 from chrono_ray.settings import Settings
+from tests.support.accounts import admin_key
 from tests.support.cluster import ROOT, Cluster, owned_cluster, until
 
 ARCHIVE_SECONDS = 30.0
@@ -31,6 +33,8 @@ class Served:
     running: Running
     archive: str
     machine: Cluster
+    key: str
+    """An admin's API key."""
 
     @property
     def api(self) -> str:
@@ -45,7 +49,8 @@ def cluster() -> Iterator[Served]:
         assert not found.api_error, found.api_error
         settings = attached(chrono_settings.load(machine.environment), found)
         environment = cluster_environment(found, machine.environment)
-        yield Served(settings, environment, found, archive, machine)
+        key = asyncio.run(admin_key(found.database_url))
+        yield Served(settings, environment, found, archive, machine, key)
 
 
 def _chosen(archive: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from chrono_ray.model.task import Export
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.tasks import Tasks, TaskState
 from tests.cluster.conftest import Served
+from tests.support.accounts import bearer
 from tests.support.cluster import ROOT
 
 pytestmark = pytest.mark.timeout(300)
@@ -42,7 +43,9 @@ def client(cluster: Served, monkeypatch: pytest.MonkeyPatch) -> JobSubmissionCli
 
 @pytest.fixture
 async def http(cluster: Served):
-    async with httpx2.AsyncClient(base_url=cluster.api, timeout=30) as opened:
+    async with httpx2.AsyncClient(
+        base_url=cluster.api, headers=bearer(cluster.key), timeout=30
+    ) as opened:
         yield opened
 
 

@@ -11,6 +11,7 @@ import psutil
 
 from tests.cluster.conftest import Served
 from tests.integration.pipeline.indexed import CHANGE, MAKE
+from tests.support.accounts import bearer
 from tests.support.cluster import Cluster, until
 
 PAGES = 3_000
@@ -24,14 +25,16 @@ INSERT INTO outbox (page_id, op) SELECT id, 'delete' FROM g
 
 
 @contextmanager
-def searching(api: str, totals: set[int], errors: list[str]) -> Iterator[None]:
+def searching(cluster: Served, totals: set[int], errors: list[str]) -> Iterator[None]:
     """Searches all the time, from a thread."""
     stop = threading.Event()
 
     def search() -> None:
-        with httpx2.Client(timeout=20) as client:
+        with httpx2.Client(headers=bearer(cluster.key), timeout=20) as client:
             while not stop.wait(0.02):
-                answer = client.get(f"{api}/search", params={"q": "written", "project": "town"})
+                answer = client.get(
+                    f"{cluster.api}/search", params={"q": "written", "project": "town"}
+                )
                 if answer.status_code == 200:
                     totals.add(answer.json()["total"])
                 else:
@@ -71,7 +74,7 @@ def _rebuild_and_kill(cluster: Served, ids: list[int]) -> None:
     machine = cluster.machine
     totals: set[int] = set()
     errors: list[str] = []
-    with searching(cluster.api, totals, errors), machine.spawn("reindex", "--json") as command:
+    with searching(cluster, totals, errors), machine.spawn("reindex", "--json") as command:
         until(
             lambda: machine.value("SELECT coalesce(max(filled), 0) FROM index_rebuilds") > 0,
             SECONDS, "the rebuild is under way",

@@ -15,6 +15,7 @@ from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, fit
 from chrono_ray.model.errors import SettingsError
 from chrono_ray.settings import Serving
 from tests.cluster.conftest import Served
+from tests.support.accounts import bearer
 from tests.support.cluster import ROOT
 
 pytestmark = pytest.mark.timeout(300)
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 async def http(cluster: Served):
-    async with httpx2.AsyncClient(base_url=cluster.api, timeout=30) as client:
+    async with httpx2.AsyncClient(
+        base_url=cluster.api, headers=bearer(cluster.key), timeout=30
+    ) as client:
         yield client
 
 

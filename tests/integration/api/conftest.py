@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -14,31 +15,70 @@ from chrono_ray.api.app import create_app
 from chrono_ray.api.parts import Actors
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.settings import Settings
+from tests.conftest import TEMPLATE, PostgresServer, run_apart
 from tests.integration.cache.conftest import Valkey
+from tests.support.accounts import admin_key, bearer
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 """Nobody listens on port 1."""
+CHEAP = {
+    "CHRONO_ACCOUNTS__FOR_TESTS": "true",
+    "CHRONO_ACCOUNTS__HASH_MEMORY": "64",
+    "CHRONO_ACCOUNTS__HASH_PASSES": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A migrated database for every test that writes nothing, and an admin's key there."""
+
+    url: str
+    key: str
 
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, actors: Actors | None = None
+    settings: Settings, *, actors: Actors | None = None, key: str = ""
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the application, which is started and ended around it."""
+    """A client of the application, which is started and ended around it.
+
+    It brings `key`; without one that of a new admin, where there is a database.
+    """
+    url = settings.database_url.get_secret_value() if settings.database_url else NO_DATABASE
+    brought = key or ("" if url == NO_DATABASE else await admin_key(url))
     app = create_app(settings, actors=actors)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=transport, base_url="http://api") as client,
+        httpx2.AsyncClient(
+            transport=transport, base_url="http://api", headers=bearer(brought)
+        ) as client,
     ):
         yield client
 
 
 def settings_of(folder: Path, *, database_url: str, redis_url: str = "") -> Settings:
-    environment = {"CHRONO_DATA_DIR": str(folder), "CHRONO_DATABASE_URL": database_url}
+    environment = {
+        "CHRONO_DATA_DIR": str(folder), "CHRONO_DATABASE_URL": database_url, **CHEAP
+    }  # fmt: skip
     if redis_url:
         environment["CHRONO_REDIS_URL"] = redis_url
     return chrono_settings.load(environment)
+
+
+@pytest.fixture(scope="session")
+def shared(postgres_server: PostgresServer) -> Shared:
+    """Made once; it goes with its server."""
+    url, keys = postgres_server.database("record_of_the_api"), []
+
+    async def make() -> None:
+        await postgres_server.execute(
+            f"CREATE DATABASE record_of_the_api TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
+        )
+        keys.append(await admin_key(url))
+
+    run_apart(make)
+    return Shared(url, keys[0])
 
 
 @pytest.fixture

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import httpx2
 import jsonschema
 import pytest
 
 from chrono_ray.api.app import create_app
-from tests.integration.api.conftest import NO_DATABASE, settings_of
+from tests.integration.api.conftest import NO_DATABASE, serving, settings_of
 
+KNOWN = {"401", "403", "503"}
+BODY = {"400", "413", "415", "422", "503"}
 METHODS = {
     "/api/v1/health": {"get": {"200", "503"}},
-    "/api/v1/search": {
-        "get": {"200", "422", "503"},
-        "post": {"200", "400", "413", "415", "422", "503"},
-    },
-    "/api/v1/runs/{run_id}": {"get": {"200", "404", "422", "503"}},
+    "/api/v1/auth/register": {"post": {"202", "409", *BODY}},
+    "/api/v1/auth/login": {"post": {"200", "401", "403", "429", *BODY}},
+    "/api/v1/auth/refresh": {"post": {"200", "401", *BODY}},
+    "/api/v1/auth/logout": {"post": {"204", *KNOWN}},
+    "/api/v1/auth/password": {"post": {"204", "409", "429", *KNOWN, *BODY}},
+    "/api/v1/users/me": {"get": {"200", *KNOWN}, "patch": {"200", *KNOWN, *BODY}},
+    "/api/v1/users": {"get": {"200", "422", *KNOWN}},
+    "/api/v1/users/{user_id}": {"patch": {"200", "404", "409", *KNOWN, *BODY}},
+    "/api/v1/keys": {"get": {"200", *KNOWN}, "post": {"201", "409", *KNOWN, *BODY}},
+    "/api/v1/keys/{key_id}": {"delete": {"204", "404", "422", *KNOWN}},
+    "/api/v1/search": {"get": {"200", "422", *KNOWN}, "post": {"200", *KNOWN, *BODY}},
+    "/api/v1/runs/{run_id}": {"get": {"200", "404", "422", *KNOWN}},
 }
+OPEN = {"/api/v1/health", "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/refresh"}
 
 
 @pytest.fixture
@@ -35,8 +48,10 @@ def test_errors_are_problems_under_their_own_media_type(document):
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, answer in operation["responses"].items():
-                kinds = set(answer["content"])
-                if int(status) >= 400 and operation["tags"] != ["health"]:
+                kinds = set(answer.get("content", {}))
+                if status == "204":
+                    assert not kinds
+                elif int(status) >= 400 and operation["tags"] != ["health"]:
                     assert kinds == {"application/problem+json"}
                 else:
                     assert kinds == {"application/json"}
@@ -44,7 +59,32 @@ def test_errors_are_problems_under_their_own_media_type(document):
 
 
 def test_requests_refuse_what_they_do_not_know(document):
-    assert document["components"]["schemas"]["SearchRequest"]["additionalProperties"] is False
+    schemas = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {})
+            for body in content.values():
+                name = body["schema"]["$ref"].rpartition("/")[2]
+                assert schemas[name]["additionalProperties"] is False, path
+
+
+def test_all_but_the_doors_needs_a_token(document):
+    told = {
+        path
+        for path, operations in document["paths"].items()
+        for operation in operations.values() if "security" not in operation
+    }  # fmt: skip
+    assert told == OPEN
+
+
+async def test_without_a_token_nothing_but_the_doors_answers(client, document):
+    del client.headers["authorization"]
+    for path, operations in document["paths"].items():
+        for method in operations if path not in OPEN else ():
+            answer = await client.request(method, path.replace("{", "").replace("}", ""), json={})
+            assert answer.status_code == 401, path
+            assert answer.json()["code"] == "unauthenticated"
+            assert answer.headers["www-authenticate"] == "Bearer"
 
 
 async def test_answers_are_as_described(client, document):
@@ -60,6 +100,13 @@ async def test_answers_are_as_described(client, document):
         content = described["content"][answer.headers["content-type"]]
         schema = {**content["schema"], "components": document["components"]}
         jsonschema.validate(answer.json(), schema)
+
+
+@pytest.fixture
+async def client(tmp_path, shared) -> AsyncIterator[httpx2.AsyncClient]:
+    """Nothing here writes."""
+    async with serving(settings_of(tmp_path, database_url=shared.url), key=shared.key) as opened:
+        yield opened
 
 
 async def test_it_is_published(client, document):

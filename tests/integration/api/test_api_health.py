@@ -13,6 +13,8 @@ import pytest
 
 from chrono_ray.api.parts import ActorState
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.migrate import migrate
 from tests.integration.api.conftest import serving, settings_of
 from tests.support.embedded import start_session_parts
 
@@ -35,6 +37,12 @@ def postgres_of(parts) -> list[psutil.Process]:
         for process in psutil.Process(parts.owner.pid).children(recursive=True)
         if process.name().startswith("postgres")
     ]
+
+
+async def migrated(database_url: str) -> None:
+    record = Database(database_url, pool_size=1, name="test")
+    await migrate(record)
+    await record.aclose()
 
 
 async def test_all_is_well(client):
@@ -100,9 +108,11 @@ async def test_a_cluster_that_does_not_answer_is_away(settings):
 
 
 async def test_the_record_away_is_503_for_what_needs_it(tmp_path, parts):
-    """Killed, and so refused: told at once; search needs only the index, and goes on."""
+    """Killed, and so refused: told at once; search goes on for whoever is remembered."""
     settings = settings_of(tmp_path, database_url=parts.database_url)
+    await migrated(parts.database_url)
     async with serving(settings) as client:
+        assert (await client.get("/api/v1/search")).status_code == 200
         assert (await client.get(PATH)).status_code == 200
         parts.stop()
         health = await client.get(PATH)
@@ -125,7 +135,7 @@ async def test_a_record_that_hangs_hangs_nobody(tmp_path, parts):
     settings = settings_of(tmp_path, database_url=parts.database_url)
     processes = postgres_of(parts)
     assert processes
-    async with serving(settings) as client:
+    async with serving(settings, key="none") as client:
         assert (await client.get(PATH)).status_code == 200
         for process in postgres_of(parts):
             os.kill(process.pid, signal.SIGSTOP)

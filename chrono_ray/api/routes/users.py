@@ -1,0 +1,116 @@
+"""Users of themselves, their API keys, and users as admins see them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from chrono_ray.api.accounts import (
+    KeyAnswer,
+    KeyRequest,
+    KeysAnswer,
+    NewKeyAnswer,
+    UserAnswer,
+    UserChange,
+    UserPatch,
+    UsersAnswer,
+)
+from chrono_ray.api.deps import Admin, Made, Reader, Writer, WriterOnce, allowed
+from chrono_ray.api.parts import OurParts, within
+from chrono_ray.api.problems import told
+from chrono_ray.api.tokens import KEY, SHOWN, new_token
+from chrono_ray.model.accounts import UserState
+from chrono_ray.storage.database import Connection
+from chrono_ray.storage.users import NewKey
+
+SECONDS: Final = 10.0
+INT_MAX: Final = 2**31 - 1
+UserId = Annotated[int, Path(ge=1, le=INT_MAX)]
+KeyId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+router = APIRouter(tags=["accounts"])
+
+
+@router.get("/users/me")
+async def me(actor: Reader, parts: OurParts) -> UserAnswer:
+    """Who asks."""
+    async with within(SECONDS, "Reading the user"):
+        return UserAnswer.of(await parts.doors.users.user(actor.user_id))
+
+
+@router.patch("/users/me")
+async def change_me(asked: UserPatch, actor: Writer, parts: OurParts) -> UserAnswer:
+    """Another name. Roles and addresses are for admins."""
+    async with within(SECONDS, "The change"):
+        return UserAnswer.of(await parts.doors.users.rename(actor.user_id, asked.name))
+
+
+@router.get("/users")
+async def users(
+    actor: Admin,  # noqa: ARG001 (nobody else)
+    parts: OurParts,
+    state: UserState | None = None,
+    after: Annotated[int, Query(ge=0, le=INT_MAX)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> UsersAnswer:
+    """Users by id, for admins; `state=pending` wait for approval."""
+    async with within(SECONDS, "Reading the users"):
+        found = await parts.doors.users.users(after=after, state=state, limit=limit + 1)
+    shown = [UserAnswer.of(each) for each in found[:limit]]
+    return UsersAnswer(users=shown, next=shown[-1].id if len(found) > limit else None)
+
+
+@router.patch("/users/{user_id}", responses=told(404, 409))
+async def change_user(
+    user_id: UserId,
+    asked: UserChange,
+    actor: Admin,  # noqa: ARG001 (nobody else)
+    parts: OurParts,
+) -> UserAnswer:
+    """Approve, disable, make an admin or no more one. Somebody must stay an admin."""
+    doors = parts.doors
+    async with within(SECONDS, "The change"):
+        changed = await doors.users.change(user_id, role=asked.role, state=asked.state)
+    await doors.changed(user_id)
+    return UserAnswer.of(changed)
+
+
+@router.post(
+    "/keys", status_code=201, response_model=NewKeyAnswer,
+    responses=told(409),
+)  # fmt: skip
+async def make_key(asked: KeyRequest, by: WriterOnce, parts: OurParts) -> Response:
+    """An API key for programs. It is shown in this answer and never again."""
+    for scope in asked.scopes:
+        allowed(by.actor, scope)
+    token = new_token(KEY)
+    key = NewKey(
+        token.hash, asked.name, token.text[:SHOWN], tuple(dict.fromkeys(asked.scopes)),
+        timedelta(days=asked.expires_in_days),
+    )  # fmt: skip
+
+    async def work(connection: Connection) -> Made:
+        made = await parts.doors.users.add_key(connection, by.actor.user_id, key)
+        seen = KeyAnswer.of(made).model_dump()
+        return Made(201, NewKeyAnswer(**seen, key=token.text), NewKeyAnswer(**seen, key=""))
+
+    return await by.once.answer(work)
+
+
+@router.get("/keys")
+async def keys(actor: Reader, parts: OurParts) -> KeysAnswer:
+    """One's own API keys, without their secrets."""
+    async with within(SECONDS, "Reading the keys"):
+        found = await parts.doors.users.keys(actor.user_id)
+    return KeysAnswer(keys=[KeyAnswer.of(each) for each in found])
+
+
+@router.delete("/keys/{key_id}", status_code=204, responses=told(404))
+async def end_key(key_id: KeyId, actor: Writer, parts: OurParts) -> None:
+    """End one of one's own API keys, at once."""
+    async with within(SECONDS, "The end of the key"):
+        await parts.doors.users.end_key(actor.user_id, key_id)
+    await parts.doors.changed(actor.user_id)

@@ -1,0 +1,25 @@
+"""Accounts: users, their tokens, whose projects are whose, requests that are safe to repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    bind = op.get_bind()
+    bind.exec_driver_sql("SELECT 1")  # opens the transaction that the script joins
+    script = (HERE / "0003_accounts.sql").read_text(encoding="utf-8")
+    bind.connection.run_async(lambda driver: driver.execute(script))
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Restore the backup made before the upgrade")
