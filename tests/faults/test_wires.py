@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -25,6 +25,7 @@ from chrono_ray.demo.site import demo_site
 from tests.faults.proof import IN_TIME, THOROUGH, Fault, prove, seeds
 from tests.faults.scene import CAPTURES, SITE, Scene, run_of
 from tests.integration.archives.warcs import write_warc
+from tests.support.accounts import admin_key, bearer
 from tests.support.archive import (
     CutBody,
     Hang,
@@ -82,6 +83,7 @@ class Wires(Scene):
     record: ProxyProcess = field(kw_only=True)
     wayback: ProxyProcess = field(kw_only=True)
     index: Index = field(kw_only=True)
+    key: str = field(kw_only=True)
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -106,7 +108,7 @@ class Wires(Scene):
         """Status and answer of a search over the API."""
         url = f"{self.cluster.running.api}/api/v1/search?q=lighthouse"
         try:
-            with urlopen(url, timeout=20) as answer:
+            with urlopen(Request(url, headers=bearer(self.key)), timeout=20) as answer:
                 return answer.status, json.load(answer)
         except HTTPError as error:
             with error:
@@ -172,7 +174,10 @@ def scene() -> Iterator[Wires]:
         cluster = stack.enter_context(owned_cluster({**SETTINGS, **chosen}, api=True))
         assert not cluster.running.api_error, cluster.running.api_error
         cluster.record = parts.database_url
-        yield Wires(cluster, archive, REPLAYS_A_MINUTE, record=record, wayback=wayback, index=index)
+        key = asyncio.run(admin_key(parts.database_url))
+        yield Wires(
+            cluster, archive, REPLAYS_A_MINUTE, record=record, wayback=wayback, index=index, key=key
+        )
 
 
 class _Slowly(Fault):
