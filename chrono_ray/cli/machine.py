@@ -21,18 +21,23 @@ from chrono_ray.storage.migrate import migrate
 
 def start(*, json: bool) -> int:
     """`chrono up`."""
+    from chrono_ray.cli.user import first_admin
+
     found = owner.ensure(chrono_settings.load(), api=True)
+    admin = first_admin(found.settings)
     now = "started" if found.started else "runs already"
     if found.running.api_error:
         sys.stderr.write(f"chrono: the API did not start: {found.running.api_error}\n")
     if json:
         told = {"api": found.running.api, "dashboard": found.running.dashboard, "state": now}
-        sys.stdout.write(orjson.dumps(told).decode() + "\n")
+        made = {"admin": admin} if admin else {}
+        sys.stdout.write(orjson.dumps({**told, **made}).decode() + "\n")
     else:
+        shown = f"  admin      {admin.email} {admin.password} (shown this once)\n" if admin else ""
         sys.stdout.write(
             f"chrono_ray {now}.\n  API        {found.running.api}/api/v1/health\n"
             f"  dashboard  {found.running.dashboard} (token: {found.running.token})\n"
-            "Stop it: chrono down\n"
+            f"{shown}Stop it: chrono down\n"
         )
     return 1 if found.running.api_error else 0
 

@@ -40,6 +40,11 @@ tasks = typer.Typer(
 )  # fmt: skip
 app.add_typer(tasks, name="task")
 
+users = typer.Typer(
+    help="Who may ask over HTTP.", no_args_is_help=True, rich_markup_mode=None
+)  # fmt: skip
+app.add_typer(users, name="user")
+
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
 Task = Annotated[int, typer.Argument(help="The task's number", min=1, max=2**63 - 1)]
 Project = Annotated[str, typer.Argument(help="The project's name")]
@@ -60,6 +65,10 @@ Target = Annotated[str, typer.Argument(help="A domain as it was collected, or a 
 RulesFile = Annotated[str, typer.Argument(help="A file of rules, one a line; - for stdin")]
 In = Annotated[str, typer.Option("--project", help="Only this project's domain")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Email = Annotated[str, typer.Argument(help="The user's e-mail address")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from stdin, make none up")
+]
 
 
 @app.command()
@@ -497,6 +506,47 @@ def rules_test(target: Target, file: RulesFile, project: In = "", *, json: Json 
     from chrono_ray.cli.rules import try_and_print
 
     raise typer.Exit(try_and_print(target, file, project, json=json))
+
+
+@users.command("add")
+def user_add(
+    email: Email,
+    name: Annotated[str, typer.Option(help="What people call them")] = "",
+    *,
+    admin: Annotated[bool, typer.Option("--admin", help="Make them an admin")] = False,
+    password_stdin: PasswordStdin = False,
+    json: Json = False,
+) -> None:
+    """Add somebody who may log in at once, and print a password made up for them, once."""
+    from chrono_ray.cli.user import add
+
+    raise typer.Exit(add(email, name, admin=admin, stdin=password_stdin, json=json))
+
+
+@users.command("list")
+def user_list(*, json: Json = False) -> None:
+    """Name everybody, and who waits for approval."""
+    from chrono_ray.cli.user import list_users
+
+    raise typer.Exit(list_users(json=json))
+
+
+@users.command("approve")
+def user_approve(email: Email, *, json: Json = False) -> None:
+    """Let somebody log in who registered, or who was disabled."""
+    from chrono_ray.cli.user import approve
+
+    raise typer.Exit(approve(email, json=json))
+
+
+@users.command("password")
+def user_password(
+    email: Email, *, password_stdin: PasswordStdin = False, json: Json = False
+) -> None:
+    """Give somebody another password. All their tokens and API keys end."""
+    from chrono_ray.cli.user import set_password
+
+    raise typer.Exit(set_password(email, stdin=password_stdin, json=json))
 
 
 @config.command("show")
