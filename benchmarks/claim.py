@@ -268,7 +268,7 @@ async def _measured_beside_sweeps(bench: Bench, frontier: Frontier) -> list[Figu
     most = max(bench.size.workers)
     ended = asyncio.create_task(asyncio.to_thread(at_once, bench, workers=most, bare=False))
     while not ended.done():
-        await asyncio.wait({ended}, timeout=SWEEP_EVERY)
+        await asyncio.wait({ended}, timeout=SWEEP_EVERY / most)  # each worker does its own
         await frontier.sweep()
     label = f"{most} workers, a transaction open for {bench.size.old:g} s"
     return figures(label, ended.result(), goal=OLD_P99_GOAL)
