@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, assert_never
+from uuid import UUID, uuid4
 
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.decision import decide as decide_capture
@@ -54,6 +55,8 @@ class Discoverer:
         self._governor = governor
         self._blobs = blobs
         self._archives = archives
+        self._token: UUID | None = None
+        """Of a claim whose answer was lost: it may have brought a slice."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Walk slices until `stop`; a listing under way is given up, its slice given back."""
@@ -105,14 +108,19 @@ class Discoverer:
 
     async def _claim(self) -> SliceLease | None:
         """A slice that comes while we are being cancelled goes back at once, not in a minute."""
-        claiming = asyncio.ensure_future(self._listings.claim(list(self._archives)))
+        if self._token is not None:
+            await self._listings.give_back(self._token)
+        token = self._token = uuid4()
+        claiming = asyncio.ensure_future(self._listings.claim(list(self._archives), token=token))
         try:
-            return await asyncio.shield(claiming)
+            lease = await asyncio.shield(claiming)
         except asyncio.CancelledError:
             with suppress(Unavailable):
                 if lease := await claiming:
                     await self._leave(lease)
             raise
+        self._token = None
+        return lease
 
     async def _leave(self, lease: SliceLease) -> None:
         await self._listings.release(lease, delay=0, attempt=False, reason="", detail="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Final
+from uuid import UUID, uuid4
 
 from chrono_ray.model.errors import LeaseLost, SearchError, Unavailable
 from chrono_ray.pipeline.leased import renewed
@@ -40,6 +41,8 @@ class Indexing:
         self._index = index
         self._limits = limits
         self._rebuilding = Rebuilding(rebuilds, index, limits=limits)
+        self._token: UUID | None = None
+        """Of a batch that may still be leased to us, though nobody delivers it."""
         self.indexed = 0
         self.rejected = 0
 
@@ -93,11 +96,25 @@ class Indexing:
 
     async def step(self) -> bool:
         """Deliver one batch if one is due; False when it is not time yet."""
+        await self._give_back()
         if not _due(await self._outbox.backlog(self._limits.documents), self._limits):
             return False
-        lease = await self._outbox.claim(self._limits.documents, size=self._limits.size)
-        if lease is None:
-            return False
+        self._token = uuid4()
+        lease = await self._outbox.claim(
+            self._limits.documents, size=self._limits.size, token=self._token
+        )
+        if lease is not None:
+            await self._finish(lease)
+        self._token = None
+        return lease is not None
+
+    async def _give_back(self) -> None:
+        """A batch whose claim, delivery or acknowledgement was cut off waits for nobody."""
+        if self._token is not None:
+            await self._outbox.release(self._token)
+            self._token = None
+
+    async def _finish(self, lease: OutboxLease) -> None:
         try:
             done = await renewed(
                 self._deliver(lease),
@@ -105,10 +122,9 @@ class Indexing:
                 every=self._outbox.lease.total_seconds() / 4,
             )
         except (Unavailable, SearchError):
-            await self._outbox.release(lease)
+            await self._give_back()
             raise
         await self._acknowledge(lease, done)
-        return True
 
     async def _deliver(self, lease: OutboxLease) -> Delivered:
         done = Delivered((), ())
@@ -125,7 +141,7 @@ class Indexing:
     async def _acknowledge(self, lease: OutboxLease, done: Delivered) -> None:
         if done.undecided:
             log.warning("index.undecided", extra={"count": len(done.undecided)})
-            await self._outbox.release(lease)
+            await self._outbox.release(lease.token)
             return
         rejected = [(each.id, f"{each.code}: {each.why}") for each in done.rejected]
         await self._outbox.acknowledge(lease, rejected=rejected)

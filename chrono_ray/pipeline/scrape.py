@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
+from uuid import UUID, uuid4
 
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.errors import (
@@ -123,6 +124,8 @@ class Scrape:
         """Every lease from its claim until it is settled or given back: all of them are renewed."""
         self._in_flight: dict[int, _InFlight] = {}
         self._returned: list[FetchLease] = []
+        self._token: UUID | None = None
+        """Of a claim whose answer was lost: it may have brought a batch."""
         self._halted_runs: set[int] = set()
         self._silent_archives: set[str] = set()
         self._allowance = pace.begin
@@ -164,7 +167,9 @@ class Scrape:
         try:
             await self._give_back()
             wanted = min(self._pace.claim, self._allowance - self.in_flight)
-            got = await self._parts.frontier.claim(wanted, idle=self._pace.idle)
+            self._token = uuid4()
+            got = await self._parts.frontier.claim(wanted, idle=self._pace.idle, token=self._token)
+            self._token = None
         except Unavailable as error:
             log.warning("claim.away", extra={"error": str(error)})
             return self._pace.idle
@@ -344,6 +349,9 @@ class Scrape:
     # giving back
 
     async def _give_back(self) -> None:
+        if self._token is not None:
+            await self._parts.frontier.give_back(self._token)
+            self._token = None
         returned, self._returned = self._returned, []
         try:
             await self._parts.frontier.release(returned)

@@ -99,17 +99,21 @@ class Frontier:
         self._sql = statements("frontier")
         self._schedules = Schedules(database)
 
-    async def claim(self, wanted: int, *, idle: float) -> Claimed | Nothing:
+    async def claim(
+        self, wanted: int, *, idle: float, token: UUID | None = None
+    ) -> Claimed | Nothing:
         """Up to `wanted` fetches, classes mixed by ticket, each with its slot.
 
         A batch with a fetch that was abandoned before holds only that one
         (`alone`): do nothing else while it is in work. `idle` is the wait in
-        seconds when there is simply nothing to do.
+        seconds when there is simply nothing to do. Should the answer be lost,
+        whoever chose the `token` can give back what it names.
         """
         asked = time.monotonic()
         rows = await self._database.fetch(
             self._sql["claim"],
             self._worker, self._egress, wanted, self._lease, HORIZON, self._archives,
+            token or uuid4(),
         )  # fmt: skip
         answered = time.monotonic()
         if rows[0]["fetch_id"] is None:
@@ -137,6 +141,13 @@ class Frontier:
                 [lease.fetch_id for lease in leases],
                 [lease.token for lease in leases],
             )
+
+    async def give_back(self, token: UUID) -> None:
+        """The batch of a claim whose answer was lost, if it brought one; no attempt is charged."""
+        rows = await self._database.fetch(self._sql["leased_under"], token)
+        ids = [row["fetch_id"] for row in rows]
+        if ids:
+            await self._database.fetch(self._sql["release"], ids, [token] * len(ids))
 
     async def sweep(self) -> Swept:
         """What must happen without anybody asking: rescue, unpark, take over, finish, begin.

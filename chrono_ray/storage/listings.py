@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
@@ -79,12 +79,22 @@ class Listings:
         self._settle = statements("settle")
         self._deciding = statements("deciding")
 
-    async def claim(self, archives: Sequence[str]) -> SliceLease | None:
-        """The next slice of an active run of one of these archives, leased; None without one."""
+    async def claim(
+        self, archives: Sequence[str], *, token: UUID | None = None
+    ) -> SliceLease | None:
+        """The next slice of an active run of one of these archives, leased; None without one.
+
+        Should the answer be lost, whoever chose the `token` can give back what it names.
+        """
         row = await self._database.fetchrow(
-            self._sql["claim_slice"], SLICE_LEASE, list(archives), timedelta(seconds=SNOOZE_CAP)
-        )
+            self._sql["claim_slice"], SLICE_LEASE, list(archives), timedelta(seconds=SNOOZE_CAP),
+            token or uuid4(),
+        )  # fmt: skip
         return None if row is None else _slice(row)
+
+    async def give_back(self, token: UUID) -> None:
+        """The slice of a claim whose answer was lost, if it brought one."""
+        await self._database.fetch(self._sql["give_back_slice"], token)
 
     async def renew(self, lease: SliceLease) -> bool:
         """Keep the slice for another minute; False when it is lost or its run no longer active."""

@@ -64,12 +64,15 @@ class Outbox:
         [row] = await self._database.fetch(self._sql["backlog"], enough)
         return Backlog(row["rows"], row["oldest"], row["bytes"])
 
-    async def claim(self, limit: int, *, size: int = TEXT_BYTES) -> OutboxLease | None:
+    async def claim(
+        self, limit: int, *, size: int = TEXT_BYTES, token: UUID | None = None
+    ) -> OutboxLease | None:
         """The oldest rows with the pages they name, as they are now; None when there are none.
 
-        At most `limit` rows and `size` bytes of text, but always one row.
+        At most `limit` rows and `size` bytes of text, but always one row. Should the answer be
+        lost, whoever chose the `token` can release what it names.
         """
-        token = uuid4()
+        token = token or uuid4()
 
         async def work(connection: Connection) -> set[int]:
             await connection.execute(self._sql["one_at_a_time"])
@@ -89,9 +92,9 @@ class Outbox:
         """Another minute; False when somebody else has the batch now."""
         return bool(await self._database.fetch(RENEW, lease.token, self.lease))
 
-    async def release(self, lease: OutboxLease) -> None:
-        """Give the batch back undelivered."""
-        await self._database.fetch(RELEASE, lease.token)
+    async def release(self, token: UUID) -> None:
+        """Give the batch of this token back undelivered, if there is one."""
+        await self._database.fetch(RELEASE, token)
 
     async def acknowledge(self, lease: OutboxLease, *, rejected: Sequence[tuple[int, str]]) -> None:
         """The index has it: forget the rows. `rejected` pages keep the index's reason."""

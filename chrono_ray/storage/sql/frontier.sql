@@ -1,7 +1,10 @@
 -- Leases from claim to rescue.
 
 -- name: claim
-SELECT * FROM claim($1, $2, $3, $4::interval, $5::interval, $6::text[])
+SELECT * FROM claim($1, $2, $3, $4::interval, $5::interval, $6::text[], $7)
+
+-- name: leased_under
+SELECT fetch_id FROM leases WHERE token = $1
 
 -- name: renew
 -- what is being settled at this moment is not waited for: it is ours, and a long settlement must not

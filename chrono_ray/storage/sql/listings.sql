@@ -212,7 +212,7 @@ WITH open AS MATERIALIZED (
                                WHERE p.id IN (SELECT o.project_id FROM open o, turn t WHERE o.class = t.class)) w
      WHERE w.upto > t.place * w.total ORDER BY w.upto LIMIT 1
 )
-UPDATE slices s SET token = gen_random_uuid(), leased_until = clock_timestamp() + $1::interval
+UPDATE slices s SET token = $4, leased_until = clock_timestamp() + $1::interval
   FROM runs r, domains d
  WHERE s.id = (SELECT s2.id FROM open o JOIN slices s2 ON s2.id = o.id
                 WHERE o.class = (SELECT class FROM turn) AND o.project_id = (SELECT id FROM project)
@@ -223,6 +223,9 @@ RETURNING s.id, s.token, s.run_id, s.next_key, s.attempts, s.start_ts, s.end_ts,
           s.snoozed_for >= $3::interval AS tired, s.part_of IS NOT NULL AS is_part,
           to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS') AS now,
           r.project_id, r.domain_id, r.archive, d.url, d.match, d.rules::text AS rules, d.rules_version
+
+-- name: give_back_slice
+UPDATE slices SET token = NULL, leased_until = NULL WHERE state = 'pending' AND token = $1
 
 -- name: renew_slice
 UPDATE slices s SET leased_until = clock_timestamp() + $3::interval FROM runs r

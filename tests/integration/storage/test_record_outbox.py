@@ -63,7 +63,7 @@ async def test_a_confirmed_batch_is_forgotten_and_an_unused_one_offered_again(re
     outbox = await fill(record, 2)
     one, two = await claimed(outbox, 1), await claimed(outbox, 1)
     await outbox.acknowledge(one, rejected=[])
-    await outbox.release(two)
+    await outbox.release(two.token)
     assert (await claimed(outbox)).change.entries == two.change.entries
     assert (await outbox.backlog(10)).rows == 0
 

@@ -177,6 +177,7 @@ async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
         timedelta(seconds=60),
         ["wayback"],
         timedelta(days=1),
+        uuid4(),
     )
     indexes = {n["Index Name"] for n in found if "Index Name" in n}
     assert "slices_pending" in indexes

@@ -2,17 +2,18 @@
 
 DROP FUNCTION claim(text, text, int, interval, interval, text[]);
 
--- A batch of fetches, fenced by a fresh token, each with its slot. Class by ticket, run by weight
+-- A batch of fetches, fenced by a token that is the caller's own (it can give back what a lost answer
+-- brought), each with its slot. Class by ticket, run by weight
 -- inside the class. With nothing to give: one row without a fetch, `delay` says how long to wait.
 -- Unused slots go back in the same transaction.
-CREATE FUNCTION claim(p_worker text, p_egress text, p_wanted int, p_lease interval, p_horizon interval, p_archives text[])
+CREATE FUNCTION claim(p_worker text, p_egress text, p_wanted int, p_lease interval, p_horizon interval, p_archives text[], p_token uuid)
 RETURNS TABLE (fetch_id bigint, run_id bigint, attempts smallint, alone boolean, capture_id bigint,
                archive text, urlkey text, ts text, original text, mimetype text, statuscode text,
                digest text, locator text, token uuid, delay float8, step float8, order_key bigint)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    v_token uuid := gen_random_uuid();
+    v_token uuid := p_token;
     v_now timestamptz;
     v_wait float8 := NULL;
     v_budget archive_budgets;

@@ -1,0 +1,101 @@
+"""What a claim brought is not kept from everybody for a lease time because its answer was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chrono_ray.pipeline import index as pipeline_index
+from chrono_ray.search.tantivy import Role, TantivyIndex
+from chrono_ray.storage.database import Database
+from tests.conftest import PostgresServer
+from tests.integration.pipeline.indexed import (
+    assert_same,
+    indexing,
+    make_pages,
+    until_settled,
+    working,
+)
+from tests.integration.pipeline.rig import Rig, rig_over
+from tests.integration.storage.making import until
+from tests.support.archive import HostileArchive, Site
+from tests.support.proxy import Cut, Moment, ProxyProcess, proxy_process
+
+SOON = 15.0
+"""Seconds; a lease is 60."""
+
+
+@pytest.fixture(scope="module")
+def proxy(postgres_server: PostgresServer) -> Iterator[ProxyProcess]:
+    with proxy_process(postgres_server.url, postgresql=True) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def struck(proxy: ProxyProcess, database_url: str) -> Iterator[str]:
+    yield proxy.through(database_url)
+    proxy.behave()
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Cut("UPDATE outbox SET token = $1", Moment.ANSWERED),
+        Cut("COMMIT", Moment.ANSWERED),
+        Cut("FROM pages p JOIN documents", Moment.UNSENT),
+        Cut("DELETE FROM outbox WHERE", Moment.UNSENT),
+    ],
+    ids=["claim", "its commit", "its pages", "acknowledgement"],
+)
+async def test_a_batch_whose_indexer_lost_its_connection_is_delivered_at_once(
+    proxy: ProxyProcess, struck: str, database: Database, tmp_path: Path, cut: Cut,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    monkeypatch.setattr(pipeline_index, "AWAY_SECONDS", 0.05)
+    index, record = TantivyIndex(tmp_path / "index", Role.WRITER), Database(struck, pool_size=4)
+    await index.configure()
+    indexer = indexing(record, index)
+    async with working(indexer):
+        await until_settled(database)
+        proxy.behave(cut)
+        await make_pages(database, 5)
+        await until_settled(database, seconds=SOON)
+    assert proxy.hits() == [1]
+    await assert_same(database, index)
+    await index.aclose()
+    await record.aclose()
+
+
+async def test_a_listing_whose_claim_was_not_answered_is_listed_at_once(
+    proxy: ProxyProcess, struck: str, tmp_path: Path, server: HostileArchive, site: Site
+):
+    async with rig_over(server.url, struck, tmp_path) as rig:
+        run = await rig.start(site.domain)
+        proxy.behave(Cut("open AS MATERIALIZED", Moment.ANSWERED))
+        async with rig.working(index=False):
+            await until(lambda: listed(rig, run), seconds=SOON)
+        assert proxy.hits() == [1]
+
+
+async def test_a_batch_whose_claim_was_not_answered_is_fetched_at_once_and_charged_nothing(
+    proxy: ProxyProcess, struck: str, tmp_path: Path, server: HostileArchive, site: Site
+):
+    async with rig_over(server.url, struck, tmp_path) as rig:
+        run = await rig.start(site.domain)
+        while not await listed(rig, run):
+            await rig.discoverer.step()
+        rig.scrape = rig.new_scrape(lease=60)
+        proxy.behave(Cut("FROM claim(", Moment.ANSWERED))
+        async with rig.working():
+            await rig.until_done(run, seconds=SOON)
+        assert proxy.hits() == [1]
+        lost = await rig.database.fetchval("SELECT count(*) FROM attempts WHERE reason = 'lost'")
+        assert lost == 0
+        await rig.assert_whole(run, len(site.records))
+
+
+async def listed(rig: Rig, run: int) -> bool:
+    state = await rig.database.fetchval("SELECT state FROM slices WHERE run_id = $1", run)
+    return state == "listed"
