@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray.api.app import create_app
@@ -16,6 +17,7 @@ from chrono_ray.api.parts import Actors
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.settings import Settings
 from tests.conftest import TEMPLATE, PostgresServer, run_apart
+from tests.integration.api.counting import Queries, counted
 from tests.integration.cache.conftest import Valkey
 from tests.support.accounts import admin_key, bearer
 
@@ -36,10 +38,16 @@ class Shared:
     key: str
 
 
+class Client(httpx2.AsyncClient):
+    """`app` is what it speaks with."""
+
+    app: FastAPI
+
+
 @asynccontextmanager
 async def serving(
     settings: Settings, *, actors: Actors | None = None, key: str = ""
-) -> AsyncIterator[httpx2.AsyncClient]:
+) -> AsyncIterator[Client]:
     """A client of the application, which is started and ended around it.
 
     It brings `key`; without one that of a new admin, where there is a database.
@@ -50,10 +58,9 @@ async def serving(
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx2.AsyncClient(
-            transport=transport, base_url="http://api", headers=bearer(brought)
-        ) as client,
+        Client(transport=transport, base_url="http://api", headers=bearer(brought)) as client,
     ):
+        client.app = app
         yield client
 
 
@@ -79,6 +86,13 @@ def shared(postgres_server: PostgresServer) -> Shared:
 
     run_apart(make)
     return Shared(url, keys[0])
+
+
+@pytest.fixture(autouse=True)
+def queries() -> Iterator[Queries]:
+    """What the application asks of the record: `async with queries.at_most(MOST)`."""
+    with counted() as heard:
+        yield heard
 
 
 @pytest.fixture
