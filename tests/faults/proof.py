@@ -22,8 +22,7 @@ from typing import Final
 
 import pytest
 
-from tests.faults.scene import CAPTURES, Run, Scene, Watch
-from tests.support.cluster import until
+from tests.faults.scene import CAPTURES, Run, Scene, Watch, until
 
 SEEDS: Final = int(os.environ.get("CHRONO_TEST_FAULT_SEEDS") or 1)
 THOROUGH: Final = bool(os.environ.get("CHRONO_TEST_FAULT_SEEDS"))

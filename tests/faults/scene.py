@@ -10,10 +10,10 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 import asyncpg
@@ -23,7 +23,8 @@ import pytest
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from tests.support.archive import ArchiveProcess, Kind, Logged, sliding_max, times_of
-from tests.support.cluster import Cluster, until
+from tests.support.cluster import Cluster
+from tests.support.cluster import until as asked_until
 
 SITE: Final = "lanternbay.example"
 CAPTURES: Final = int(os.environ.get("CHRONO_TEST_FAULT_CAPTURES") or 500)
@@ -71,6 +72,14 @@ ENDS: Final = """
 SELECT id, state, reason, payload_id, document_id, settled_at, requests FROM fetches
  WHERE run_id = $1 AND state <> 'pending' ORDER BY id
 """
+
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """As everywhere, but seldom: each question is a connection to PostgreSQL on two busy cores."""
+    return asked_until(condition, seconds, what, every=0.2)
 
 
 @dataclass(slots=True)

@@ -19,9 +19,9 @@ import redis
 
 from chrono_ray.embedded.parts import EmbeddedParts
 from tests.faults.proof import IN_TIME, THOROUGH, Fault, prove, seeds
-from tests.faults.scene import CAPTURES, SITE, Scene
+from tests.faults.scene import CAPTURES, SITE, Scene, until
 from tests.support.archive import Kind, Latency, Rule, archive_process
-from tests.support.cluster import ROOT, Cluster, owned_cluster, until
+from tests.support.cluster import ROOT, Cluster, owned_cluster
 
 LATENCY = 0.4
 REPLAYS_A_MINUTE = 1200
@@ -212,8 +212,17 @@ class PoisonedPages(_Slowly):
         guilty = [page[:3] for page in self._pages]
         _guilty(scene.cluster).write_text(json.dumps(guilty))
 
-    def strike(self, scene: Scene) -> None:
-        """The pages strike by themselves."""
+    def strike(self, scene: Scene) -> set[int]:
+        """The pages strike by themselves, whoever leases them."""
+        rows = scene.cluster.fetch(
+            "SELECT c.fetch_id FROM captures c JOIN unnest($2::text[], $3::int[]) AS w (part, year)"
+            " ON c.original LIKE '%' || w.part AND c.ts LIKE w.year || '%'"
+            " WHERE c.run_id = $1 AND c.fetch_id IS NOT NULL",
+            scene.run.id,
+            [page[0] for page in self._pages],
+            [page[1] for page in self._pages],
+        )
+        return {row["fetch_id"] for row in rows}
 
     def holds(self, scene: Scene) -> None:
         rows = scene.cluster.fetch(

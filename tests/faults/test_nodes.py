@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tests.faults.proof import IN_TIME, Fault, prove, seeds
-from tests.faults.scene import CAPTURES, Scene
+from tests.faults.scene import CAPTURES, Scene, until
 from tests.support.archive import Kind, Latency, Rule, archive_process
-from tests.support.cluster import ROOT, another_node, owned_cluster, until
+from tests.support.cluster import ROOT, another_node, owned_cluster
 
 LATENCY = 0.4
 REPLAYS_A_MINUTE = 1200

@@ -23,7 +23,7 @@ import pytest
 
 from chrono_ray.demo.site import demo_site
 from tests.faults.proof import IN_TIME, THOROUGH, Fault, prove, seeds
-from tests.faults.scene import CAPTURES, SITE, Scene, run_of
+from tests.faults.scene import CAPTURES, SITE, Scene, run_of, until
 from tests.integration.archives.warcs import write_warc
 from tests.support.accounts import admin_key, bearer
 from tests.support.archive import (
@@ -36,7 +36,7 @@ from tests.support.archive import (
     Throttle,
     archive_process,
 )
-from tests.support.cluster import owned_cluster, until
+from tests.support.cluster import owned_cluster
 from tests.support.embedded import start_session_parts
 from tests.support.meilisearch import FakeMeilisearch
 from tests.support.proxy import (
@@ -91,7 +91,7 @@ class Wires(Scene):
         over, seen = threading.Event(), []
 
         def visit() -> None:
-            while not over.wait(0.3):
+            while not over.wait(0.5):
                 seen.append(self.search()[0])
 
         visitor = threading.Thread(target=visit, name="visitor")

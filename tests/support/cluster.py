@@ -65,15 +65,17 @@ node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """Ask every 50 ms until the answer is true; AssertionError names `what` when it never is."""
+def until(
+    condition: Callable[[], T | None], seconds: float, what: str, *, every: float = 0.05
+) -> T:
+    """Ask until the answer is true; AssertionError names `what` when it never is."""
     ends = time.monotonic() + seconds
     while True:
         found = condition()
         if found:
             return found
         assert time.monotonic() < ends, f"after {seconds:g} s still not: {what}"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 @dataclass(frozen=True, slots=True)
