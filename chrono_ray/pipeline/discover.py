@@ -26,6 +26,7 @@ from chrono_ray.model.memento import ListingPage
 from chrono_ray.model.retry import Fail, Retry, Snooze, decide
 from chrono_ray.model.spans import Span, halves, may_be_size, samples
 from chrono_ray.storage.blobs import Blobs
+from chrono_ray.storage.database import RECORD_AWAY
 from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.listings import Decided, Listings, SliceLease
 
@@ -56,7 +57,7 @@ class Discoverer:
         self._blobs = blobs
         self._archives = archives
         self._token: UUID | None = None
-        """Of a claim whose answer was lost: it may have brought a slice."""
+        """Of a slice that may still be leased to us, though nobody walks it."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Walk slices until `stop`; a listing under way is given up, its slice given back."""
@@ -85,8 +86,8 @@ class Discoverer:
         """Walk one slice as far as it goes now; False when there was none to walk.
 
         It ends listed, given back to be tried again, split in two, or as a named hole.
-        Raises `Unavailable` when the record or the blob store is away: the
-        slice's lease then runs out and its last kept key is where it goes on.
+        Raises `Unavailable` when the record or the blob store is away: its last
+        kept key is where it goes on, with the blob store away when its lease has run out.
         """
         lease = await self._claim()
         if lease is None:
@@ -99,7 +100,9 @@ class Discoverer:
         except LeaseLost as error:
             log.info("slice.left", extra={"slice": lease.slice_id, "error": str(error)})
             await self._leave(lease)
-        except Unavailable:
+        except Unavailable as error:
+            if error.code == RECORD_AWAY:  # it is back when the next claim gets through
+                self._token = lease.token
             raise
         except Exception as error:
             log.exception("slice.bug", extra={"run": lease.run_id, "slice": lease.slice_id})

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from chrono_ray.model.errors import ChronoError, LeaseLost, Unavailable
 from chrono_ray.model.priority import QueueClass
@@ -78,6 +78,8 @@ class TaskRunner:
         self._worker = worker
         self._pace = pace
         self._working: dict[UUID, _Working] = {}
+        self._token: UUID | None = None
+        """Of a claim whose answer was lost: it may have brought a task."""
         self._ended = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -125,7 +127,9 @@ class TaskRunner:
 
     async def _look_after(self, group: asyncio.TaskGroup, task_id: int) -> TaskRow:
         if not self._working:
-            await self._start(group, await self._tasks.claim_one(task_id, self._worker))
+            token = await self._fresh_token()
+            lease = await self._tasks.claim_one(task_id, self._worker, token=token)
+            await self._start(group, lease)
         return await self._tasks.task(task_id)
 
     # claiming
@@ -136,16 +140,28 @@ class TaskRunner:
         if room < 0:
             return False
         try:
-            lease = await self._tasks.claim(self._worker, EVERY_CLASS if room else CRITICAL)
+            lease = await self._tasks.claim(
+                self._worker,
+                EVERY_CLASS if room else CRITICAL,
+                token=await self._fresh_token(),
+            )
             await self._start(group, lease)
         except Unavailable as error:
             log.warning("task.away", extra={"error": str(error)})
             return False
         return lease is not None
 
+    async def _fresh_token(self) -> UUID:
+        """For the next claim; what one brought whose answer was lost goes back before it."""
+        if self._token is not None:
+            await self._tasks.give_back(self._token)
+        self._token = uuid4()
+        return self._token
+
     async def _start(
         self, group: asyncio.TaskGroup, lease: TaskLease | UnreadableTask | None
     ) -> None:
+        self._token = None
         if isinstance(lease, UnreadableTask):
             await self._insist(partial(self._tasks.fail, lease, "task_arguments", lease.why))
         elif lease is not None:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 DEADLOCK_TRIES: Final = 5
 DEADLOCK_PAUSE: Final = 0.05
 COMMAND_SECONDS: Final = 60.0
+RECORD_AWAY: Final = "database_away"
+"""The code of an `Unavailable` that means PostgreSQL, and no other part."""
 
 AWAY: Final = (
     asyncpg.PostgresConnectionError,
@@ -216,5 +218,5 @@ def _away(error: BaseException) -> Unavailable:
             ": "
         ),
         fix="Nothing is lost; the work goes on when it is back",
-        code="database_away",
+        code=RECORD_AWAY,
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
@@ -154,18 +154,33 @@ class Tasks:
                 assert_never(other)
 
     async def claim(
-        self, worker: str, classes: Collection[QueueClass] = EVERY_CLASS
+        self,
+        worker: str,
+        classes: Collection[QueueClass] = EVERY_CLASS,
+        *,
+        token: UUID | None = None,
     ) -> TaskLease | UnreadableTask | None:
-        """The next task of these classes by ticket, leased; None when none is due."""
+        """The next task of these classes by ticket, leased; None when none is due.
+
+        Should the answer be lost, whoever chose the `token` can give back what it names.
+        """
         row = await self._database.fetchrow(
-            self._sql["claim"], worker, self._lease, mask(frozenset(classes))
+            self._sql["claim"], worker, self._lease, mask(frozenset(classes)), token or uuid4()
         )
         return None if row is None else _lease(row)
 
-    async def claim_one(self, task_id: int, worker: str) -> TaskLease | UnreadableTask | None:
+    async def claim_one(
+        self, task_id: int, worker: str, *, token: UUID | None = None
+    ) -> TaskLease | UnreadableTask | None:
         """This task, whatever it waits for; None when it has ended or somebody works on it."""
-        row = await self._database.fetchrow(self._sql["claim_one"], task_id, worker, self._lease)
+        row = await self._database.fetchrow(
+            self._sql["claim_one"], task_id, worker, self._lease, token or uuid4()
+        )
         return None if row is None else _lease(row)
+
+    async def give_back(self, token: UUID) -> None:
+        """The task of a claim whose answer was lost, if it brought one; nothing is charged."""
+        await self._database.fetch(self._sql["give_back"], token)
 
     async def renew(self, tokens: Collection[UUID]) -> set[UUID]:
         """Another lease time; returns the tokens that still hold."""

@@ -14,13 +14,16 @@ ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
 RETURNING id, xmax <> 0 AS joined
 
 -- name: claim
-SELECT * FROM claim_task($1, $2::interval, $3)
+SELECT * FROM claim_task($1, $2::interval, $3, $4)
 
 -- name: claim_one
-UPDATE tasks SET token = gen_random_uuid(), worker = $2, leased_until = clock_timestamp() + $3::interval,
+UPDATE tasks SET token = $4, worker = $2, leased_until = clock_timestamp() + $3::interval,
        started_at = coalesce(started_at, clock_timestamp())
  WHERE id = (SELECT id FROM tasks WHERE id = $1 AND state = 'pending' AND token IS NULL FOR UPDATE SKIP LOCKED)
 RETURNING *
+
+-- name: give_back
+UPDATE tasks SET token = NULL, leased_until = NULL WHERE token = $1 AND state = 'pending'
 
 -- name: renew
 UPDATE tasks SET leased_until = clock_timestamp() + $2::interval

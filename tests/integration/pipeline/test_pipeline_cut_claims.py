@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from chrono_ray.model.task import Finished, Purge
 from chrono_ray.pipeline import index as pipeline_index
+from chrono_ray.pipeline.tasks import Steps, TaskPace, TaskRunner
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.tasks import TaskLease, Tasks, TaskState
 from tests.conftest import PostgresServer
 from tests.integration.pipeline.indexed import (
     assert_same,
@@ -68,12 +72,15 @@ async def test_a_batch_whose_indexer_lost_its_connection_is_delivered_at_once(
     await record.aclose()
 
 
-async def test_a_listing_whose_claim_was_not_answered_is_listed_at_once(
-    proxy: ProxyProcess, struck: str, tmp_path: Path, server: HostileArchive, site: Site
+@pytest.mark.parametrize(
+    "sql", ["open AS MATERIALIZED", "UPDATE slices SET next_key"], ids=["claim", "page"]
+)
+async def test_a_listing_whose_lister_lost_its_connection_is_listed_at_once(
+    proxy: ProxyProcess, struck: str, tmp_path: Path, server: HostileArchive, site: Site, sql: str
 ):
     async with rig_over(server.url, struck, tmp_path) as rig:
         run = await rig.start(site.domain)
-        proxy.behave(Cut("open AS MATERIALIZED", Moment.ANSWERED))
+        proxy.behave(Cut(sql, Moment.ANSWERED))
         async with rig.working(index=False):
             await until(lambda: listed(rig, run), seconds=SOON)
         assert proxy.hits() == [1]
@@ -94,6 +101,35 @@ async def test_a_batch_whose_claim_was_not_answered_is_fetched_at_once_and_charg
         lost = await rig.database.fetchval("SELECT count(*) FROM attempts WHERE reason = 'lost'")
         assert lost == 0
         await rig.assert_whole(run, len(site.records))
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["any", "this one"])
+async def test_a_task_whose_claim_was_not_answered_is_worked_on_at_once(
+    proxy: ProxyProcess, struck: str, database: Database, alone: bool
+):
+    record, stop = Database(struck, pool_size=4), asyncio.Event()
+    tasks = Tasks(record)
+    task = (await tasks.submit(Purge())).id
+    runner = TaskRunner(tasks, at_once, worker="w", pace=TaskPace(idle=0.05))
+    sql = "UPDATE tasks SET token = $4" if alone else "FROM claim_task("
+    proxy.behave(Cut(sql, Moment.ANSWERED))
+
+    async def done() -> bool:
+        return (await Tasks(database).task(task)).state is TaskState.DONE
+
+    async with asyncio.timeout(SOON), asyncio.TaskGroup() as group:
+        if alone:
+            group.create_task(runner.run_one(task, stop, tell=lambda _: None))
+        else:
+            group.create_task(runner.run(stop))
+        await until(done)
+        stop.set()
+    assert proxy.hits() == [1]
+    await record.aclose()
+
+
+async def at_once(_: TaskLease) -> Steps:
+    yield Finished({})
 
 
 async def listed(rig: Rig, run: int) -> bool:

@@ -163,9 +163,9 @@ BEGIN
     END IF;
 END $$;
 
--- One task, fenced by a fresh token: class by ticket over those that have one due (`p_classes`, as
+-- One task, fenced by the caller's token: class by ticket over those that have one due (`p_classes`, as
 -- bits, may be taken), project by weight inside the class, the oldest inside the project.
-CREATE FUNCTION claim_task(p_worker text, p_lease interval, p_classes int) RETURNS SETOF tasks
+CREATE FUNCTION claim_task(p_worker text, p_lease interval, p_classes int, p_token uuid DEFAULT gen_random_uuid()) RETURNS SETOF tasks
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_mask int := 0;
@@ -216,7 +216,7 @@ BEGIN
          ORDER BY t.class, t.project_id, t.id LIMIT 1 FOR UPDATE SKIP LOCKED;
     END IF;
     RETURN QUERY
-        UPDATE tasks t SET token = gen_random_uuid(), worker = p_worker, leased_until = clock_timestamp() + p_lease,
+        UPDATE tasks t SET token = p_token, worker = p_worker, leased_until = clock_timestamp() + p_lease,
                started_at = coalesce(t.started_at, clock_timestamp())
          WHERE t.id = v_id RETURNING t.*;
 END $$;
