@@ -88,7 +88,7 @@ SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, n.id AS run_id
   JOIN runs n ON n.id = u.run_id AND n.state IN ('active', 'paused')
  WHERE c.fetch_id = ANY ($1::bigint[])
    AND NOT EXISTS (SELECT 1 FROM fetches f JOIN attempts a ON a.fetch_id = f.id AND a.capture_id = c.id AND a.final
-                    WHERE f.id = c.fetch_id AND f.former IS NOT NULL)
+                    WHERE f.id = c.fetch_id AND f.id = ANY ($1::bigint[]) AND f.former IS NOT NULL)
  ORDER BY c.fetch_id, n.state,
        EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final),
        (c.mimetype = 'warc/revisit'), c.instant DESC

@@ -175,8 +175,6 @@ async def test_postgresql_away_for_a_moment_loses_nothing(
     server.behave(Rule(Latency(0.05), kind=Kind.REPLAY))
     run = await rig.start(site.domain)
     async with rig.working():
-        # a slice whose claim's answer is lost stands for its lease: a minute
-        await until(lambda: listed(rig, run))
         for stored in (3, 12, 25):
             await until(lambda stored=stored: stored_at_least(rig, run, stored))
             await rig.database.fetch(
