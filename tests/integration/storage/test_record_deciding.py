@@ -292,7 +292,7 @@ async def test_rules_change_while_all_goes_on(record: Record):
         for n in range(300)
     ]  # fmt: skip
     deciding, domain = Deciding(record.database), await domain_of(record, run)
-    listed = asyncio.Event()
+    listed, ruled_last = asyncio.Event(), asyncio.Event()
 
     async def listing() -> None:
         for at in range(0, 300, 20):
@@ -307,7 +307,7 @@ async def test_rules_change_while_all_goes_on(record: Record):
         listed.set()
 
     async def working() -> None:
-        while not listed.is_set() or await record.state_of(run) == RunState.ACTIVE:
+        while not ruled_last.is_set() or await record.state_of(run) == RunState.ACTIVE:
             leases = await record.claim(7)
             await asyncio.sleep(0)
             verdicts = [
@@ -324,6 +324,7 @@ async def test_rules_change_while_all_goes_on(record: Record):
             await redecide(deciding, domain, tell=lambda _: None, batch=37)
         await listed.wait()
         await redecide(deciding, domain, tell=lambda _: None)
+        ruled_last.set()
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(listing())
