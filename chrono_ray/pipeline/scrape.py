@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from chrono_ray.archives.base import Archive
@@ -43,6 +43,10 @@ from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.frontier import FetchLease, Frontier, Nothing
 from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.settling import Kept, Settlement, Settling
+
+READS: Final = 3
+"""How often a page is read that ends its reader."""
+DEADLY: Final = frozenset({"crashed", "memory", "timeout"})
 
 log = logging.getLogger(__name__)
 
@@ -281,16 +285,29 @@ class Scrape:
             return pause_after(0, error.retry_after if isinstance(error, Throttled) else None)
 
     async def _understand(self, lease: FetchLease, memento: Memento) -> Outcome:
-        try:
-            document = await self._parts.extraction.extract(
-                memento.body, media_type=memento.media_type, charset=memento.charset,
-                url=lease.capture.original, captured=lease.capture.timestamp.instant.date(),
-            )  # fmt: skip
-        except ExtractionFailed as error:
-            if error.reason == "type":
-                return Refused("type", str(error))
-            return Failed(error.reason, str(error), memento)
-        return Stored(memento, document.flagged("truncated") if memento.truncated else document)
+        """What kills its reader is read again behind the pages that wait, without a request:
+        a busy machine is no fault of the page."""
+        attempt = 1
+        while True:
+            try:
+                document = await self._read(lease, memento)
+            except ExtractionFailed as error:
+                if error.reason == "type":
+                    return Refused("type", str(error))
+                if error.reason not in DEADLY or attempt == READS:
+                    return Failed(error.reason, str(error), memento)
+                extra = {"fetch": lease.fetch_id, "reason": error.reason, "attempt": attempt}
+                log.warning("page.again", extra=extra)
+                attempt += 1
+            else:
+                return Stored(memento, document)
+
+    async def _read(self, lease: FetchLease, memento: Memento) -> Document:
+        document = await self._parts.extraction.extract(
+            memento.body, media_type=memento.media_type, charset=memento.charset,
+            url=lease.capture.original, captured=lease.capture.timestamp.instant.date(),
+        )  # fmt: skip
+        return document.flagged("truncated") if memento.truncated else document
 
     def may_send(self, lease: FetchLease) -> None:
         """Raise `Halted` when the run was paused or its archive asked for silence meanwhile."""
