@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.users import Users
 
 POOL_SIZE: Final = 4
+CANCELS: Final = 20
+CANCEL_SECONDS: Final = 0.25
 CACHE_VERSION: Final = "1"
 """Change it with the shape of any answer that is cached."""
 
@@ -127,6 +128,8 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for _ in range(CANCELS):  # redis-py turns one that meets a connection's end into its error
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+            if task.done():
+                break
