@@ -65,6 +65,8 @@ UPDATE stage s SET fate = CASE WHEN s.n > d.n THEN 'repeated' ELSE coalesce(s.fa
  WHERE d.key = s.key AND (s.fate IS NULL OR s.n > d.n)
 
 -- name: number_new_rows
+-- as who inserts holds the table: an export's mark must not pass over numbers that are not rows yet
+LOCK TABLE captures IN ROW EXCLUSIVE MODE;
 UPDATE stage SET id = nextval(pg_get_serial_sequence('captures', 'id')) WHERE fate = 'new'
 
 -- name: want_payloads

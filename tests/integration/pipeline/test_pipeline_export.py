@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from chrono_ray.pipeline.export import MANIFEST, ExportParts, export
 from chrono_ray.storage import exporting
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.tasks import TaskLease, Tasks
-from tests.integration.storage.making import Record, capture, gone, stored
+from tests.integration.storage.making import Record, capture, gone, stored, until
 
 PAGES = 25
 
@@ -234,6 +235,32 @@ async def test_the_mark_waits_for_a_writer_that_has_taken_its_number(
     await writing
     await reading
     assert len(lines(tmp_path)) == PAGES + 1
+
+
+async def test_the_mark_waits_for_a_lister_that_has_numbered_its_captures(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(exporting, "BARRIER_TIMEOUT", "50ms")
+    subject = Export("town", "/nowhere", subject=Subject.CAPTURES, form=Form.JSONL)
+    reading = exporting.Exporting(record.database, subject)
+    first, second = [
+        await record.start(name, project="town") for name in ("c.example", "d.example")
+    ]
+    ours, theirs = await record.slice_of(first), await record.slice_of(second)
+    shared = capture("http://c.example/1", body="a.example 1")
+    async with record.database.transaction() as other:
+        await other.fetch("SELECT 1 FROM fetches FOR UPDATE")  # holds the lister before its rows
+        keeping = asyncio.create_task(record.keep(ours, [shared]))
+        await until(partial(somebody_waits_for_a_lock, record.database))
+        await record.keep(theirs, [capture("http://d.example/1", statuscode="404")])
+        assert await reading.mark() is None
+    await keeping
+    newest = await record.database.fetchval("SELECT max(id) FROM captures")
+    assert await reading.mark() == newest
+
+
+async def somebody_waits_for_a_lock(database: Database) -> bool:
+    return bool(await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def test_parquet_is_partitioned_by_domain_and_year(record: Record, tmp_path: Path):
