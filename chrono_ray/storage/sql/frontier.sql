@@ -103,7 +103,8 @@ SELECT n.id FROM runs n
 
 -- name: take_over
 -- they take them over. A run asks its own archive only: where the other's was another, the capture
--- changes too. Driven from the waiting run, so that a paused run's queue costs nothing.
+-- changes too, and not to one that was given up: what only the other may have waits for it. Driven
+-- from the waiting run, so that a paused run's queue costs nothing.
 WITH waiting AS MATERIALIZED (
     SELECT n.id, n.archive FROM runs n WHERE n.id = ANY ($1::bigint[]) AND n.state = 'active'
 ), wanted AS (
@@ -116,6 +117,8 @@ WITH waiting AS MATERIALIZED (
       JOIN fetches f ON f.id = cc.fetch_id AND f.state = 'pending'
       JOIN runs o ON o.id = f.run_id AND (o.state <> 'active' OR o.goal = 'plan')
       JOIN queue q ON q.fetch_id = f.id AND q.run_id = o.id
+     WHERE n.archive = q.archive
+        OR NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = cc.id AND a.final)
      ORDER BY f.id, n.id LIMIT 10000
 ), moved AS (
     UPDATE queue q SET run_id = w.run_id, capture_id = c.id, archive = c.archive, urlkey = c.urlkey, ts = c.ts,
@@ -150,7 +153,8 @@ WITH quiet AS MATERIALIZED (
     SELECT DISTINCT ON (f.id) f.id AS fetch_id, c.id AS capture_id, i.id AS run_id
       FROM idle i JOIN captures c ON c.run_id = i.id JOIN fetches f ON f.id = c.fetch_id AND f.state = 'pending'
       JOIN runs s ON s.id = f.run_id AND s.together = i.together AND s.archive IN (SELECT archive FROM quiet)
-     WHERE EXISTS (SELECT 1 FROM queue q WHERE q.fetch_id = f.id AND NOT q.alone) OR EXISTS (SELECT 1 FROM parked p WHERE p.fetch_id = f.id)
+     WHERE (EXISTS (SELECT 1 FROM queue q WHERE q.fetch_id = f.id AND NOT q.alone) OR EXISTS (SELECT 1 FROM parked p WHERE p.fetch_id = f.id))
+       AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = c.id AND a.final)
      ORDER BY f.id, i.preference, (c.mimetype = 'warc/revisit') LIMIT 10000
 ), freed AS (
     DELETE FROM queue q USING wanted w WHERE q.fetch_id = w.fetch_id AND NOT q.alone RETURNING q.fetch_id, q.order_key, q.crashes
@@ -172,14 +176,19 @@ UPDATE runs r SET ready = r.ready OR m.n IS NOT NULL, floor_key = least(r.floor_
  WHERE r.id = i.id
 
 -- name: lease_cancelled
--- what a cancelled run still had queued or parked, as leases of ours, to be settled as cancelled
-WITH queued AS (
+-- what a cancelled run still had queued or parked, as leases of ours, to be settled as cancelled.
+-- Driven from the runs, in the order of their indexes: what others have queued costs nothing.
+WITH ended AS MATERIALIZED (
+    SELECT id FROM runs WHERE state = 'cancelled'
+), queued AS (
     DELETE FROM queue WHERE ctid = ANY (ARRAY (
-        SELECT q.ctid FROM queue q JOIN runs r ON r.id = q.run_id AND r.state = 'cancelled' LIMIT $3 FOR UPDATE OF q SKIP LOCKED))
+        SELECT w.tid FROM ended r CROSS JOIN LATERAL (
+            SELECT q.ctid AS tid FROM queue q WHERE q.run_id = r.id ORDER BY q.order_key LIMIT $3 FOR UPDATE SKIP LOCKED) w LIMIT $3))
     RETURNING fetch_id, run_id, order_key, attempts, crashes, capture_id
 ), waiting AS (
     DELETE FROM parked WHERE ctid = ANY (ARRAY (
-        SELECT p.ctid FROM parked p JOIN runs r ON r.id = p.run_id AND r.state = 'cancelled' LIMIT $3 FOR UPDATE OF p SKIP LOCKED))
+        SELECT w.tid FROM ended r CROSS JOIN LATERAL (
+            SELECT p.ctid AS tid FROM parked p WHERE p.run_id = r.id ORDER BY p.order_key LIMIT $3 FOR UPDATE SKIP LOCKED) w LIMIT $3))
     RETURNING fetch_id, run_id, order_key, attempts, crashes, capture_id
 )
 INSERT INTO leases (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, token, worker, leased_until)

@@ -209,3 +209,28 @@ async def test_the_sweep_of_a_large_queue_is_short(filled: Record):
         for name in ("waiting", "silenced", "turn_aside", "refresh_hints", "lock_finishable"):
             await connection.fetch(statements("frontier")[name])
         await connection.fetch(statements("frontier")["take_over"], [1])
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "arguments"),
+    [
+        ("frontier", "lease_cancelled", (uuid4(), "w", 250)),
+        ("deleting", "drop_work", (5, 2_000)),
+        ("deleting", "work_left", (5,)),
+    ],
+)
+async def test_what_ended_runs_left_is_found_without_reading_what_others_queued(
+    filled: Record, file: str, name: str, arguments: tuple[Any, ...]
+):
+    """They have nothing left, as after every cancel: none of the rows of the others is met."""
+    await filled.database.fetch(
+        "INSERT INTO runs (project_id, domain_id, archive, state)"
+        " SELECT 5, 5, 'wayback', 'cancelled' FROM generate_series(1, 20)"
+    )
+    await filled.database.fetch("DELETE FROM queue WHERE run_id = 5")
+    await filled.database.fetch("VACUUM ANALYZE")
+    found = await plan(filled.database, statements(file)[name], *arguments)
+    for table, index in (("queue", "queue_take"), ("parked", "parked_run")):
+        scans = [n for n in scans_of(found, table) if n["Node Type"] != "Tid Scan"]
+        assert [n.get("Index Name") for n in scans] == [index]
+        assert "run_id" in scans[0]["Index Cond"]

@@ -93,6 +93,9 @@ ALTER TABLE attempts ADD COLUMN forgiven boolean NOT NULL DEFAULT false;
 CREATE INDEX captures_url ON captures (domain_id, url_id, ts);
 CREATE INDEX queue_fetch ON queue (fetch_id);
 
+-- What one run has parked: a cancelled one gives it up.
+CREATE INDEX parked_run ON parked (run_id, order_key);
+
 -- Up to when finished runs have listed a domain in an archive, less the overlap: 14 digits, or empty
 -- where nothing was. A run that only looked at chosen captures, or only planned, listed nothing for good.
 CREATE FUNCTION listed_since(p_domain int, p_archive text, p_overlap interval) RETURNS text
