@@ -307,7 +307,8 @@ async def _start_of(
     since = await connection.scalar(
         select(func.listed_since(place.domain_id, archive, wanted.since))
     )
-    return max(str(since), wanted.scope.start)
+    latest = max(str(since), wanted.scope.start)
+    return min(latest, wanted.scope.end) if wanted.scope.end else latest
 
 
 async def _under_way(

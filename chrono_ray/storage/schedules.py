@@ -76,7 +76,7 @@ class Schedules:
     async def start_due(self) -> tuple[int, ...]:
         """Begin what is due, each once whoever else looks; returns the collections' first runs."""
         rows = await self._database.fetch(self._sql["start_due"])
-        return tuple(row["last_run"] for row in rows)
+        return tuple(row["begun"] for row in rows if row["begun"] is not None)
 
 
 def _found(value: int | None, schedule_id: int) -> None:

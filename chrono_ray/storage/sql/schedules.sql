@@ -3,6 +3,7 @@
 -- name: start_due
 -- exactly once, whoever sweeps: the row is locked and its next time lies ahead afterwards. Periods
 -- missed are one run; while the last one (or the same, begun by hand) is not finished, none begins.
+-- None does either where what is new would begin behind the end: of such, only the next time moves.
 WITH due AS MATERIALIZED (
     SELECT s.*, d.project_id FROM schedules s JOIN domains d ON d.id = s.domain_id
      WHERE s.enabled AND s.next_at <= clock_timestamp()
@@ -14,25 +15,29 @@ WITH due AS MATERIALIZED (
                                    AND r.start_ts = s.start_ts AND r.end_ts = s.end_ts)))
      ORDER BY s.next_at LIMIT 100 FOR UPDATE OF s SKIP LOCKED
 ), wanted AS MATERIALIZED (
-    SELECT d.*, a.archive, a.place, nextval(pg_get_serial_sequence('runs', 'id')) AS run_id,
-           greatest(d.start_ts, CASE WHEN d.since_last THEN listed_since(d.domain_id, a.archive, d.overlap) ELSE '' END) AS since
+    SELECT d.*, a.archive, a.place, nextval(pg_get_serial_sequence('runs', 'id')) AS run_id, n.since
       FROM due d CROSS JOIN LATERAL unnest(d.archives) WITH ORDINALITY AS a (archive, place)
+      CROSS JOIN LATERAL (
+           SELECT greatest(d.start_ts, CASE WHEN d.since_last THEN listed_since(d.domain_id, a.archive, d.overlap) ELSE '' END) AS since
+      ) n
+     WHERE d.end_ts = '' OR n.since <= d.end_ts
 ), first AS (
-    SELECT w.id, min(w.run_id) AS run_id FROM wanted w WHERE w.place = 1 GROUP BY w.id
+    SELECT DISTINCT ON (w.id) w.id, w.run_id, count(*) OVER (PARTITION BY w.id) AS archives
+      FROM wanted w ORDER BY w.id, w.place
 ), started AS (
     INSERT INTO runs (id, project_id, domain_id, archive, start_ts, end_ts, class, together, preference)
     OVERRIDING SYSTEM VALUE
     SELECT w.run_id, w.project_id, w.domain_id, w.archive, w.since, w.end_ts, w.class,
-           CASE WHEN cardinality(w.archives) > 1 THEN f.run_id END, w.place - 1
+           CASE WHEN f.archives > 1 THEN f.run_id END, w.place - 1
       FROM wanted w JOIN first f ON f.id = w.id ORDER BY w.run_id
 ), listing AS (
     INSERT INTO slices (run_id, start_ts, end_ts) SELECT w.run_id, w.since, w.end_ts FROM wanted w ORDER BY w.run_id
 )
 UPDATE schedules s
-   SET last_run = f.run_id,
+   SET last_run = coalesce(f.run_id, s.last_run),
        next_at = s.next_at + s.every * (1 + floor(extract(epoch FROM clock_timestamp() - s.next_at) / extract(epoch FROM s.every)))
-  FROM first f WHERE s.id = f.id
-RETURNING s.last_run
+  FROM due d LEFT JOIN first f ON f.id = d.id WHERE s.id = d.id
+RETURNING f.run_id AS begun
 
 -- name: add
 INSERT INTO schedules (domain_id, archives, start_ts, end_ts, since_last, overlap, every, class)
