@@ -106,7 +106,8 @@ DELAYS: Final = tuple(delay_after(n) for n in range(1, TRIES_MOST + 1))
 
 def email_of(text: str) -> str:
     """The address as it is compared and kept: without case. `InvalidInput` for none."""
-    email = unicodedata.normalize("NFKC", text.strip()).casefold()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    email = unicodedata.normalize("NFKC", folded).strip()
     if len(email) > EMAIL_CHARS_MAX or not _EMAIL.fullmatch(email) or not email.isprintable():
         raise InvalidInput("That is no e-mail address", fix="Write name@host", code="email")
     return email
