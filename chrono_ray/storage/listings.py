@@ -197,6 +197,7 @@ class Listings:
         )
         await connection.execute(sql["fate_of_new_rows"])
         await connection.execute(sql["number_new_rows"])
+        await connection.execute(sql["note_newest"], lease.slice_id)
         # now that fates are known: a planner that expects no new rows compares all with all
         await connection.execute("ANALYZE stage (fate, key, share_key, fetch_id, id, host)")
         wanted = await connection.fetch(sql["want_payloads"], lease.project_id, lease.run_id)

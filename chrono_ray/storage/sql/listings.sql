@@ -69,6 +69,10 @@ UPDATE stage s SET fate = CASE WHEN s.n > d.n THEN 'repeated' ELSE coalesce(s.fa
 LOCK TABLE captures IN ROW EXCLUSIVE MODE;
 UPDATE stage SET id = nextval(pg_get_serial_sequence('captures', 'id')) WHERE fate = 'new'
 
+-- name: note_newest
+-- by it a later run knows what is new: looked up among the captures it would be a read of them all
+UPDATE slices SET newest = greatest(newest, (SELECT max(instant) FROM stage WHERE instant <= clock_timestamp())) WHERE id = $1
+
 -- name: want_payloads
 -- sorted, so that two listers cannot deadlock; a response is asked for before a revisit of it
 INSERT INTO fetches (project_id, share_key, run_id, capture_id)

@@ -22,6 +22,8 @@ SITE = Collection(
     Scope("http://a.example/", MatchType.DOMAIN), "p", ("wayback",), QueueClass.DEFAULT, MONTH
 )
 
+UNTIL_2005 = replace(SITE.scope, end="20051231235959")
+
 
 async def collect(record: Record, run: int, stamps: list[str], *, archive: str = "wayback") -> None:
     rows = [capture(f"http://a.example/{stamp}", stamp) for stamp in stamps]
@@ -78,6 +80,30 @@ async def test_a_date_that_was_named_is_not_gone_behind(record: Record):
     later = replace(SITE.scope, start="20080101000000")
     [again] = (await record.projects.begin(replace(SITE, scope=later))).run_ids
     assert (await record.projects.run(again)).scope.start == "20080101000000"
+
+
+async def test_what_an_unfinished_run_had_listed_counts_once_a_finished_one_lists_it(
+    record: Record,
+):
+    given_up = await record.start()
+    await record.list_all(given_up, [capture(stamp="20110101000000")])
+    await record.projects.change(given_up, RunState.CANCELLED)
+    await sweep(record.frontier(), record.settling)
+    [done] = (await record.projects.begin(replace(SITE, since=None))).run_ids
+    await record.list_all(done, [capture(stamp="20110101000000"), capture(stamp="29990101000000")])
+    await record.settling.settle([stored(each) for each in await record.claim()])
+    await record.frontier().sweep()
+    assert await record.state_of(done) == "done"
+    [again] = (await record.projects.begin(SITE)).run_ids
+    assert (await record.projects.run(again)).scope.start == "20101202000000"
+
+
+async def test_a_span_that_ended_before_what_is_new_shrinks_to_its_last_second(record: Record):
+    [first] = (await record.projects.begin(replace(SITE, since=None))).run_ids
+    await collect(record, first, ["20100101000000"])
+    [again] = (await record.projects.begin(replace(SITE, scope=UNTIL_2005))).run_ids
+    scope = (await record.projects.run(again)).scope
+    assert (scope.start, scope.end) == (UNTIL_2005.end, UNTIL_2005.end)
 
 
 # -- by itself
@@ -153,6 +179,34 @@ async def test_it_is_told_as_it_was_asked_for(record: Record):
     assert (told.id, told.wanted, told.every) == (number, SITE, timedelta(hours=12))
     with pytest.raises(InvalidInput):
         await schedules.add(SITE, every=timedelta(seconds=1))
+
+
+async def test_nothing_begins_where_nothing_can_be_new_any_more(record: Record):
+    [first] = (await record.projects.begin(replace(SITE, since=None))).run_ids
+    await collect(record, first, ["20100101000000"])
+    schedules = Schedules(record.database)
+    await schedules.add(replace(SITE, scope=UNTIL_2005), every=DAY)
+    assert await schedules.start_due() == ()
+    [told] = await schedules.all()
+    assert (told.last_run, told.enabled) == (None, True)
+    assert await record.database.fetchval("SELECT next_at > clock_timestamp() FROM schedules")
+    await record.database.fetch("DELETE FROM schedules")
+    await schedules.add(replace(SITE, scope=UNTIL_2005, archives=("wayback", "pywb")), every=DAY)
+    [only] = await schedules.start_due()
+    assert (await record.projects.run(only)).archive == "pywb"
+    assert await record.projects.together(only) == (only,)
+
+
+async def test_what_is_due_begins_without_a_look_at_the_captures(record: Record):
+    """They may be millions, and a sweep waits meanwhile."""
+    [first] = (await record.projects.begin(replace(SITE, since=None))).run_ids
+    await collect(record, first, ["20100101000000"])
+    await Schedules(record.database).add(SITE, every=DAY)
+    async with record.database.transaction() as other:
+        await other.execute("LOCK TABLE captures IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(5):
+            [again] = await Schedules(record.database).start_due()
+    assert (await record.projects.run(again)).scope.start == "20091202000000"
 
 
 async def test_a_deleted_run_leaves_its_schedule(record: Record):

@@ -22,9 +22,14 @@ CREATE SEQUENCE listing_ticket;
 
 -- A slice that is too large for its archive ends as `split`: two slices stand for it, `part_of` it.
 ALTER TABLE slices DROP CONSTRAINT slices_state_check;
+-- `newest`: of what it listed, less dates to come.
 ALTER TABLE slices
     ADD COLUMN part_of bigint,
+    ADD COLUMN newest timestamptz,
     ADD CONSTRAINT slices_state_check CHECK (state IN ('pending', 'listed', 'hole', 'cancelled', 'split'));
+UPDATE slices s SET newest = c.newest
+  FROM (SELECT run_id, max(instant) AS newest FROM captures WHERE instant <= clock_timestamp() GROUP BY run_id) c
+ WHERE c.run_id = s.run_id;
 
 -- Rules and decisions
 
@@ -100,8 +105,8 @@ CREATE INDEX parked_run ON parked (run_id, order_key);
 -- where nothing was. A run that only looked at chosen captures, or only planned, listed nothing for good.
 CREATE FUNCTION listed_since(p_domain int, p_archive text, p_overlap interval) RETURNS text
 LANGUAGE sql STABLE AS $$
-    SELECT coalesce(to_char((max(c.instant) - p_overlap) AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS'), '')
-      FROM runs r JOIN captures c ON c.run_id = r.id AND c.instant <= clock_timestamp()
+    SELECT coalesce(to_char((max(s.newest) - p_overlap) AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS'), '')
+      FROM runs r JOIN slices s ON s.run_id = r.id
      WHERE r.domain_id = p_domain AND r.archive = p_archive AND r.state = 'done' AND r.goal = 'collect'
 $$;
 
