@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,20 +16,24 @@ from chrono_ray.storage.recounting import Recounting
 from chrono_ray.storage.settling import Cancelled, Settlement, Settling
 
 CANCEL_BATCH: Final = 250
+CANCEL_SECONDS: Final = 1.0
+"""A sweep gives what was cancelled so much time: the runs that go on wait for the next sweep."""
 
 log = logging.getLogger(__name__)
 
 
-async def sweep(frontier: Frontier, settling: Settling) -> Swept:
+async def sweep(
+    frontier: Frontier, settling: Settling, *, cancelling: float = CANCEL_SECONDS
+) -> Swept:
     """Expired leases go back, parked fetches return, runs that are over end, due ones begin.
 
-    A fetch that killed its workers too often is settled as failed(crashed).
+    A fetch that killed its workers too often is settled as failed(crashed). What
+    cancelled runs left ends too, for about `cancelling` seconds; later sweeps go on.
     """
     swept = await frontier.sweep()
     crashed = Fail(Failed("crashed", f"its worker died {CRASHES} times while it had only this"))
     await settling.settle(_settlements(swept.condemned, crashed))
-    while cancelled := await frontier.cancelled(CANCEL_BATCH):
-        await settling.settle(_settlements(cancelled, Cancelled()))
+    await _end_cancelled(frontier, settling, seconds=cancelling)
     if swept.rescued:
         log.warning("lease.rescued", extra={"count": swept.rescued})
     for run_id in swept.started_runs:
@@ -35,6 +41,15 @@ async def sweep(frontier: Frontier, settling: Settling) -> Swept:
     for run_id in swept.finished_runs:
         log.info("run.done", extra={"run": run_id})
     return swept
+
+
+async def _end_cancelled(frontier: Frontier, settling: Settling, *, seconds: float) -> None:
+    """One batch at least, so that it ends however slow the record is."""
+    until = time.monotonic() + seconds
+    while cancelled := await frontier.cancelled(CANCEL_BATCH):
+        await settling.settle(_settlements(cancelled, Cancelled()))
+        if time.monotonic() >= until:
+            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,7 @@ async def rescue_deep(frontier: Frontier, settling: Settling, recounting: Recoun
     """Sweep until nothing is left to rescue, and queue the fetches that stand nowhere."""
     told = Rescued(stranded=await recounting.put_back_stranded())
     while True:
-        swept = await sweep(frontier, settling)
+        swept = await sweep(frontier, settling, cancelling=math.inf)
         told = replace(
             told, rescued=told.rescued + swept.rescued,
             crashed=told.crashed + len(swept.condemned),

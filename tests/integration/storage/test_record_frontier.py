@@ -395,6 +395,19 @@ async def test_a_run_takes_over_what_a_stopped_run_of_another_archive_had_queued
     assert await record.faults() == []
 
 
+async def test_a_large_cancelled_run_ends_in_parts_and_the_sweep_goes_on(record: Record):
+    """A sweep that ended all of it would keep what others lost from being rescued."""
+    big = await fill(record, 600)
+    await record.projects.change(big, RunState.CANCELLED)
+    left = []
+    for _ in range(4):
+        await sweep(record.frontier(), record.settling, cancelling=0)
+        left.append(await record.database.fetchval("SELECT count(*) FROM queue"))
+    assert left == [350, 100, 0, 0]
+    assert (await record.counters(big))["cancelled", "run"] == 600
+    assert await record.faults() == []
+
+
 # -- crashes
 
 
