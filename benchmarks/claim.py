@@ -6,9 +6,10 @@ Ours is `Frontier.claim`: budgets, classes by ticket, runs by weight, one fresh
 token a batch, queue rows moved to leases. The bare one updates a state column
 of as many rows under a partial index. Each worker is a process of its own.
 
-`--old-transaction` then holds a snapshot open for so many seconds while 520
-leases a second leave dead rows that no vacuum may remove, with the sweep that
-every worker does, and measures four workers again before it ends.
+`--old-transaction` then holds a snapshot open for so many seconds while leases
+at `--old-rate` leave dead rows that no vacuum may remove, with the sweep that
+every worker does, and measures four workers again before it ends. Ten minutes
+at 520 a second leave as many as 20 seconds at 15,600.
 """
 
 from __future__ import annotations
@@ -102,13 +103,15 @@ class Worked:
 class Size:
     """How long the queue is, how many workers claim at once, for how many seconds.
 
-    `old`: the age in seconds of a transaction elsewhere, 0 for none.
+    `old`: the age in seconds of a transaction elsewhere, 0 for none, and the
+    leases a second meanwhile.
     """
 
     pending: int
     workers: tuple[int, ...]
     seconds: float
     old: float = 0.0
+    old_rate: float = OLD_RATE
 
 
 async def fill(url: str, pending: int) -> None:
@@ -241,14 +244,14 @@ async def hold(bench: Bench) -> list[Figure]:
         await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await old.fetch("SELECT count(*) FROM runs")
         frontier = Frontier(record, worker="benchmark", egress=EGRESS, archives=("wayback",))
-        await _burn(frontier, bench.size.old)
+        await _burn(frontier, bench.size.old, bench.size.old_rate)
         return await _measured_beside_sweeps(bench, frontier)
     finally:
         await record.aclose()
         await old.close()
 
 
-async def _burn(frontier: Frontier, seconds: float) -> None:
+async def _burn(frontier: Frontier, seconds: float, rate: float) -> None:
     """Leases at a steady rate, and the sweep, until the transaction is old enough."""
     began = swept = time.monotonic()
     leases = 0
@@ -256,7 +259,7 @@ async def _burn(frontier: Frontier, seconds: float) -> None:
         if now - swept >= SWEEP_EVERY:
             await frontier.sweep()
             swept = now
-        if leases > (now - began) * OLD_RATE:
+        if leases > (now - began) * rate:
             await asyncio.sleep(0.01)
             continue
         got = await frontier.claim(BATCH, idle=0)
@@ -270,7 +273,8 @@ async def _measured_beside_sweeps(bench: Bench, frontier: Frontier) -> list[Figu
     while not ended.done():
         await asyncio.wait({ended}, timeout=SWEEP_EVERY / most)  # each worker does its own
         await frontier.sweep()
-    label = f"{most} workers, a transaction open for {bench.size.old:g} s"
+    size = bench.size
+    label = f"{most} workers, {size.old * size.old_rate:,.0f} dead rows beside a snapshot"
     return figures(label, ended.result(), goal=OLD_P99_GOAL)
 
 
@@ -318,11 +322,16 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--old-transaction", type=float, default=0.0, help="its age in seconds")
+    parser.add_argument("--old-rate", type=float, default=OLD_RATE, help="leases/s meanwhile")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with scratch() as folder, postgres(folder) as server:
         size = Size(
-            options.pending, tuple(options.workers), options.seconds, options.old_transaction
+            options.pending,
+            tuple(options.workers),
+            options.seconds,
+            options.old_transaction,
+            options.old_rate,
         )
         report = measure(server, size)
     show(report, json=options.json)
