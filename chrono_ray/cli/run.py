@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
@@ -20,10 +19,14 @@ from chrono_ray.model.targets import target
 from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
 from chrono_ray.pipeline.report import as_json, summary
 from chrono_ray.settings import Settings
-from chrono_ray.storage.projects import Begun, Collection, Projects, RunState, check_name
-
-OVERLAP_MOST: Final = 3660
-"""Days."""
+from chrono_ray.storage.projects import (
+    OVERLAP_MOST,
+    Begun,
+    Collection,
+    Projects,
+    RunState,
+    check_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,11 @@ def checked(request: Request, settings: Settings) -> Collection:
 
 
 def _overlap(days: int | None) -> timedelta | None:
-    if days is not None and not 0 <= days <= OVERLAP_MOST:
+    if days is not None and not 0 <= days <= OVERLAP_MOST.days:
         raise InvalidInput(
             "The overlap cannot be used",
             why=f"{days} days",
-            fix=f"From 0 to {OVERLAP_MOST} days",
+            fix=f"From 0 to {OVERLAP_MOST.days} days",
             code="overlap",
         )
     return None if days is None else timedelta(days=days)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 async def sweep(
     frontier: Frontier, settling: Settling, *, cancelling: float = CANCEL_SECONDS
 ) -> Swept:
-    """Expired leases go back, parked fetches return, runs that are over end, due ones begin.
+    """Expired leases go back, parked fetches return, runs that are over end.
 
     A fetch that killed its workers too often is settled as failed(crashed). What
     cancelled runs left ends too, for about `cancelling` seconds; later sweeps go on.
@@ -36,11 +36,15 @@ async def sweep(
     await _end_cancelled(frontier, settling, seconds=cancelling)
     if swept.rescued:
         log.warning("lease.rescued", extra={"count": swept.rescued})
-    for run_id in swept.started_runs:
-        log.info("run.due", extra={"run": run_id})
     for run_id in swept.finished_runs:
         log.info("run.done", extra={"run": run_id})
     return swept
+
+
+async def begin_due(frontier: Frontier) -> None:
+    """What is scheduled begins: apart from the sweep, so that neither can hold up the other."""
+    for run_id in await frontier.begin_due():
+        log.info("run.due", extra={"run": run_id})
 
 
 async def _end_cancelled(frontier: Frontier, settling: Settling, *, seconds: float) -> None:

@@ -16,6 +16,8 @@ from datetime import date
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from chrono_ray.archives.base import Archive
 from chrono_ray.model.errors import (
     ArchiveError,
@@ -37,7 +39,7 @@ from chrono_ray.model.retry import (
     decide_replay,
     pause_after,
 )
-from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.pipeline.rescue import begin_due, sweep
 from chrono_ray.pipeline.settle import Batching, Settle
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.frontier import FetchLease, Frontier, Nothing
@@ -149,6 +151,7 @@ class Scrape:
                 group.create_task(self._forever(self._renew, self._pace.renew_every)),
                 group.create_task(self._forever(self._watch, self._pace.watch_every)),
                 group.create_task(self._forever(self._sweep, self._pace.sweep_every)),
+                group.create_task(self._forever(self._begin_due, self._pace.sweep_every)),
                 group.create_task(self._sweep_when_idle()),
                 group.create_task(self.settle.run()),
             ]
@@ -344,24 +347,30 @@ class Scrape:
     async def _sweep(self) -> None:
         await sweep(self._parts.frontier, self._parts.settling)
 
+    async def _begin_due(self) -> None:
+        await begin_due(self._parts.frontier)
+
     async def _sweep_when_idle(self) -> None:
         """When there is nothing left to claim, a run may just have ended: look at once."""
         while True:
             await self._idle.wait()
-            try:
-                await self._sweep()
-            except Unavailable as error:
-                log.warning("beside.away", extra={"error": str(error)})
+            await self._once(self._sweep)
             await asyncio.sleep(self._pace.idle)
             self._idle.clear()
 
     async def _forever(self, work: Callable[[], Awaitable[None]], every: float) -> None:
         while True:
-            try:
-                await work()
-            except Unavailable as error:
-                log.warning("beside.away", extra={"error": str(error)})
+            await self._once(work)
             await asyncio.sleep(every * (0.75 + random.random() / 2))  # noqa: S311 - jitter
+
+    async def _once(self, work: Callable[[], Awaitable[None]]) -> None:
+        """What fails beside is tried again at its next turn: the fetches go on meanwhile."""
+        try:
+            await work()
+        except Unavailable as error:
+            log.warning("beside.away", extra={"error": str(error)})
+        except asyncpg.PostgresError:
+            log.error("beside.refused", exc_info=True, extra={"work": work.__name__})
 
     # giving back
 

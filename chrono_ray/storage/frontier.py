@@ -74,7 +74,6 @@ class Swept:
 
     rescued: int
     condemned: tuple[Condemned, ...]
-    started_runs: tuple[int, ...]
     finished_runs: tuple[int, ...]
 
 
@@ -150,7 +149,7 @@ class Frontier:
             await self._database.fetch(self._sql["release"], ids, [token] * len(ids))
 
     async def sweep(self) -> Swept:
-        """What must happen without anybody asking: rescue, unpark, take over, finish, begin.
+        """What must happen without anybody asking: rescue, unpark, take over, finish.
 
         Any number of workers may sweep at once. What it returns as condemned
         is leased to the caller, who settles it.
@@ -161,8 +160,11 @@ class Frontier:
         await self._database.fetch(self._sql["refresh_hints"])
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
-        started = await self._schedules.start_due()
-        return Swept(rescued, condemned, started, tuple(row["id"] for row in finished))
+        return Swept(rescued, condemned, tuple(row["id"] for row in finished))
+
+    async def begin_due(self) -> tuple[int, ...]:
+        """Begin the schedules that are due; returns the first run of each."""
+        return await self._schedules.start_due()
 
     async def _take_over(self) -> None:
         """What waits under a run that does not run, or for an archive that is silent, moves."""

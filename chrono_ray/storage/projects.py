@@ -20,6 +20,7 @@ from chrono_ray.storage.tables import domains, projects, runs, slices, tasks
 
 NAME_LIMIT: Final = 200
 WEIGHT_MOST: Final = 1000
+OVERLAP_MOST: Final = timedelta(days=3660)
 
 
 class RunState(StrEnum):
@@ -121,6 +122,7 @@ class Projects:
         Its runs stand together: what is done to the first is done to all.
         """
         check_name(wanted.project)
+        check_overlap(wanted.since)
         async with self._database.begin() as connection:
             # the domain's row stays locked: of two that begin the same at once, one joins
             place = await _place(connection, wanted.project, wanted.scope)
@@ -395,4 +397,15 @@ def check_name(name: str) -> None:
             "The project's name cannot be used",
             why=f"1 to {NAME_LIMIT} printable characters",
             code="project_name",
+        )
+
+
+def check_overlap(overlap: timedelta | None) -> None:
+    """`InvalidInput` unless a repeated collection can go back so far."""
+    if overlap is not None and not timedelta() <= overlap <= OVERLAP_MOST:
+        raise InvalidInput(
+            "The overlap cannot be used",
+            why=f"{overlap.days} days",
+            fix=f"From 0 to {OVERLAP_MOST.days} days",
+            code="overlap",
         )

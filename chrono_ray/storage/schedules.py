@@ -12,7 +12,7 @@ from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Database, statements
-from chrono_ray.storage.projects import Collection, Projects, number_of
+from chrono_ray.storage.projects import Collection, Projects, check_overlap, number_of
 
 LEAST: Final = timedelta(minutes=1)
 MOST: Final = timedelta(days=3660)
@@ -48,6 +48,7 @@ class Schedules:
                 fix="From a minute to ten years",
                 code="schedule_every",
             )
+        check_overlap(wanted.since)
         domain_id = await Projects(self._database).domain(wanted.scope, project=wanted.project)
         scope = wanted.scope
         return int(

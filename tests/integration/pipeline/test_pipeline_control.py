@@ -92,3 +92,12 @@ async def test_a_schedule_begins_at_once_and_then_asks_for_what_is_new_only(
 
 async def ended(rig: Rig, n: int) -> bool:
     return await rig.database.fetchval("SELECT count(*) FROM runs WHERE state = 'done'") == n
+
+
+async def test_schedules_that_cannot_begin_hold_up_no_run(rig: Rig, site: Site):
+    """Whatever the record answers to one statement, what is under way is swept and ends."""
+    await rig.database.fetch("ALTER TABLE schedules RENAME TO schedules_elsewhere")
+    run = await rig.start(site.domain)
+    async with rig.working():
+        await rig.until_done(run)
+    await rig.assert_whole(run, len(site.records))

@@ -111,8 +111,8 @@ async def test_a_span_that_ended_before_what_is_new_shrinks_to_its_last_second(r
 
 async def test_what_is_due_begins_once_however_many_look(record: Record):
     await Schedules(record.database).add(SITE, every=DAY)
-    begun = await asyncio.gather(*(record.frontier(f"w{n}").sweep() for n in range(8)))
-    assert sorted(len(each.started_runs) for each in begun) == [*[0] * 7, 1]
+    begun = await asyncio.gather(*(record.frontier(f"w{n}").begin_due() for n in range(8)))
+    assert sorted(len(each) for each in begun) == [*[0] * 7, 1]
     [told] = await Schedules(record.database).all()
     assert told.last_state == "active"
     assert await record.database.fetchval("SELECT class FROM runs") == 3
@@ -130,7 +130,7 @@ async def test_none_begins_while_the_last_is_unfinished_and_missed_periods_are_o
     assert await schedules.start_due() == ()
     await record.projects.change(first, RunState.ACTIVE)
     await collect(record, first, ["20100101000000"])
-    # the sweep that saw the run's end has begun the next one at once
+    assert len(await schedules.start_due()) == 1
     assert [each[1] for each in await starts(record)] == ["", "20091202000000"]
     assert await schedules.start_due() == ()
     hours = await record.database.fetchval(
@@ -217,3 +217,12 @@ async def test_a_deleted_run_leaves_its_schedule(record: Record):
     await record.database.fetch("DELETE FROM runs WHERE id = $1", run)
     [told] = await Schedules(record.database).all()
     assert told.last_run is None
+
+
+@pytest.mark.parametrize("days", [-1, 365 * 8_000])
+async def test_an_overlap_that_no_date_can_be_reached_with_is_refused(record: Record, days: int):
+    """Stored, it would be met by whoever begins what is due, again and again."""
+    far = replace(SITE, since=timedelta(days=days))
+    for refused in (Schedules(record.database).add(far, every=DAY), record.projects.begin(far)):
+        with pytest.raises(InvalidInput, match="From 0 to 3660 days"):
+            await refused

@@ -72,7 +72,7 @@ CREATE TABLE schedules (
     start_ts   text NOT NULL DEFAULT '',
     end_ts     text NOT NULL DEFAULT '',
     since_last boolean NOT NULL DEFAULT true,
-    overlap    interval NOT NULL,
+    overlap    interval NOT NULL CHECK (overlap BETWEEN interval '0' AND interval '3660 days'),
     every      interval NOT NULL CHECK (every >= interval '1 minute'),
     next_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     class      smallint NOT NULL,
