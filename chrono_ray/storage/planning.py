@@ -10,6 +10,7 @@ import asyncpg
 
 from chrono_ray.model.capture import EMPTY_DIGEST, NO_DIGEST
 from chrono_ray.model.errors import Conflict, NotFound
+from chrono_ray.storage.control import Control
 from chrono_ray.storage.database import Database, statements
 
 UNSHARED: Final = [EMPTY_DIGEST, NO_DIGEST, ""]
@@ -72,6 +73,7 @@ class Planning:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._control = Control(database)
         self._sql = statements("planning")
 
     async def estimate(self, run_ids: Sequence[int]) -> Estimate:
@@ -92,9 +94,13 @@ class Planning:
     async def start(self, run_ids: Sequence[int]) -> bool:
         """Fetch what these runs planned; again changes nothing. True while they are paused.
 
+        What was cancelled with another run meanwhile, or could not be had
+        from another archive, is asked for too.
         `Conflict` when one was cancelled or is no plan and over; `NotFound` for none.
         """
         ids = list(run_ids)
+        for run_id in ids:
+            await self._control.open_unasked(run_id)
         await self._database.fetch(self._sql["start"], ids)
         rows = await self._database.fetch(self._sql["standing"], ids)
         if not rows:

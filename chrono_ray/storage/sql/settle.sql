@@ -56,40 +56,41 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::t
 
 -- name: other_captures
 -- for payloads that one capture could not give: the next capture of the same digest, not tried yet.
--- One in another archive is asked for by the run that listed it there: its budget is another.
+-- One in another archive is asked for by the run that listed it there: its budget is another. Where
+-- that one is paused the payload waits for it; a plan asks for it should it be started (planning.sql).
 SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id,
        CASE WHEN c.archive = r.archive THEN r.id ELSE o.id END AS run_id
   FROM unnest($1::bigint[], $2::bigint[]) AS w (fetch_id, run_id)
   JOIN runs r ON r.id = w.run_id
   JOIN captures c ON c.fetch_id = w.fetch_id
   JOIN runs o ON o.id = c.run_id
- WHERE (c.archive = r.archive OR o.state IN ('active', 'paused'))
+ WHERE (c.archive = r.archive OR (o.state IN ('active', 'paused') AND o.goal <> 'plan'))
    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final)
    AND (SELECT count(DISTINCT a.capture_id) FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.final) < $3
- ORDER BY c.fetch_id, (c.archive <> r.archive), o.preference, (c.mimetype = 'warc/revisit'), c.instant DESC
+ ORDER BY c.fetch_id, (c.archive <> r.archive), (c.archive <> r.archive AND o.state <> 'active'), o.preference, (c.mimetype = 'warc/revisit'), c.instant DESC
 
 -- name: elsewhere
 -- of payloads that one archive could not give in time: a capture not asked for yet in another
--- archive of the same request, the most preferred first
+-- archive of the same request that is at work, the most preferred first
 SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, o.id AS run_id
   FROM unnest($1::bigint[], $2::bigint[]) AS w (fetch_id, run_id)
   JOIN runs r ON r.id = w.run_id
   JOIN captures c ON c.fetch_id = w.fetch_id AND c.archive <> r.archive
-  JOIN runs o ON o.id = c.run_id AND o.together = r.together AND o.state IN ('active', 'paused')
+  JOIN runs o ON o.id = c.run_id AND o.together = r.together AND o.state = 'active' AND o.goal <> 'plan'
  WHERE NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id)
  ORDER BY c.fetch_id, o.preference, (c.mimetype = 'warc/revisit'), c.instant DESC
 
 -- name: wanted_still
--- of payloads whose run was cancelled: those that a run which is not waits for too. Not by a capture
--- that was given up before another run had the payload asked for again.
+-- of payloads whose run was cancelled: those that a run which is not waits for too, a plan last. Not
+-- by a capture that was given up before another run had the payload asked for again.
 SELECT DISTINCT ON (c.fetch_id) c.fetch_id, c.id AS capture_id, n.id AS run_id
   FROM captures c
  CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
-  JOIN runs n ON n.id = u.run_id AND n.state IN ('active', 'paused')
+  JOIN runs n ON n.id = u.run_id AND n.state IN ('active', 'paused', 'planned')
  WHERE c.fetch_id = ANY ($1::bigint[])
    AND NOT EXISTS (SELECT 1 FROM fetches f JOIN attempts a ON a.fetch_id = f.id AND a.capture_id = c.id AND a.final
                     WHERE f.id = c.fetch_id AND f.id = ANY ($1::bigint[]) AND f.former IS NOT NULL)
- ORDER BY c.fetch_id, n.state,
+ ORDER BY c.fetch_id, (n.goal = 'plan'), n.state,
        EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final),
        (c.mimetype = 'warc/revisit'), c.instant DESC
 
