@@ -327,16 +327,18 @@ class Deciding:
         return sorted(held)
 
     async def _let_go(self, connection: Connection, held: list[int]) -> None:
-        """Fetches that nobody wants leave; the others' place is handed to another capture."""
+        """Fetches that nobody waits for leave; the others' place is handed to another capture."""
         rows = await connection.fetch(self._sql["unwanted_fetches"], held)
         nobodys = [row["id"] for row in rows]
+        rows = await connection.fetch(self._sql["asked_for_nobody"], held)
+        leaving = {*nobodys, *(row["id"] for row in rows)}
         for name in ("drop_queued", "drop_parked"):
-            await connection.execute(self._sql[name], nobodys)
-        await connection.fetch(self._settle["restore"], nobodys)
+            await connection.execute(self._sql[name], sorted(leaving))
+        restored = await connection.fetch(self._settle["restore"], sorted(leaving))
+        known = [row["id"] for row in restored if row["captures"]]
+        await connection.execute(self._settle["count_captures"], known, 1, None)
         await connection.execute(self._sql["drop_fetches"], nobodys)
-        await connection.execute(
-            self._sql["hand_over"], [each for each in held if each not in set(nobodys)]
-        )
+        await connection.execute(self._sql["hand_over"], sorted(set(held) - leaving))
 
     async def _want(
         self,

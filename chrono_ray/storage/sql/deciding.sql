@@ -135,9 +135,18 @@ DELETE FROM parked WHERE fetch_id = ANY ($1::bigint[])
 -- not deleted: a lister that waits for our lock finds it, and opens it again if it wants it
 UPDATE fetches SET state = 'cancelled', reason = 'rule', settled_at = clock_timestamp() WHERE id = ANY ($1::bigint[]) AND state = 'pending'
 
+-- name: asked_for_nobody
+-- asked for again, and whoever had it asked for is gone: only runs that have ended have it
+SELECT f.id FROM fetches f
+ WHERE f.id = ANY ($1::bigint[]) AND f.state = 'pending' AND f.former IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM captures c
+                    CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+                     JOIN runs n ON n.id = u.run_id AND n.state NOT IN ('done', 'cancelled')
+                    WHERE c.fetch_id = f.id)
+
 -- name: hand_over
 -- the capture that was to be asked for is skipped now: another that wants the same payload is asked
--- for, by a run of its archive that waits for it
+-- for, by a run of its archive that waits for it. A finished one with something to fetch is not finished.
 WITH next AS (
     SELECT DISTINCT ON (c.fetch_id) c.fetch_id, n.id AS run_id, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
            c.statuscode, c.digest, c.locator
@@ -151,14 +160,17 @@ WITH next AS (
 ), queued AS (
     UPDATE queue q SET run_id = x.run_id, capture_id = x.id, archive = x.archive, urlkey = x.urlkey, ts = x.ts, original = x.original,
            mimetype = x.mimetype, statuscode = x.statuscode, digest = x.digest, locator = x.locator
-      FROM next x WHERE q.fetch_id = x.fetch_id RETURNING q.run_id, q.order_key
+      FROM next x WHERE q.fetch_id = x.fetch_id RETURNING q.fetch_id, q.order_key
 ), waiting AS (
     UPDATE parked p SET run_id = x.run_id, capture_id = x.id FROM next x WHERE p.fetch_id = x.fetch_id
 ), owned AS (
     UPDATE fetches f SET run_id = x.run_id, capture_id = x.id FROM next x WHERE f.id = x.fetch_id
 )
-UPDATE runs r SET ready = true, floor_key = least(r.floor_key, b.lowest)
-  FROM (SELECT run_id, min(order_key) AS lowest FROM queued GROUP BY run_id) b WHERE r.id = b.run_id
+UPDATE runs r SET ready = r.ready OR b.lowest IS NOT NULL, floor_key = least(r.floor_key, b.lowest),
+       state = CASE r.state WHEN 'done' THEN 'active' ELSE r.state END,
+       finished_at = CASE r.state WHEN 'done' THEN NULL ELSE r.finished_at END
+  FROM (SELECT x.run_id, min(q.order_key) AS lowest FROM next x LEFT JOIN queued q ON q.fetch_id = x.fetch_id GROUP BY x.run_id) b
+ WHERE r.id = b.run_id
 
 -- Other words for the same decision ----------------------------------------------------------------
 

@@ -79,16 +79,18 @@ SELECT d.fetch_id, d.run_id, d.order_key, d.attempts, d.crashes, c.id, c.archive
        c.mimetype, c.statuscode, c.digest, c.locator
   FROM due d JOIN captures c ON c.id = d.capture_id ORDER BY d.order_key
 
+-- name: lock_stale_hints
+-- looked at first and computed by a second statement: what was queued while another had the run's
+-- row counts only for a statement that begins with the row locked
+SELECT r.id FROM runs r CROSS JOIN LATERAL least_keys(r.id) k
+ WHERE r.state = 'active'
+   AND (r.ready <> (k.floor IS NOT NULL) OR r.floor_key <> coalesce(k.floor, r.floor_key) OR r.rank_floor <> coalesce(k.rank, r.rank_floor))
+   FOR NO KEY UPDATE OF r SKIP LOCKED
+
 -- name: refresh_hints
--- a raised capture's key is below every rank: new hosts begin at the normal band's own floor
-UPDATE runs r SET ready = x.floor IS NOT NULL, floor_key = coalesce(x.floor, r.floor_key),
-       rank_floor = coalesce(x.rank, r.rank_floor)
-  FROM (SELECT r.id, (SELECT min(q.order_key) FROM queue q WHERE q.run_id = r.id) AS floor,
-               (SELECT min(q.order_key) FROM queue q
-                 WHERE q.run_id = r.id AND q.order_key >= 0 AND q.order_key < (1::bigint << 48)) AS rank
-          FROM runs r WHERE r.state = 'active') x
- WHERE r.id = x.id AND (r.ready <> (x.floor IS NOT NULL) OR r.floor_key <> coalesce(x.floor, r.floor_key)
-                        OR r.rank_floor <> coalesce(x.rank, r.rank_floor))
+UPDATE runs r SET ready = k.floor IS NOT NULL, floor_key = coalesce(k.floor, r.floor_key), rank_floor = coalesce(k.rank, r.rank_floor)
+  FROM unnest($1::bigint[]) AS w (id) CROSS JOIN LATERAL least_keys(w.id) k
+ WHERE r.id = w.id
 
 -- name: waiting
 -- runs that have nothing left of their own and wait for payloads queued under a run that no longer
@@ -118,7 +120,7 @@ WITH waiting AS MATERIALIZED (
       JOIN runs o ON o.id = f.run_id AND (o.state <> 'active' OR o.goal = 'plan')
       JOIN queue q ON q.fetch_id = f.id AND q.run_id = o.id
      WHERE n.archive = q.archive
-        OR NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = cc.id AND a.final)
+        OR (SELECT true FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = cc.id AND a.final LIMIT 1) IS NULL
      ORDER BY f.id, n.id LIMIT 10000
 ), moved AS (
     UPDATE queue q SET run_id = w.run_id, capture_id = c.id, archive = c.archive, urlkey = c.urlkey, ts = c.ts,
@@ -207,12 +209,16 @@ SELECT r.id FROM runs r
    FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: finish_runs
--- a run is done when every slice ended and every row it listed has ended: the counters balance
+-- a run is done when every slice ended, every row it listed has ended (the counters balance), and it
+-- holds no payload that only others wait for by now: nobody else would fetch that
 UPDATE runs r SET state = 'done', finished_at = clock_timestamp(), ready = false
  WHERE r.id = ANY ($1::bigint[]) AND r.state = 'active'
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
    AND (SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n WHEN k.state = 'request' THEN 0 ELSE -k.n END), 0)
           FROM domain_counters k WHERE k.run_id = r.id) = 0
+   AND (SELECT true FROM queue q WHERE q.run_id = r.id LIMIT 1) IS NULL
+   AND (SELECT true FROM leases l WHERE l.run_id = r.id LIMIT 1) IS NULL
+   AND (SELECT true FROM parked p WHERE p.run_id = r.id LIMIT 1) IS NULL
    AND NOT EXISTS (SELECT 1 FROM redecisions x WHERE x.domain_id = r.domain_id AND x.state = 'pending')
 RETURNING r.id
 
