@@ -28,6 +28,8 @@ RETRY_BATCH: Final = 1_000
 WINDOW: Final = 10_000
 NOT_AGAIN: Final = (*GUILTY_BYTES, "type")
 """Reasons that the bytes themselves gave: the same bytes give them again."""
+UNASKED: Final = ["cancelled", "failed", "gone"]
+"""How a payload may have ended that a plan, when it is started, still asks its archive for."""
 FIRST_KEY: Final = order_key(CapturePriority.NOW, 0)
 PLACES: Final = 3
 """How often a fetch is looked for that moves between queue, leases and parked meanwhile."""
@@ -130,7 +132,8 @@ class Control:
         """Reopen what ended without a page; the run is active again (a paused one stays paused).
 
         Counters move with it. Captures that were given up may be tried again.
-        A cancelled run gets back what its cancelling ended, asked for or not.
+        A cancelled run gets back what its cancelling ended, asked for or not,
+        and goes on with what it had not ended yet.
         Safe to repeat: what is pending already is left alone. `Conflict` while
         the project is being deleted.
         """
@@ -139,6 +142,7 @@ class Control:
         again = await self._whole(run_id, again)
         told = await self.count_retry(run_id, again)
         await self._database.fetch(self._sql["reopen_slices"], run_id, again.slice_states)
+        await self._database.fetch(self._sql["go_on"], run_id)
         bounds = await self._database.fetchrow(self._sql["retry_bounds"], run_id)
         if bounds is None or bounds["first"] is None:
             return told
@@ -175,6 +179,30 @@ class Control:
                 self._sql["chosen_captures"], [row["id"] for row in locked], run_id
             )
             if chosen:
+                ids_again = [row["fetch_id"] for row in chosen]
+                await connection.execute(self._sql["forgive"], ids_again)
+                await self._as_pending(connection, chosen, run_id)
+                await self._enqueue(connection, chosen, run_id)
+
+        await self._database.transact(work)
+
+    async def open_unasked(self, run_id: int) -> None:
+        """Reopen what ended while a plan stood though its archive was never asked.
+
+        Before the plan is started; safe to repeat. For any other run it does nothing.
+        """
+        rows = await self._database.fetch(self._sql["unasked"], run_id, list(GUILTY_BYTES))
+        ids = [row["id"] for row in rows]
+        for first in range(0, len(ids), RETRY_BATCH):
+            await self._reopen_unasked(run_id, ids[first : first + RETRY_BATCH])
+
+    async def _reopen_unasked(self, run_id: int, ids: Sequence[int]) -> None:
+        async def work(connection: Connection) -> None:
+            locked = await connection.fetch(self._sql["lock_ended"], ids, UNASKED)
+            chosen = await connection.fetch(
+                self._sql["chosen_captures"], [row["id"] for row in locked], run_id
+            )
+            if chosen:
                 await self._as_pending(connection, chosen, run_id)
                 await self._enqueue(connection, chosen, run_id)
 
@@ -195,7 +223,6 @@ class Control:
         """Ended fetches (locked) are pending again; their captures no longer count as ended."""
         ids = [row["fetch_id"] for row in chosen]
         await connection.execute(self._settle["count_captures"], ids, -1, None)
-        await connection.execute(self._sql["forgive"], ids)
         await connection.execute(
             self._settle["reopen"], ids, [row["capture_id"] for row in chosen], run_id
         )
@@ -311,6 +338,7 @@ class Control:
             await connection.execute(
                 self._sql["put_queued"], found["id"], run_id, row["id"], FIRST_KEY
             )
+            await connection.execute(self._sql["own_fetch"], found["id"], run_id, row["id"])
         return FetchedNow(chosen, run_id, approved=True)
 
     async def _count_ended(self, connection: Connection, fetch_id: int, capture_id: int) -> None:

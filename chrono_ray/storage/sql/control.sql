@@ -38,6 +38,21 @@ SELECT f.id FROM fetches f
          LIMIT 1)
  ORDER BY f.id LIMIT $8
 
+-- name: unasked
+-- what ended while a plan stood: cancelled with another run, or not to be had where that one asked,
+-- and the plan's archive was not asked for it
+SELECT DISTINCT f.id
+  FROM runs r
+ CROSS JOIN LATERAL (SELECT c.fetch_id FROM captures c WHERE c.run_id = r.id
+                     UNION ALL SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = r.id) u
+  JOIN fetches f ON f.id = u.fetch_id
+ WHERE r.id = $1 AND r.goal = 'plan' AND r.state IN ('planned', 'active', 'paused')
+   AND (f.state = 'cancelled'
+        OR ((f.state = 'gone' OR (f.state = 'failed' AND f.payload_id IS NULL AND f.reason <> ALL ($2::text[])))
+            AND (SELECT true FROM attempts a JOIN captures k ON k.id = a.capture_id AND k.archive = r.archive
+                  WHERE a.fetch_id = f.id AND a.final LIMIT 1) IS NULL))
+ ORDER BY f.id
+
 -- name: lock_ended
 -- in the order listers and settlers lock them
 SELECT f.id FROM fetches f
@@ -80,7 +95,7 @@ WITH due AS (
     RETURNING order_key
 )
 -- with it those of its collection that were done: they may be asked what this one cannot give
-UPDATE runs r SET state = CASE r.state WHEN 'paused' THEN r.state ELSE 'active' END, finished_at = NULL,
+UPDATE runs r SET state = CASE WHEN r.state IN ('paused', 'planned') THEN r.state ELSE 'active' END, finished_at = NULL,
        ready = r.ready OR r.id = $1,
        floor_key = CASE r.id WHEN $1 THEN least(r.floor_key, (SELECT min(order_key) FROM put)) ELSE r.floor_key END
  WHERE r.id = $1 OR (r.together = (SELECT m.together FROM runs m WHERE m.id = $1) AND r.state = 'done')
@@ -97,6 +112,13 @@ WITH again AS (
      WHERE id = $1 AND EXISTS (SELECT 1 FROM again)
 )
 SELECT count(*) FROM again
+
+-- name: go_on
+-- cancelled a moment ago, it still holds what no sweep has ended yet
+UPDATE runs r SET state = 'active', finished_at = NULL, ready = true
+ WHERE r.id = $1 AND r.state = 'cancelled'
+   AND ((SELECT true FROM queue q WHERE q.run_id = r.id LIMIT 1) OR (SELECT true FROM leases l WHERE l.run_id = r.id LIMIT 1)
+        OR (SELECT true FROM parked p WHERE p.run_id = r.id LIMIT 1))
 
 -- name: count_slices
 SELECT count(*) FROM slices WHERE run_id = $1 AND state = ANY ($2::text[])
@@ -217,9 +239,12 @@ RETURNING fetch_id
 
 -- name: take_leased
 -- in work already: should it come back, it comes back to us, first of all. Its capture stays.
-UPDATE leases l SET run_id = $2, order_key = $3 FROM captures c
- WHERE l.fetch_id = $1 AND c.id = l.capture_id AND c.archive = (SELECT r.archive FROM runs r WHERE r.id = $2)
-RETURNING l.fetch_id
+WITH taken AS (
+    UPDATE leases l SET run_id = $2, order_key = $3 FROM captures c
+     WHERE l.fetch_id = $1 AND c.id = l.capture_id AND c.archive = (SELECT r.archive FROM runs r WHERE r.id = $2)
+    RETURNING l.fetch_id
+)
+UPDATE fetches f SET run_id = $2 FROM taken t WHERE f.id = t.fetch_id RETURNING f.id
 
 -- name: put_queued
 INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype, statuscode, digest, locator)

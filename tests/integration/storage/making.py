@@ -204,6 +204,11 @@ async def faults(database: Database) -> list[str]:
         f"a row of {row['place']} names fetch {row['fetch_id']}, which is not pending"
         for row in await database.fetch(STRANDED)
     ]
+    found += [
+        f"a row of {row['place']} waits under run {row['run_id']}, which is {row['state']};"
+        f" its fetch {row['fetch_id']} is run {row['owner']}'s"
+        for row in await database.fetch(NOBODYS)
+    ]
     for run in await database.fetch("SELECT id FROM runs ORDER BY id"):
         found += [f"run {run['id']}: {each}" for each in await certificate.wrong_rows(run["id"])]
         found += await _wrong_counters(certificate, run["id"])
@@ -245,6 +250,15 @@ SELECT p.place, p.fetch_id
   FROM (SELECT 'queue' AS place, fetch_id FROM queue UNION ALL SELECT 'leases', fetch_id FROM leases
         UNION ALL SELECT 'parked', fetch_id FROM parked) p
   LEFT JOIN fetches f ON f.id = p.fetch_id WHERE f.id IS NULL OR f.state <> 'pending'
+"""
+
+NOBODYS = """
+SELECT p.place, p.run_id, r.state, p.fetch_id, f.run_id AS owner
+  FROM (SELECT 'queue' AS place, fetch_id, run_id FROM queue
+        UNION ALL SELECT 'leases', fetch_id, run_id FROM leases
+        UNION ALL SELECT 'parked', fetch_id, run_id FROM parked) p
+  JOIN runs r ON r.id = p.run_id JOIN fetches f ON f.id = p.fetch_id
+ WHERE r.state = 'done' OR f.run_id <> p.run_id
 """
 
 PAGE_TOTALS = """
