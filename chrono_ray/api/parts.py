@@ -101,7 +101,7 @@ async def _doors(settings: Settings, record: Database, stack: AsyncExitStack) ->
     return Doors(users, passwords, sessions, changes, chosen)
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
