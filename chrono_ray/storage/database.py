@@ -62,7 +62,8 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 4, name: str = "chrono") -> None:
         self.url = url
-        self._engine = _engine(url, pool_size, name)
+        self._name = name
+        self._engine = _engine(url, pool_size, name, COMMAND_SECONDS)
         self._core = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @property
@@ -115,15 +116,26 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction of SQLAlchemy Core, where speed does not matter."""
+        async with _told_away(), self._core.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def begin_unhurried(self) -> AsyncIterator[AsyncConnection]:
+        """`begin` on a connection beside the pool's, whose statements take as long as they need.
+
+        Whoever uses it asks the server from time to time whether it is still at it.
+        """
+        alone = _engine(self.url, 1, self._name, None)
         try:
-            async with self._core.begin() as connection:
-                yield connection
-        except AWAY as error:
-            raise _away(error) from error
-        except DBAPIError as error:
-            if error.connection_invalidated or isinstance(error.driver_exception, AWAY):
-                raise _away(error) from error
-            raise
+            core = alone.execution_options(isolation_level="READ COMMITTED")
+            async with _told_away(), core.begin() as connection:
+                try:
+                    yield connection
+                except (*AWAY, *UNFINISHED, Unavailable):
+                    await connection.invalidate()  # a hung server would be asked to roll back
+                    raise
+        finally:
+            await alone.dispose()
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again when PostgreSQL rolled it back for a deadlock."""
@@ -156,6 +168,19 @@ class Database:
         await self._engine.dispose()
 
 
+@asynccontextmanager
+async def _told_away() -> AsyncIterator[None]:
+    """Turns what SQLAlchemy and the driver raise for an absent server into `Unavailable`."""
+    try:
+        yield
+    except AWAY as error:
+        raise _away(error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error.driver_exception, AWAY):
+            raise _away(error) from error
+        raise
+
+
 async def _while_rolled_back(
     opened: Callable[[], AbstractAsyncContextManager[Connection]],
     work: Callable[[Connection], Awaitable[T]],
@@ -179,7 +204,7 @@ def statements(name: str) -> dict[str, str]:
     return {parts[i]: parts[i + 1].strip() for i in range(1, len(parts), 2)}
 
 
-def _engine(url: str, pool_size: int, name: str) -> AsyncEngine:
+def _engine(url: str, pool_size: int, name: str, seconds: float | None) -> AsyncEngine:
     if not url.startswith(("postgresql://", "postgres://")):
         raise SettingsError(
             "The database URL cannot be used",
@@ -197,7 +222,7 @@ def _engine(url: str, pool_size: int, name: str) -> AsyncEngine:
             pool_timeout=30,
             connect_args={
                 "timeout": 10,
-                "command_timeout": COMMAND_SECONDS,
+                "command_timeout": seconds,
                 "server_settings": {
                     "application_name": name,
                     "idle_in_transaction_session_timeout": "60s",

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from functools import partial
 
 import asyncpg
 import pytest
 import sqlalchemy
 
-from chrono_ray.model.errors import SettingsError
+from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.model.priority import QueueClass, patterns
+from chrono_ray.storage import database as storage_database
+from chrono_ray.storage import migrate as migrating
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import migrate, newest, revision
 from chrono_ray.storage.tables import metadata
 from tests.conftest import PostgresServer
+from tests.integration.storage.first_record import goes_on, make_first
+from tests.integration.storage.making import Record, until
+
+SLOW = """
+CREATE FUNCTION sleep_on() RETURNS event_trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(0.4); END $$;
+CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE SEQUENCE')
+EXECUTE FUNCTION sleep_on()
+"""
 
 
 @pytest.fixture
@@ -28,6 +41,83 @@ async def test_an_empty_database_becomes_the_newest_schema(empty: Database):
     assert await revision(empty) == ""
     assert await migrate(empty) == newest()
     assert await revision(empty) == newest()
+
+
+@pytest.fixture
+async def first(empty: Database) -> Database:
+    await make_first(empty)
+    return empty
+
+
+async def test_the_first_record_goes_on_as_the_newest_however_long_that_takes(
+    first: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async with first.connection() as driver:
+        await driver.execute(SLOW)
+    monkeypatch.setattr(storage_database, "COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr(migrating, "TELL_SECONDS", 0.1)
+    hurried = Database(first.url, pool_size=1)
+    try:
+        with caplog.at_level(logging.INFO, "chrono_ray.storage.migrate"):
+            assert await migrate(hurried) == newest()
+    finally:
+        await hurried.aclose()
+    told = [(each.getMessage(), vars(each).get("before")) for each in caplog.records]
+    assert told[0] == ("record.migrate", "0001")
+    assert told[1:] == [("record.migrating", None)] * (len(told) - 1) != []
+    await goes_on(Record(first))
+
+
+async def test_another_migrator_is_waited_for_and_told_of(
+    first: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(storage_database, "COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(migrating, "TELL_SECONDS", 0.3)
+    hurried = Database(first.url, pool_size=1)
+    try:
+        async with first.transaction() as another:
+            await another.execute(f"SELECT pg_advisory_xact_lock({migrating.LOCK})")
+            ours = asyncio.create_task(migrate(hurried))
+            await until(partial(told_of, caplog, "record.migrated_by_another", times=2))
+            assert not ours.done()
+        assert await ours == newest()
+    finally:
+        await hurried.aclose()
+
+
+async def told_of(caplog: pytest.LogCaptureFixture, event: str, *, times: int = 1) -> bool:
+    return sum(each.getMessage() == event for each in caplog.records) >= times
+
+
+async def test_a_table_in_use_is_told_and_nothing_was_changed(
+    first: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(migrating, "TABLE_SECONDS", 1)
+    async with first.transaction() as another:
+        await another.execute("LOCK TABLE runs IN ACCESS SHARE MODE")
+        with pytest.raises(Unavailable, match="has held a table") as raised:
+            await migrate(first)
+        assert raised.value.code == "record_in_use"
+    assert await revision(first) == "0001"
+    assert await migrate(first) == newest()
+
+
+async def test_a_server_that_is_away_or_goes_away_is_unavailable(first: Database):
+    nobody = Database("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(Unavailable):
+        await migrate(nobody)
+    async with first.transaction() as another:
+        await another.execute("LOCK TABLE runs IN ACCESS SHARE MODE")
+        ours = asyncio.create_task(migrate(first))
+        await until(partial(waits_for_a_lock, first))
+        await another.fetch("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+        with pytest.raises(Unavailable, match="does not answer"):
+            await ours
+    assert await revision(first) == "0001"
+
+
+async def waits_for_a_lock(database: Database) -> bool:
+    return bool(await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def test_migrating_again_changes_nothing(database: Database):

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from chrono_ray.model.retry import Retry
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Kind, Limit
 from chrono_ray.storage.migrate import migrate, newest
+from tests.integration.storage.first_record import goes_on, make_first
 from tests.integration.storage.making import Record, capture, gone, settlement, stored
 from tests.support.embedded import start_session_parts
 
@@ -46,6 +48,7 @@ def other_server(request: pytest.FixtureRequest) -> Iterator[str]:
 async def test_the_record_works_there_from_migration_to_done(other_server: str):
     database = Database(other_server, pool_size=3)
     try:
+        await the_first_record_goes_on(database)
         assert int(await database.fetchval("SHOW server_version_num")) < 180_000
         assert await migrate(database) == newest()
         assert await migrate(database) == newest()
@@ -67,3 +70,14 @@ async def test_the_record_works_there_from_migration_to_done(other_server: str):
         assert await record.faults() == []
     finally:
         await database.aclose()
+
+
+async def the_first_record_goes_on(database: Database) -> None:
+    await database.fetch("CREATE DATABASE first")
+    first = Database(urlsplit(database.url)._replace(path="/first").geturl(), pool_size=3)
+    try:
+        await make_first(first)
+        assert await migrate(first) == newest()
+        await goes_on(Record(first))
+    finally:
+        await first.aclose()
