@@ -47,6 +47,9 @@ SELECT (SELECT count(*) FROM (
            AS misplaced,
        (SELECT count(*) FROM placed p LEFT JOIN fetches f ON f.id = p.fetch_id
          WHERE f.id IS NULL OR f.state <> 'pending') AS stranded,
+       (SELECT count(*) FROM placed p JOIN fetches f ON f.id = p.fetch_id
+         WHERE f.run_id <> $1 OR EXISTS (SELECT 1 FROM runs WHERE id = $1 AND state = 'done'))
+           AS nobodys,
        (SELECT coalesce(sum(CASE state WHEN 'discovered' THEN n WHEN 'request' THEN 0 ELSE -n END),
                         0)::int FROM domain_counters WHERE run_id = $1)
      - (SELECT count(*) FROM captures c JOIN fetches f ON f.id = c.fetch_id
