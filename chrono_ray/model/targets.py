@@ -32,6 +32,7 @@ _ISO: Final = re.compile(
 )
 _DATE_FIX: Final = "Write a year, YYYYMM, YYYYMMDD, YYYY-MM-DD or all 14 digits, in UTC"
 _OPEN: Final = frozenset({"", "-"})
+_AUTHORITY_END: Final = re.compile(r"[/?#\\]")
 _COMMENT: Final = re.compile(r"(?:^|[ \t])#.*")
 
 
@@ -162,7 +163,7 @@ def _address(url: str, match: MatchType) -> str:
             code="url_scheme",
         )
     _check_port(parts.port)
-    _check_host(parts.host, host_of(url))
+    _check_host(_authority(url) if _half_bracketed(url) else parts.host, host_of(url))
     spelled = canonical(url)
     if match in (MatchType.HOST, MatchType.DOMAIN):
         return spelled[: spelled.index("/", len("https://")) + 1]
@@ -197,9 +198,21 @@ def _check_port(port: str) -> None:
         )
 
 
+def _authority(url: str) -> str:
+    return _AUTHORITY_END.split(url.partition("//")[2] or url, maxsplit=1)[0]
+
+
+def _half_bracketed(url: str) -> bool:
+    """Browsers refuse such a host; to drop the bracket would be to invent another."""
+    authority = _authority(url)
+    return authority.count("[") != authority.count("]")
+
+
 def _check_host(written: str, host: str) -> None:
     """Numeric spellings of an address are refused: only the plain dotted one says what it is."""
-    if _is_address(host):
+    if "[" in written:
+        good = False
+    elif _is_address(host):
         good = written.rstrip(".") == host or ":" in host
     elif _NUMBER_LABEL.fullmatch(host.rpartition(".")[2]):
         good = False

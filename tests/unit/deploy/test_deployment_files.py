@@ -66,6 +66,14 @@ def test_cluster_yaml_is_what_ray_accepts():
         jsonschema.validate({**cluster(), "autoscaling": True}, schema)
 
 
+def test_nodes_install_this_checkout_and_nothing_by_our_name_from_elsewhere():
+    """A package of our name on a public index might be anybody's, and gets the token."""
+    installs = [each for each in cluster()["setup_commands"] if "pip install" in each]
+    assert installs
+    mounted = [place for place, source in cluster()["file_mounts"].items() if source == "."]
+    assert all(any(place in each for place in mounted) for each in installs)
+
+
 def test_nothing_of_ours_is_placed_on_a_head():
     assert cluster()["available_node_types"]["head"]["resources"] == {"CPU": 0}
     assert started("head")["num-cpus"] == "0"

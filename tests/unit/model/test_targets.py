@@ -42,6 +42,8 @@ def refused(**asked):
     ("url", "code"),
     [
         ("http://2130706433/", "url_host"),
+        ("http://[bad", "url_host"),
+        ("bad]", "url_host"),
         ("0x7f.1", "url_host"),
         ("127.1", "url_host"),
         ("0177.0.0.1", "url_host"),
