@@ -157,7 +157,7 @@ class Frontier:
         rescued, condemned = await self._rescue()
         await self._database.fetch(self._sql["unpark"])
         await self._take_over()
-        await self._database.fetch(self._sql["refresh_hints"])
+        await self._database.transact(self._refresh_hints)
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
         return Swept(rescued, condemned, tuple(row["id"] for row in finished))
@@ -173,6 +173,11 @@ class Frontier:
             await self._database.fetch(self._sql["take_over"], [row["id"] for row in waiting])
         if await self._database.fetch(self._sql["silenced"]):
             await self._database.fetch(self._sql["turn_aside"])
+
+    async def _refresh_hints(self, connection: Connection) -> None:
+        ids = [row["id"] for row in await connection.fetch(self._sql["lock_stale_hints"])]
+        if ids:
+            await connection.execute(self._sql["refresh_hints"], ids)
 
     async def _finish(self, connection: Connection) -> list[asyncpg.Record]:
         ids = [row["id"] for row in await connection.fetch(self._sql["lock_finishable"])]

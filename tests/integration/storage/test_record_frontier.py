@@ -14,6 +14,7 @@ from chrono_ray.model.outcome import Failed, Refused, Stored
 from chrono_ray.model.priority import WEIGHTS, QueueClass
 from chrono_ray.model.retry import Fail, Retry, Snooze
 from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.storage.database import statements
 from chrono_ray.storage.frontier import CRASHES, FetchLease, Nothing
 from chrono_ray.storage.governor import Kind, Limit
 from chrono_ray.storage.projects import RunState
@@ -29,6 +30,7 @@ from tests.integration.storage.making import (
     revisit,
     settlement,
     stored,
+    until,
 )
 
 
@@ -134,6 +136,29 @@ async def test_a_row_below_the_floor_is_found_by_the_next_sweep(record: Record):
     assert await record.claim() == []
     await record.frontier().sweep()
     assert len(await record.claim()) == 3
+
+
+async def test_what_is_released_while_another_sweeps_stays_in_sight(record: Record):
+    """The sweep must not write down a floor that it computed before the rows came back."""
+    await fill(record, 10)
+    held = await record.claim(3)
+    await record.frontier().sweep()
+    await record.claim(2)
+    release = statements("frontier")["release"]
+    async with asyncio.TaskGroup() as group, record.database.transaction() as releasing:
+        await releasing.execute(
+            release, [each.fetch_id for each in held], [each.token for each in held]
+        )
+        sweeping = group.create_task(record.frontier().sweep())
+
+        async def over_or_waiting() -> bool:
+            return sweeping.done() or await record.database.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+            )
+
+        await until(over_or_waiting)
+    assert {each.fetch_id for each in await record.claim(3)} == {each.fetch_id for each in held}
 
 
 async def test_releasing_charges_nothing_and_a_stale_token_moves_nothing(record: Record):

@@ -228,3 +228,16 @@ LANGUAGE sql STABLE AS $$
     SELECT ('x' || left(md5(concat_ws(chr(31), p_project, p_domain, p.url, p.document_id,
             extract(epoch FROM p.first_seen), extract(epoch FROM p.last_seen), p.captures)), 13))::bit(52)::bigint
 $$;
+
+-- The least key that a run has queued, and the least of its normal band: a raised capture's key is
+-- below every rank, and new hosts begin at the normal band's own floor. One walk where they are one.
+CREATE FUNCTION least_keys(p_run bigint, OUT floor bigint, OUT rank bigint)
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    SELECT q.order_key INTO floor FROM queue q WHERE q.run_id = p_run ORDER BY q.order_key LIMIT 1;
+    rank := floor;
+    IF NOT floor BETWEEN 0 AND (1::bigint << 48) - 1 THEN
+        SELECT q.order_key INTO rank FROM queue q
+         WHERE q.run_id = p_run AND q.order_key BETWEEN 0 AND (1::bigint << 48) - 1 ORDER BY q.order_key LIMIT 1;
+    END IF;
+END $$;
