@@ -13,10 +13,12 @@ import orjson
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
+from chrono_ray.cli.boundary import not_migrated
 from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
+from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
-from chrono_ray.storage.migrate import migrate
+from chrono_ray.storage.migrate import migrate, newest, revision
 
 
 def start(*, json: bool) -> int:
@@ -42,36 +44,39 @@ def start(*, json: bool) -> int:
     return 1 if found.running.api_error else 0
 
 
-def end() -> int:
+def end(*, json: bool) -> int:
     """`chrono down`."""
     settings = chrono_settings.load()
     found = running(settings.data_dir)
     if found is None:
-        return _end_what_was_left(settings)
+        return _end_what_was_left(settings, json=json)
     clean = owner.stop(found)
-    sys.stdout.write(
-        "Stopped.\n" if clean else "It took too long and was killed; nothing is lost.\n"
-    )
+    told = "Stopped." if clean else "It took too long and was killed; nothing is lost."
+    _say({"state": "stopped" if clean else "killed"}, told, json=json)
     return 0 if clean else 1
 
 
-def _end_what_was_left(settings: Settings) -> int:
+def _end_what_was_left(settings: Settings, *, json: bool) -> int:
     """An owner that was killed leaves its servers and its Ray head working: end them too."""
-    if not (settings.data_dir / "embedded").exists():
-        sys.stdout.write("chrono_ray does not run here.\n")
-        return 0
-
-    async def own_and_end() -> None:
-        stop = asyncio.Event()
-        stop.set()
-        await Owner(settings, api=False).run(stop)
-
-    asyncio.run(own_and_end())
-    sys.stdout.write("chrono_ray does not run here; nothing of an earlier one is left.\n")
+    told = "chrono_ray does not run here"
+    if (settings.data_dir / "embedded").exists():
+        asyncio.run(_own_and_end(settings))
+        told += "; nothing of an earlier one is left"
+    _say({"state": "absent"}, told + ".", json=json)
     return 0
 
 
-def migrate_record() -> int:
+async def _own_and_end(settings: Settings) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    await Owner(settings, api=False).run(stop)
+
+
+def _say(told: dict[str, str], text: str, *, json: bool) -> None:
+    sys.stdout.write((orjson.dumps(told).decode() if json else text) + "\n")
+
+
+def migrate_record(*, json: bool) -> int:
     """`chrono migrate`."""
 
     async def work(settings: Settings) -> str:
@@ -82,6 +87,7 @@ def migrate_record() -> int:
             await record.aclose()
 
     with connected() as settings:
+        logs.configure(settings.log_level, json=False)
         sys.stdout.write(f"The record is at {asyncio.run(work(settings))}.\n")
     return 0
 
@@ -101,10 +107,35 @@ def show_settings(*, json: bool) -> int:
 
 @contextmanager
 def connected() -> Iterator[Settings]:
-    """Settings with a database to speak to: a running owner's, or the embedded one for this while.
+    """Settings with a migrated record: a running owner's, or the embedded one for this while.
 
-    Reading the record needs no Ray. Raises `EmbeddedError` when it cannot be started.
+    Reading the record needs no Ray. The embedded one is migrated here; one that
+    somebody else keeps is not touched: `ChronoError` when it is not migrated.
+    Raises `EmbeddedError` when the embedded one cannot be started.
     """
+    with _reached() as settings:
+        asyncio.run(_on_schema(settings))
+        yield settings
+
+
+async def _on_schema(settings: Settings) -> None:
+    record = wiring.database(settings, pool_size=1, name="chrono")
+    try:
+        await record.fetchval("SELECT 1")  # `Unavailable` when it is away
+        now = await revision(record)
+        if now == newest():
+            return
+        if chrono_settings.load().database_url is None:
+            await migrate(record)
+            return
+        raise not_migrated(f"its schema is {now or 'empty'}, this program needs {newest()}")
+    finally:
+        await record.aclose()
+
+
+@contextmanager
+def _reached() -> Iterator[Settings]:
+    """Settings with a database to speak to, whatever is in it."""
     settings = chrono_settings.load()
     found = running(settings.data_dir)
     if found:

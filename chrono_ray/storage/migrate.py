@@ -75,7 +75,6 @@ async def _run(connection: AsyncConnection) -> str:
             "The record cannot be migrated now",
             why=f"another transaction has held a table for {TABLE_SECONDS} s",
             fix="Nothing was changed. Stop what works on the record, or try again later",
-            code="record_in_use",
         ) from error
 
 

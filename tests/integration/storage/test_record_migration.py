@@ -95,9 +95,8 @@ async def test_a_table_in_use_is_told_and_nothing_was_changed(
     monkeypatch.setattr(migrating, "TABLE_SECONDS", 1)
     async with first.transaction() as another:
         await another.execute("LOCK TABLE runs IN ACCESS SHARE MODE")
-        with pytest.raises(Unavailable, match="has held a table") as raised:
+        with pytest.raises(Unavailable, match="has held a table"):
             await migrate(first)
-        assert raised.value.code == "record_in_use"
     assert await revision(first) == "0001"
     assert await migrate(first) == newest()
 
