@@ -19,11 +19,13 @@ from chrono_ray.model.errors import (
     ConnectionRefused,
     LeaseLost,
     RecordRefused,
+    SettingsError,
     Throttled,
     Unavailable,
 )
 from chrono_ray.model.memento import ListingPage
-from chrono_ray.model.retry import Fail, Retry, Snooze, decide
+from chrono_ray.model.retry import LONGEST_DELAY, Fail, Retry, Snooze, decide
+from chrono_ray.model.rules import Rules
 from chrono_ray.model.spans import Span, halves, may_be_size, samples
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import RECORD_AWAY
@@ -140,6 +142,11 @@ class Discoverer:
 
         What came with one request is kept to its end: elsewhere it would be asked for again.
         """
+        try:
+            rules = lease.rules
+        except SettingsError as error:
+            await self._put_aside(lease, error)
+            return
         pages, asked = 0, False
         while pages < PAGES_A_TURN and await self._listings.renew(lease):
             try:
@@ -148,7 +155,7 @@ class Discoverer:
                 await self._settle_error(lease, error)
                 return
             try:
-                await self._keep(lease, page)
+                await self._keep(lease, page, rules)
             except RecordRefused as error:
                 log.exception("slice.refused", extra={"run": lease.run_id, "slice": lease.slice_id})
                 await self._listings.leave_hole(lease, reason="internal", detail=str(error))
@@ -160,6 +167,16 @@ class Discoverer:
             asked = asked or page.requests > 0
             pages += page.requests > 0 or not asked
         await self._leave(lease)
+
+    async def _put_aside(self, lease: SliceLease, error: SettingsError) -> None:
+        """Before the archive was asked: somebody newer may read the rules, within a day."""
+        log.warning("slice.rules", extra={"run": lease.run_id, "error": str(error)})
+        if lease.tired:
+            await self._listings.leave_hole(lease, reason="rules", detail=str(error))
+        else:
+            await self._listings.release(
+                lease, delay=LONGEST_DELAY, attempt=False, reason="rules", detail=str(error)
+            )
 
     async def _list_page(self, lease: SliceLease) -> ListingPage:
         archive = self._archives[lease.archive]
@@ -177,11 +194,9 @@ class Discoverer:
             )
         return page
 
-    async def _keep(self, lease: SliceLease, page: ListingPage) -> None:
+    async def _keep(self, lease: SliceLease, page: ListingPage, rules: Rules) -> None:
         [digest] = await self._blobs.put([page.raw])
-        decided = [
-            Decided(capture, decide_capture(capture, lease.rules)) for capture in page.captures
-        ]
+        decided = [Decided(capture, decide_capture(capture, rules)) for capture in page.captures]
         await self._listings.keep(lease, page, decided=decided, raw=digest)
         log.info(
             "slice.page",

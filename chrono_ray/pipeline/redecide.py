@@ -11,7 +11,7 @@ from typing import Final
 
 from chrono_ray.model.capture import Decision, FetchState, Skipped, Wanted
 from chrono_ray.model.decision import CHOSEN, Contested, judge, thinned
-from chrono_ray.model.errors import LeaseLost, Unavailable
+from chrono_ray.model.errors import LeaseLost, SettingsError, Unavailable
 from chrono_ray.model.rule_text import spelled
 from chrono_ray.model.rules import BUILT_IN, Rule, Rules, Skip
 from chrono_ray.storage.deciding import (
@@ -65,7 +65,8 @@ async def redecide(
 
     Stopped at any point, it is gone on with from the last place kept, by
     whoever comes next. `tell` gets what was done so far after every step of
-    `batch` captures.
+    `batch` captures. Raises `SettingsError` when the domain's rules cannot be read:
+    it is put aside, for a program that can.
     """
     lease = await deciding.claim(domain_id)
     if lease is None:
@@ -74,6 +75,9 @@ async def redecide(
         await _walk(deciding, lease, tell, batch)
     except asyncio.CancelledError:
         await asyncio.shield(deciding.release(lease))
+        raise
+    except SettingsError:
+        await deciding.put_aside(lease)
         raise
     except LeaseLost:
         pass
@@ -174,6 +178,8 @@ class Redeciding:
                 return
         except Unavailable as error:
             log.warning("deciding.away", extra={"error": str(error)})
+        except SettingsError as error:
+            log.warning("deciding.rules", extra={"error": str(error)})
         except Exception:
             log.exception("deciding.bug")
             wait = BROKEN_SECONDS

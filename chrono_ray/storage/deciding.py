@@ -28,11 +28,11 @@ from chrono_ray.model.capture import (
 from chrono_ray.model.decision import CHOSEN
 from chrono_ray.model.errors import InvalidInput, LeaseLost, NotFound
 from chrono_ray.model.priority import CapturePriority
-from chrono_ray.model.rule_text import as_json, parse
-from chrono_ray.model.rules import DEFAULT, Rules
+from chrono_ray.model.rule_text import as_json
+from chrono_ray.model.rules import Rules
 from chrono_ray.model.urls import canonical, host_of
 from chrono_ray.storage.database import Connection, Database, statements
-from chrono_ray.storage.listings import HOST_LIMIT, share_key
+from chrono_ray.storage.listings import HOST_LIMIT, read_rules, share_key
 from chrono_ray.storage.settling import GUILTY_BYTES
 
 VERDICT_COLUMNS: Final = (
@@ -60,8 +60,13 @@ class DecidingLease:
     domain_id: int
     project_id: int
     token: UUID
-    rules: Rules
+    stored_rules: str | None
     at: Place
+
+    @property
+    def rules(self) -> Rules:
+        """The domain's rules; `SettingsError` when this program cannot read them."""
+        return read_rules(self.stored_rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +170,11 @@ class Deciding:
         return [Domain(row["id"], row["project"], row["url"], row["match"]) for row in rows]
 
     async def rules(self, domain_id: int) -> Rules:
-        """The domain's rules as they are now."""
+        """The domain's rules as they are now; `SettingsError` when they cannot be read."""
         stored = await self._database.fetchval(
             "SELECT rules::text FROM domains WHERE id = $1", domain_id
         )
-        return _rules(stored)
+        return read_rules(stored)
 
     async def set_rules(self, domain_id: int, rules: Rules) -> None:
         """Decide by these from now on, and have every stored capture decided again."""
@@ -187,13 +192,17 @@ class Deciding:
         if row is None:
             return None
         return DecidingLease(
-            row["domain_id"], row["project_id"], row["token"], _rules(row["rules"]),
+            row["domain_id"], row["project_id"], row["token"], row["rules"],
             Place(row["at_url"], row["at_ts"], row["at_key"], row["at_archive"], row["at_capture"]),
         )  # fmt: skip
 
     async def release(self, lease: DecidingLease) -> None:
         """Give the domain back, to be gone on with from the last place kept."""
         await self._database.fetch(self._sql["release"], lease.domain_id, lease.token)
+
+    async def put_aside(self, lease: DecidingLease) -> None:
+        """Give back a domain that cannot be decided here: others first, it again in minutes."""
+        await self._database.fetch(self._sql["put_aside"], lease.domain_id, lease.token)
 
     async def progress(self, domain_id: int) -> Redecision | None:
         """The newest walk over a domain; None when there was none."""
@@ -407,10 +416,6 @@ def _is_want(verdict: Verdict) -> bool:
 
 def _lost() -> LeaseLost:
     return LeaseLost("The domain is decided by somebody else now, or has other rules")
-
-
-def _rules(stored: str | None) -> Rules:
-    return DEFAULT if stored is None else parse(stored)
 
 
 def _record(lease: DecidingLease, verdict: Verdict) -> tuple[Any, ...]:

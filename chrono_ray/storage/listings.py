@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 
 from chrono_ray.model.capture import Capture, Decision, Skipped, Timestamp14, Wanted
-from chrono_ray.model.errors import LeaseLost, RecordRefused
+from chrono_ray.model.errors import InvalidInput, LeaseLost, RecordRefused, SettingsError
 from chrono_ray.model.memento import ListingPage, MatchType, Scope
 from chrono_ray.model.retry import SNOOZE_CAP
 from chrono_ray.model.rule_text import parse
@@ -56,10 +56,15 @@ class SliceLease:
     key: str
     attempts: int
     tired: bool
-    rules: Rules
+    stored_rules: str | None
     rules_version: int
     is_part: bool
     now: Timestamp14
+
+    @property
+    def rules(self) -> Rules:
+        """The domain's rules; `SettingsError` when this program cannot read them."""
+        return read_rules(self.stored_rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +301,17 @@ def _clean(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _rules(stored: str | None) -> Rules:
-    return DEFAULT if stored is None else parse(stored)
+def read_rules(stored: str | None) -> Rules:
+    """A domain's rules as the record holds them; `SettingsError` when they cannot be read."""
+    if stored is None:
+        return DEFAULT
+    try:
+        return parse(stored)
+    except InvalidInput as error:
+        raise SettingsError(
+            "The domain's stored rules cannot be read", why=f"{error.what}: {error.why}",
+            fix="A newer chrono_ray set them: upgrade this one, or set them again",
+        ) from error  # fmt: skip
 
 
 def _slice(row: asyncpg.Record) -> SliceLease:
@@ -306,5 +320,5 @@ def _slice(row: asyncpg.Record) -> SliceLease:
         slice_id=row["id"], token=row["token"], run_id=row["run_id"], project_id=row["project_id"],
         domain_id=row["domain_id"], archive=row["archive"], scope=scope, key=row["next_key"],
         attempts=row["attempts"], tired=bool(row["tired"]), is_part=row["is_part"],
-        now=Timestamp14(row["now"]), rules=_rules(row["rules"]), rules_version=row["rules_version"],
+        now=Timestamp14(row["now"]), stored_rules=row["rules"], rules_version=row["rules_version"],
     )  # fmt: skip

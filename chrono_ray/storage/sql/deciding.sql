@@ -10,15 +10,16 @@ ON CONFLICT (domain_id) DO UPDATE
    SET waits = excluded.waits, state = 'pending', at_url = '', at_ts = '', at_key = '', at_archive = '',
        at_capture = 0, looked = 0, wanted = 0, skipped = 0, renamed = 0, ended = 0, in_flight = 0, token = NULL, asked_at = clock_timestamp(), finished_at = NULL
  WHERE redecisions.state = 'done' OR redecisions.at_url <> '' OR redecisions.token IS NOT NULL
-    OR redecisions.waits <> excluded.waits
+    OR redecisions.waits <> excluded.waits OR redecisions.asked_at > clock_timestamp()
 
 -- name: claim
--- thinning needs every neighbour: not before the listings under way have ended
+-- thinning needs every neighbour: not before the listings under way have ended. What was put aside
+-- counts as asked for at a time to come; who names it gets it at once.
 UPDATE redecisions x SET token = gen_random_uuid(), leased_until = clock_timestamp() + interval '60 seconds'
   FROM domains d
  WHERE x.domain_id = (SELECT y.domain_id FROM redecisions y
                        WHERE y.state = 'pending' AND (y.token IS NULL OR y.leased_until < clock_timestamp())
-                         AND ($1::int IS NULL OR y.domain_id = $1)
+                         AND (y.domain_id = $1 OR ($1::int IS NULL AND y.asked_at <= clock_timestamp()))
                          AND NOT (y.waits AND EXISTS (
                              SELECT 1 FROM runs r JOIN slices s ON s.run_id = r.id AND s.state = 'pending'
                               WHERE r.domain_id = y.domain_id AND r.state = 'active'))
@@ -28,6 +29,9 @@ RETURNING x.domain_id, x.token, x.at_url, x.at_ts, x.at_key, x.at_archive, x.at_
 
 -- name: release
 UPDATE redecisions SET token = NULL WHERE domain_id = $1 AND token = $2
+
+-- name: put_aside
+UPDATE redecisions SET token = NULL, asked_at = clock_timestamp() + interval '5 minutes' WHERE domain_id = $1 AND token = $2
 
 -- name: still_ours
 UPDATE redecisions SET leased_until = clock_timestamp() + interval '60 seconds'
