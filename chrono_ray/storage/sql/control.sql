@@ -117,8 +117,8 @@ SELECT count(*) FROM again
 -- cancelled a moment ago, it still holds what no sweep has ended yet
 UPDATE runs r SET state = 'active', finished_at = NULL, ready = true
  WHERE r.id = $1 AND r.state = 'cancelled'
-   AND ((SELECT true FROM queue q WHERE q.run_id = r.id LIMIT 1) OR (SELECT true FROM leases l WHERE l.run_id = r.id LIMIT 1)
-        OR (SELECT true FROM parked p WHERE p.run_id = r.id LIMIT 1))
+   AND ((SELECT true FROM queue q WHERE q.run_id = r.id ORDER BY q.order_key LIMIT 1) OR (SELECT true FROM leases l WHERE l.run_id = r.id LIMIT 1)
+        OR (SELECT true FROM parked p WHERE p.run_id = r.id ORDER BY p.order_key LIMIT 1))
 
 -- name: count_slices
 SELECT count(*) FROM slices WHERE run_id = $1 AND state = ANY ($2::text[])

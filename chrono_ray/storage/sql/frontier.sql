@@ -93,11 +93,12 @@ UPDATE runs r SET ready = k.floor IS NOT NULL, floor_key = coalesce(k.floor, r.f
  WHERE r.id = w.id
 
 -- name: waiting
--- runs that have nothing left of their own and wait for payloads queued under a run that no longer
--- runs. Asked first: with none of them, taking over would still read the whole queue.
+-- runs that have nothing left of their own, where a run that does not run has something queued. Asked
+-- first: taking over looks at every capture of theirs, though all they wait for is with a live run.
 SELECT n.id FROM runs n
  WHERE n.state = 'active' AND n.goal <> 'plan'
-   AND EXISTS (SELECT 1 FROM runs o WHERE o.project_id = n.project_id AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'))
+   AND EXISTS (SELECT 1 FROM runs o CROSS JOIN LATERAL (SELECT FROM queue q WHERE q.run_id = o.id ORDER BY q.order_key LIMIT 1) w
+                WHERE o.project_id = n.project_id AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'))
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
    AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
    AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
@@ -216,9 +217,9 @@ UPDATE runs r SET state = 'done', finished_at = clock_timestamp(), ready = false
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = r.id AND s.state = 'pending')
    AND (SELECT coalesce(sum(CASE WHEN k.state = 'discovered' THEN k.n WHEN k.state = 'request' THEN 0 ELSE -k.n END), 0)
           FROM domain_counters k WHERE k.run_id = r.id) = 0
-   AND (SELECT true FROM queue q WHERE q.run_id = r.id LIMIT 1) IS NULL
+   AND (SELECT true FROM queue q WHERE q.run_id = r.id ORDER BY q.order_key LIMIT 1) IS NULL
    AND (SELECT true FROM leases l WHERE l.run_id = r.id LIMIT 1) IS NULL
-   AND (SELECT true FROM parked p WHERE p.run_id = r.id LIMIT 1) IS NULL
+   AND (SELECT true FROM parked p WHERE p.run_id = r.id ORDER BY p.order_key LIMIT 1) IS NULL
    AND NOT EXISTS (SELECT 1 FROM redecisions x WHERE x.domain_id = r.domain_id AND x.state = 'pending')
 RETURNING r.id
 

@@ -215,6 +215,8 @@ async def test_the_sweep_of_a_large_queue_is_short(filled: Record):
     ("file", "name", "arguments"),
     [
         ("frontier", "lease_cancelled", (uuid4(), "w", 250)),
+        ("frontier", "finish_runs", ([5],)),
+        ("control", "go_on", (5,)),
         ("deleting", "drop_work", (5, 2_000)),
         ("deleting", "work_left", (5,)),
     ],
