@@ -433,6 +433,28 @@ async def test_a_large_cancelled_run_ends_in_parts_and_the_sweep_goes_on(record:
     assert await record.faults() == []
 
 
+async def test_who_waits_for_a_live_run_looks_nowhere_else(record: Record):
+    """Looking through all captures of the waiting run is for where something can be had."""
+    rows = [capture("http://a.example/", "20010101000000", body="x")]
+    live, waiting = await record.start(), await record.start()
+    await record.list_all(live, rows)
+    await record.list_all(waiting, rows)
+    other = await record.start("b.example")
+    await record.list_all(other, [capture("http://b.example/")])
+
+    async def who_looks() -> list[int]:
+        found = await record.database.fetch(statements("frontier")["waiting"])
+        return [row["id"] for row in found]
+
+    await record.projects.change(other, RunState.PAUSED)
+    assert await who_looks() == [waiting]
+    await record.projects.change(other, RunState.CANCELLED)
+    await sweep(record.frontier(), record.settling)
+    assert await who_looks() == []
+    await record.projects.change(live, RunState.PAUSED)
+    assert await who_looks() == [waiting]
+
+
 # -- crashes
 
 
