@@ -209,10 +209,11 @@ async def _anybody_once(
     request: Request, parts: OurParts, key: IdempotencyKey = None
 ) -> AsyncIterator[Once]:
     claim, outcome = await _claim(request, key), None
+    scope = f"{EVERYBODY} {address_of(request)}"
     if claim:
         async with within(AUTH_SECONDS, "Looking up the request"):
-            outcome = await parts.doors.users.claim(EVERYBODY, claim)
-    once = Once(parts, EVERYBODY, claim, _kept(outcome))
+            outcome = await parts.doors.users.claim(scope, claim)
+    once = Once(parts, scope, claim, _kept(outcome))
     try:
         yield once
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import asyncpg
@@ -25,7 +25,7 @@ from chrono_ray.model.accounts import (
     UserState,
     granted,
 )
-from chrono_ray.model.errors import Conflict, NotFound, TooOften
+from chrono_ray.model.errors import Conflict, NotFound, TooOften, Unavailable
 from chrono_ray.storage.database import Connection, Database, statements
 
 PENDING_MOST: Final = 1000
@@ -256,15 +256,20 @@ class Users:
         return found
 
     async def register(self, connection: Connection, who: Newcomer) -> int | None:
-        """The same in a transaction of the caller's; None when the address is taken, or when
+        """The same in a transaction of the caller's; None when the address is taken.
 
-        too many wait for approval.
+        `Unavailable` when too many wait for approval, whoever has the address.
         """
-        found: int | None = await connection.fetchval(
+        row = await connection.fetchrow(
             self._sql["add"],
             who.email, who.name, who.password, who.role, who.state, PENDING_MOST,
         )  # fmt: skip
-        return found
+        if row["is_full"]:
+            raise Unavailable(
+                "Too many wait for approval", why=f"{PENDING_MOST} do",
+                fix="Try again when an admin has looked at them", code="registrations_full",
+            )  # fmt: skip
+        return cast("int | None", row["id"])
 
     async def first_admin(self, email: str, password: str) -> bool:
         """Make an admin where there is none; False where there is one."""

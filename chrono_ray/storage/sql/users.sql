@@ -86,11 +86,15 @@ WITH changed AS (
 SELECT id FROM changed
 
 -- name: add
--- $6: so many may wait for approval at once
-INSERT INTO users (email, name, password, role, state, approved_at)
-SELECT $1, $2, $3, $4, $5, CASE $5 WHEN 'active' THEN clock_timestamp() END
- WHERE $5 <> 'pending' OR (SELECT count(*) FROM users WHERE state = 'pending') < $6
-ON CONFLICT (email) DO NOTHING RETURNING id
+-- $6: so many may wait for approval at once; whether it is full is told whoever has the address
+WITH room AS MATERIALIZED (
+    SELECT $5 = 'pending' AND (SELECT count(*) FROM users WHERE state = 'pending') >= $6 AS is_full
+), made AS (
+    INSERT INTO users (email, name, password, role, state, approved_at)
+    SELECT $1, $2, $3, $4, $5, CASE $5 WHEN 'active' THEN clock_timestamp() END FROM room WHERE NOT is_full
+    ON CONFLICT (email) DO NOTHING RETURNING id
+)
+SELECT is_full, (SELECT id FROM made) AS id FROM room
 
 -- name: first_admin
 -- only where nobody is one; of several at once the address lets one through

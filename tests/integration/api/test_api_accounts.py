@@ -16,7 +16,7 @@ from chrono_ray.api.tokens import hash_of
 from chrono_ray.model.accounts import TRIES_MOST, Role, Scope, UserState
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.users import Newcomer, Users
+from chrono_ray.storage.users import PENDING_MOST, Newcomer, Users
 from tests.integration.api.conftest import serving, settings_of
 from tests.integration.api.counting import MOST, Queries
 from tests.support.accounts import bearer, key_of, user_with_key
@@ -89,6 +89,19 @@ async def test_nobody_learns_who_has_an_account(client, anna):
     assert {**taken.json(), "email": ""} == {**free.json(), "email": ""}
     assert (await login(client, ANNA, "another password")).status_code == 401
     assert (await login(client)).status_code == 200
+
+
+async def test_so_many_may_wait_for_approval(client, database, anna):
+    """Whoever has the address: that it is full says nothing about it."""
+    await database.fetch(
+        "INSERT INTO users (email, password)"
+        " SELECT n || '@example.org', '' FROM generate_series(1, $1::int) n",
+        PENDING_MOST,
+    )
+    for email in (ANNA, "new@example.org"):
+        asked = {"email": email, "password": PASSWORD}
+        answer = await client.post(f"{AUTH}/register", json=asked)
+        assert (answer.status_code, answer.json()["code"]) == (503, "registrations_full")
 
 
 async def test_input_66_every_token_that_is_none_gets_one_answer(client, database, anna):
