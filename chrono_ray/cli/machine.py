@@ -13,11 +13,13 @@ import orjson
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
-from chrono_ray.cli.boundary import not_migrated
+from chrono_ray.cli.boundary import login_refused, not_migrated
 from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.observability import log as logs
+from chrono_ray.model.errors import Unavailable
 from chrono_ray.settings import Settings
+from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import migrate, newest, revision
 
 
@@ -86,9 +88,10 @@ def migrate_record(*, json: bool) -> int:
         finally:
             await record.aclose()
 
-    with connected() as settings:
+    with _reached() as settings:
         logs.configure(settings.log_level, json=False)
-        sys.stdout.write(f"The record is at {asyncio.run(work(settings))}.\n")
+        now = asyncio.run(work(settings))
+    _say({"revision": now}, f"The record is at {now}.", json=json)
     return 0
 
 
@@ -121,7 +124,7 @@ def connected() -> Iterator[Settings]:
 async def _on_schema(settings: Settings) -> None:
     record = wiring.database(settings, pool_size=1, name="chrono")
     try:
-        await record.fetchval("SELECT 1")  # `Unavailable` when it is away
+        await _answers(record)
         now = await revision(record)
         if now == newest():
             return
@@ -131,6 +134,13 @@ async def _on_schema(settings: Settings) -> None:
         raise not_migrated(f"its schema is {now or 'empty'}, this program needs {newest()}")
     finally:
         await record.aclose()
+
+
+async def _answers(record: Database) -> None:
+    try:
+        await record.fetchval("SELECT 1")
+    except Unavailable as error:
+        raise login_refused(error) or error from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ needs it: `chrono --help` takes less than 300 ms.
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -65,6 +66,22 @@ Target = Annotated[str, typer.Argument(help="A domain as it was collected, or a 
 RulesFile = Annotated[str, typer.Argument(help="A file of rules, one a line; - for stdin")]
 In = Annotated[str, typer.Option("--project", help="Only this project's domain")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+class OnInterrupt(StrEnum):
+    """What Ctrl+C does to the run that is followed."""
+
+    DETACH = "detach"
+    STOP = "stop"
+
+
+Interrupting = Annotated[
+    OnInterrupt,
+    typer.Option("--on-interrupt", help="Ctrl+C: `detach` lets it go on, `stop` pauses it"),
+]
+SinceLast = Annotated[
+    bool, typer.Option("--since-last", help="Only what the archive added since the last run")
+]
 Email = Annotated[str, typer.Argument(help="The user's e-mail address")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from stdin, make none up")
@@ -79,13 +96,9 @@ def run(
     end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
     archive: Archives = None,
     project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
-    since_last: Annotated[
-        bool, typer.Option("--since-last", help="Only what the archive added since the last run")
-    ] = False,
+    since_last: SinceLast = False,
     overlap: Overlap = 30,
-    on_interrupt: Annotated[
-        str, typer.Option(help="On Ctrl+C: `detach` lets it go on, `stop` pauses it")
-    ] = "detach",
+    on_interrupt: Interrupting = OnInterrupt.DETACH,
     *,
     json: Json = False,
 ) -> None:
@@ -96,7 +109,7 @@ def run(
     from chrono_ray.cli.run import Request, run_to_end
 
     archives = archive or ["wayback"]
-    since, stop = overlap if since_last else None, on_interrupt == "stop"
+    since, stop = overlap if since_last else None, on_interrupt is OnInterrupt.STOP
     raise typer.Exit(
         run_to_end(Request(url, match, start, end, archives, project, since, stop, json))
     )
@@ -108,14 +121,12 @@ def plan(
     match: Annotated[str, typer.Option(help="exact, prefix, host or domain")] = "domain",
     start: Annotated[str, typer.Option("--from", help="Year, YYYYMM, YYYY-MM-DD ...")] = "",
     end: Annotated[str, typer.Option("--to", help="The same; its whole year, month or day")] = "",
-    archive: Annotated[
-        list[str] | None, typer.Option(help="wayback, commoncrawl, pywb or warc; may be repeated")
-    ] = None,
+    archive: Archives = None,
     project: Annotated[str, typer.Option(help="Where the pages are kept together")] = "default",
+    since_last: SinceLast = False,
+    overlap: Overlap = 30,
     rules: Annotated[str, typer.Option(help="A file of rules for the domain, - for stdin")] = "",
-    on_interrupt: Annotated[
-        str, typer.Option(help="On Ctrl+C: `detach` lets it go on, `stop` pauses it")
-    ] = "detach",
+    on_interrupt: Interrupting = OnInterrupt.DETACH,
     *,
     json: Json = False,
 ) -> None:
@@ -123,12 +134,13 @@ def plan(
 
     Example: chrono plan iana.org --from 2012 --to 2014
     """
-    from chrono_ray.cli.plan import Request, plan_and_print
+    from chrono_ray.cli.plan import plan_and_print
+    from chrono_ray.cli.run import Request
 
-    chosen = tuple(dict.fromkeys(archive or ["wayback"]))
-    stop = on_interrupt == "stop"
-    request = Request(url, match, start, end, chosen, project, rules, stop, json)
-    raise typer.Exit(plan_and_print(request))
+    archives = archive or ["wayback"]
+    since, stop = overlap if since_last else None, on_interrupt is OnInterrupt.STOP
+    request = Request(url, match, start, end, archives, project, since, stop, json)
+    raise typer.Exit(plan_and_print(request, rules))
 
 
 @app.command()
@@ -162,7 +174,9 @@ def search(
 
 @app.command()
 def status(
-    run_id: Annotated[int | None, typer.Argument(help="One run; without it the newest")] = None,
+    run_id: Annotated[
+        int | None, typer.Argument(help="One run; without it the newest", min=1, max=2**63 - 1)
+    ] = None,
     *,
     json: Json = False,
 ) -> None:
@@ -173,11 +187,7 @@ def status(
 
 
 @app.command()
-def verify(
-    run_id: Annotated[int, typer.Argument(help="The run's number")],
-    *,
-    json: Json = False,
-) -> None:
+def verify(run_id: Run, *, json: Json = False) -> None:
     """Recount a run from what the archive said and from every row; exit 1 if anything differs."""
     from chrono_ray.cli.verify import verify_and_print
 
@@ -409,19 +419,19 @@ def up(*, json: Json = False) -> None:
 
 
 @app.command()
-def down() -> None:
+def down(*, json: Json = False) -> None:
     """Drain and stop everything that `chrono up` started. Nothing is lost."""
     from chrono_ray.cli.machine import end
 
-    raise typer.Exit(end())
+    raise typer.Exit(end(json=json))
 
 
 @app.command()
-def migrate() -> None:
+def migrate(*, json: Json = False) -> None:
     """Bring the database to this version's schema."""
     from chrono_ray.cli.machine import migrate_record
 
-    raise typer.Exit(migrate_record())
+    raise typer.Exit(migrate_record(json=json))
 
 
 @app.command()
@@ -455,7 +465,9 @@ def reconcile(
 
 @app.command()
 def recount(
-    run_id: Annotated[int | None, typer.Argument(help="One run; without it all", min=1)] = None,
+    run_id: Annotated[
+        int | None, typer.Argument(help="One run; without it all", min=1, max=2**63 - 1)
+    ] = None,
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Write what is right")] = False,
     json: Json = False,
@@ -568,6 +580,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    except Exception as error:  # the database's become a line too; any other is a bug: shown whole
+        from chrono_ray.cli.boundary import database_error
+
+        told = database_error(error)
+        if told is None:
+            raise
+        _fail(told, 1)
 
 
 def _fail(error: ChronoError, code: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import orjson
 
@@ -15,44 +14,30 @@ from chrono_ray.cli import owner
 from chrono_ray.cli.following import INTERRUPTED, TELL_EVERY, interrupted, others_active, teller
 from chrono_ray.cli.machine import connected
 from chrono_ray.cli.rules import read_rules
+from chrono_ray.cli.run import Request, checked
 from chrono_ray.cluster.owner import running
-from chrono_ray.model.capture import Timestamp14
-from chrono_ray.model.memento import Scope
 from chrono_ray.model.rules import Rules
-from chrono_ray.model.targets import target
 from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
 from chrono_ray.pipeline.plan import as_json, read_plan, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.planning import Planning
-from chrono_ray.storage.projects import Collection, Goal, Projects, RunState, check_name
+from chrono_ray.storage.projects import Collection, Goal, Projects, RunState
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was typed. `rules` names a file; empty: the domain's rules as they are."""
+def plan_and_print(request: Request, rules_file: str) -> int:
+    """Returns the exit code. Nothing is started before the request is known to be good.
 
-    url: str
-    match: str
-    start: str
-    end: str
-    archives: tuple[str, ...]
-    project: str
-    rules: str
-    stop_on_interrupt: bool
-    json: bool
-
-
-def plan_and_print(request: Request) -> int:
-    """Returns the exit code. Nothing is started before the request is known to be good."""
+    `rules_file`: - is stdin, empty leaves the domain's rules as they are.
+    """
     settings = chrono_settings.load()
-    scope = _checked(request, settings)
-    rules = read_rules(request.rules) if request.rules else None
+    wanted = replace(checked(request, settings), goal=Goal.PLAN)
+    rules = read_rules(rules_file) if rules_file else None
     found = owner.ensure(settings, api=False)
     keep = False
     try:
-        code, keep = asyncio.run(_plan(request, scope, rules, found.settings))
+        code, keep = asyncio.run(_plan(request, wanted, rules, found.settings))
     finally:
         if keep:
             owner.keep(found)
@@ -80,31 +65,17 @@ def start(run_id: int, *, json: bool) -> int:
     return 0
 
 
-def _checked(request: Request, settings: Settings) -> Scope:
-    today = Timestamp14.of(datetime.now(UTC))
-    scope = target(
-        request.url, match=request.match, start=request.start, end=request.end, today=today
-    )
-    for archive in request.archives:
-        wiring.check_archive(archive, settings)
-    check_name(request.project)
-    return scope
-
-
 async def _plan(
-    request: Request, scope: Scope, rules: Rules | None, settings: Settings
+    request: Request, wanted: Collection, rules: Rules | None, settings: Settings
 ) -> tuple[int, bool]:
     """The exit code, and whether what runs must be left running (it was detached)."""
     record = wiring.database(settings, pool_size=2, name="chrono plan")
     live = sys.stderr.isatty() and not request.json
     try:
-        projects = Projects(record)
+        projects, scope = Projects(record), wanted.scope
         if rules is not None:
-            await _set_rules(record, await projects.domain(scope, project=request.project), rules)
-        begun = await projects.begin(
-            Collection(scope, request.project, request.archives, goal=Goal.PLAN)
-        )
-        run_id = begun.run_ids[0]
+            await _set_rules(record, await projects.domain(scope, project=wanted.project), rules)
+        run_id = (await projects.begin(wanted)).run_ids[0]
         sys.stderr.write(f"Plan {run_id}: {scope.url} ({scope.match})\n")
         ended = await follow(
             record, run_id, interrupted(), egress=settings.egress,
@@ -118,7 +89,7 @@ async def _plan(
             return INTERRUPTED, not request.stop_on_interrupt
         plan = await read_plan(record, wiring.governor(record, settings), run_id)
         sys.stdout.write((as_json(plan) if request.json else summary(plan)) + "\n")
-        return plan.exit_code, False
+        return plan.report.exit_code, False
     finally:
         await record.aclose()
 

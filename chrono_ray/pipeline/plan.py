@@ -40,16 +40,6 @@ class Plan:
         elsewhere = sum(wire.elsewhere for wire in self.estimate.wires.values())
         return self.wanted - self.requests - elsewhere
 
-    @property
-    def state(self) -> str:
-        state = self.report.progress.state
-        return "partial" if state == "planned" and self.estimate.holes else state
-
-    @property
-    def exit_code(self) -> int:
-        """0 planned, 3 with holes, 1 anything else."""
-        return {"planned": 0, "partial": 3}.get(self.state, 1)
-
     def hours(self, archive: str) -> float | None:
         """At least so long its budget makes the requests take; None without a limit."""
         rate = self.per_minute.get(archive, 0)
@@ -84,7 +74,7 @@ def as_json(plan: Plan) -> str:
         {
             "run": progress.run_id,
             "runs": plan.report.run_ids,
-            "state": plan.state,
+            "state": plan.report.state,
             "captures": captures_json(progress.captures),
             "wanted": plan.wanted,
             "requests": plan.requests,
@@ -101,7 +91,7 @@ def summary(plan: Plan) -> str:
     """For a person: what would be fetched, what not and why, how long it takes, how to start it."""
     progress, captures = plan.report.progress, plan.report.progress.captures
     lines = [
-        f"Plan {progress.run_id}: {plan.state}",
+        f"Plan {progress.run_id}: {plan.report.state}",
         f"  {progress.url} from {progress.archive}, project {progress.project!r}",
         f"  {captures.discovered:,} captures listed",
         f"    {plan.wanted:>9,} wanted",

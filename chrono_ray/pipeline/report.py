@@ -27,7 +27,12 @@ class RunReport:
 
     @property
     def state(self) -> str:
-        """The run's state; `partial`: done, but something failed, is unlisted or not searchable."""
+        """The run's state; `partial`: done, but something failed, is unlisted or not searchable.
+
+        A plan is `partial` when a part of the listing could not be had.
+        """
+        if self.progress.state == "planned" and self.progress.holes:
+            return "partial"
         unfindable = self.pages.rejected or self.pages.waiting
         if self.progress.state == "done" and (
             self.progress.captures.failed or self.progress.holes or unfindable
@@ -37,8 +42,8 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done or planned, 3 partial, 1 anything else."""
-        return {"done": 0, "planned": 0, "partial": 3}.get(self.state, 1)
+        """0 done or planned; 3 partial, or somebody paused or cancelled it; 1 still at work."""
+        return {"done": 0, "planned": 0, "active": 1}.get(self.state, 3)
 
 
 async def read_report(database: Database, run_id: int) -> RunReport:

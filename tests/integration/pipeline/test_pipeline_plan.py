@@ -53,7 +53,7 @@ async def test_a_plan_fetches_nothing_and_its_run_fetches_what_it_said(
     assert captures.discovered == len(site.records)
     assert plan.wanted == plan.requests + plan.deduplicated == captures.pending
     assert sum(each.captures for each in plan.estimate.filters) == sum(captures.skipped.values())
-    assert plan.exit_code == 0
+    assert plan.report.exit_code == 0
 
     assert not await Planning(rig.database).start([run])
     async with rig.working():

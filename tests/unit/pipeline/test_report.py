@@ -60,8 +60,17 @@ def test_partial_is_exit_3(report: RunReport) -> None:
     assert (report.state, report.exit_code) == ("partial", 3)
 
 
-def test_a_cancelled_run_is_no_success() -> None:
-    assert replace(REPORT, progress=replace(PROGRESS, state="cancelled")).exit_code == 1
+@pytest.mark.parametrize("state", ["paused", "cancelled"])
+def test_what_somebody_else_stopped_is_partial_not_failed(state: str) -> None:
+    report = replace(REPORT, progress=replace(PROGRESS, state=state))
+    assert (report.state, report.exit_code) == (state, 3)
+
+
+def test_a_plan_with_a_hole_is_partial_wherever_it_is_shown() -> None:
+    planned = replace(PROGRESS, state="planned", holes=0)
+    assert replace(REPORT, progress=planned).state == "planned"
+    report = replace(REPORT, progress=replace(planned, holes=1))
+    assert (report.state, report.exit_code) == ("partial", 3)
 
 
 def test_the_summary_says_what_became_of_everything_and_how_to_check() -> None:
