@@ -143,7 +143,7 @@ async def test_redis_dying_takes_nobody_out_and_keeps_nobody_in(client, database
 async def test_a_token_is_remembered_only_for_a_while(database):
     """Five seconds at most, and never beyond its own end."""
     assert REMEMBERED <= 5
-    sessions = Sessions(Users(database), remembered=0.3)
+    sessions = Sessions(Users(database), remembered=1.0)
     user, key = await user_with_key(database)
     token = hash_of(key)
     assert await sessions.actor(token)
@@ -151,7 +151,7 @@ async def test_a_token_is_remembered_only_for_a_while(database):
     began = time.monotonic()
     assert await sessions.actor(token), "it was not asked again"
     while await sessions.actor(token):
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 3
         await asyncio.sleep(0.01)
 
 
