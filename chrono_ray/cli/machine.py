@@ -16,8 +16,8 @@ from chrono_ray.cli import owner
 from chrono_ray.cli.boundary import login_refused, not_migrated
 from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
-from chrono_ray.observability import log as logs
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import migrate, newest, revision

@@ -46,6 +46,11 @@ users = typer.Typer(
 )  # fmt: skip
 app.add_typer(users, name="user")
 
+archives = typer.Typer(
+    help="What each archive is asked, and how often.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(archives, name="archive")
+
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
 Task = Annotated[int, typer.Argument(help="The task's number", min=1, max=2**63 - 1)]
 Project = Annotated[str, typer.Argument(help="The project's name")]
@@ -518,6 +523,26 @@ def rules_test(target: Target, file: RulesFile, project: In = "", *, json: Json 
     from chrono_ray.cli.rules import try_and_print
 
     raise typer.Exit(try_and_print(target, file, project, json=json))
+
+
+@archives.command("list")
+def archive_list(*, json: Json = False) -> None:
+    """Say what each archive may be asked a minute, and which is left alone for how long."""
+    from chrono_ray.cli.archive import list_archives
+
+    raise typer.Exit(list_archives(json=json))
+
+
+@archives.command("resume")
+def archive_resume(
+    name: Annotated[str, typer.Argument(help="The archive, such as wayback")],
+    *,
+    json: Json = False,
+) -> None:
+    """Ask an archive again before its silence has passed. A ban by it is your own risk."""
+    from chrono_ray.cli.archive import resume
+
+    raise typer.Exit(resume(name, json=json))
 
 
 @users.command("add")

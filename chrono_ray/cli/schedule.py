@@ -43,8 +43,8 @@ def add(planned: Planned) -> int:
     number = on_record(work)
     tell(
         {"schedule": number, "every": every.total_seconds()},
-        f"Schedule {number}: {wanted.scope.url} from {', '.join(wanted.archives)} every {every},"
-        " the first time at once. It begins runs while chrono_ray runs.",
+        f"Schedule {number}: {wanted.scope.url} from {', '.join(wanted.archives)} every"
+        f" {_words(every)}, the first time at once. It begins runs while chrono_ray runs.",
         json=planned.request.json,
     )
     return 0
@@ -93,14 +93,23 @@ def interval(text: str) -> timedelta:
     return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
+def _words(every: timedelta) -> str:
+    """The largest unit that it is a whole number of: 1 day, 90 minutes."""
+    seconds = round(every.total_seconds())
+    for name, unit in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % unit == 0:
+            return f"{seconds // unit} {name}{'' if seconds == unit else 's'}"
+    return f"{seconds} seconds"
+
+
 def _line(each: Schedule) -> str:
     wanted = each.wanted
     last = f"last run {each.last_run} ({each.last_state})" if each.last_run else "no run yet"
     state = f"next {each.next_at:%Y-%m-%d %H:%M} UTC" if each.enabled else "paused"
     return (
         f"schedule {each.id:<4} {wanted.scope.url} ({wanted.scope.match}) from"
-        f" {', '.join(wanted.archives)}, project {wanted.project!r}, every {each.every}, {state},"
-        f" {last}"
+        f" {', '.join(wanted.archives)}, project {wanted.project!r}, every"
+        f" {_words(each.every)}, {state}, {last}"
     )
 
 

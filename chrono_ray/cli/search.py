@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.api.schemas import SearchAnswer, chosen, sort_of
+from chrono_ray.cli.task import asked as ask
 from chrono_ray.model.query import Field, Fragment, Hit, Query, Results
 from chrono_ray.settings import Settings
+from chrono_ray.storage.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Asked:
 def search_and_print(asked: Asked, *, json: bool) -> int:
     """0 with hits or without: an empty answer is an answer."""
     results = asyncio.run(_search(chrono_settings.load(), query_of(asked)))
+    if asked.project and not results.total:
+        ask(lambda record: Catalogue(record).project(asked.project))  # `NotFound` is the answer
     if json:
         sys.stdout.write(SearchAnswer.of(results).model_dump_json() + "\n")
         return 0

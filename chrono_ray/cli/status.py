@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from chrono_ray import wiring
+from chrono_ray.cli.archive import budget_line, shown_budgets
 from chrono_ray.cli.machine import connected
 from chrono_ray.pipeline.report import (
     Rates,
@@ -33,8 +34,7 @@ def print_status(run_id: int | None, *, json: bool) -> int:
         sys.stdout.writelines(_whole(report, budgets) + "\n" for report in reports)
     else:
         sys.stdout.writelines(_line(report) + "\n" for report in reports)
-        on_wires = [each for each in budgets if not each.archive.startswith(wiring.OF_PATH)]
-        sys.stdout.writelines(_budget(budget) + "\n" for budget in on_wires)
+        sys.stdout.writelines(budget_line(budget) + "\n" for budget in budgets)
         if not reports:
             sys.stdout.write("No runs yet. Begin: chrono run iana.org --from 2012 --to 2014\n")
     return 0
@@ -48,7 +48,7 @@ async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport]
         else:
             stats, ids = Stats(record), await Projects(record).recent_runs(RUNS_SHOWN)
             reports = [RunReport(await stats.progress(n), await stats.pages(n)) for n in ids]
-        return reports, await wiring.governor(record, settings).budgets()
+        return reports, await shown_budgets(wiring.governor(record, settings), settings)
     finally:
         await record.aclose()
 
@@ -67,13 +67,3 @@ def _line(report: RunReport) -> str:
         f"  {captures.discovered - captures.pending:,}/{captures.discovered:,} ended,"
         f" {report.pages.indexed:,} pages searchable"
     )
-
-
-def _budget(budget: Budget) -> str:
-    limit = f"{budget.per_minute} a minute" if budget.per_minute else "no limit"
-    silent = (
-        f", silent for {budget.paused_seconds:.0f} s more ({budget.pause_reason})"
-        if budget.paused_seconds
-        else ""
-    )
-    return f"{budget.archive} {budget.kind}: {limit}{silent}"

@@ -102,8 +102,8 @@ def summary(plan: Plan) -> str:
         *(_wire_line(plan, name) for name in plan.estimate.wires),
         *_filter_lines(plan.estimate),
         *_year_lines(plan.estimate),
-        *(f"  HOLE {gap.start or 'the beginning'} to {gap.end or 'the end'}: {gap.reason}"
-          for gap in plan.estimate.holes),
+        *(f"  HOLE {gap.archive}, {gap.start or 'the beginning'} to {gap.end or 'the end'}:"
+          f" {gap.reason}" for gap in plan.estimate.holes),
     ]  # fmt: skip
     if progress.state in ("planned", "active"):
         lines.append(

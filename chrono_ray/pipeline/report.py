@@ -105,9 +105,10 @@ def summary(report: RunReport) -> str:
 
 def _part(progress: Progress) -> str:
     captures = progress.captures
+    holes = f", {progress.holes} holes" if progress.holes else ""
     return (
         f"    run {progress.run_id}, {progress.archive}: {progress.state},"
-        f" {captures.discovered:,} listed, {captures.stored:,} stored"
+        f" {captures.discovered:,} listed, {captures.stored:,} stored{holes}"
     )
 
 

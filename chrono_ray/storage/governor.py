@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from chrono_ray.model.errors import ConnectionRefused, Throttled
+from chrono_ray.model.errors import ConnectionRefused, NotFound, Throttled
 from chrono_ray.model.retry import BAN_PAUSE, LONGEST_PAUSE, THROTTLE_PAUSE, pause_after
 from chrono_ray.storage.database import Database
 
@@ -33,6 +33,8 @@ MOST_LATE: Final = 5.0
 """How late a slot may be used: an interval, within these bounds (timers are no better)."""
 THROTTLED: Final = "throttled"
 BANNED: Final = "banned"
+SILENCED: Final = [Throttled.default_reason, ConnectionRefused.default_reason]
+"""Why work is put off until a silence ends."""
 
 
 class Kind(StrEnum):
@@ -175,6 +177,52 @@ class Governor:
         if after_throttling:
             return BANNED, self._pauses.ban, self._pauses.ban_most
         return error.reason, self._pauses.outage, self._pauses.outage_most
+
+    async def resume(self, archive: str) -> bool:
+        """End an archive's silence for everybody; False when it was not silent, `NotFound` unknown.
+
+        It begins at a quarter of its rate, as after every pause, and what was
+        put off for the silence is due at once. That it was throttled or banned
+        stays known: the next pause is the longer for it.
+        """
+        ended = await self._database.fetchval(
+            "WITH known AS (SELECT * FROM archive_budgets WHERE archive = $1"
+            " ORDER BY archive, kind, egress FOR UPDATE), ended AS (UPDATE archive_budgets b"
+            " SET paused_until = clock_timestamp() FROM known k WHERE b.archive = k.archive"
+            " AND b.kind = k.kind AND b.egress = k.egress AND k.paused_until > clock_timestamp()"
+            " RETURNING 1) SELECT (SELECT count(*) FROM ended) FROM known LIMIT 1",
+            archive,
+        )
+        if ended is None:
+            raise NotFound(
+                f"There is no budget of an archive {archive!r}",
+                fix="`chrono archive list` names those that there are",
+            )
+        await self._database.fetch(
+            "UPDATE slices s SET not_before = clock_timestamp() FROM runs r WHERE r.id = s.run_id"
+            " AND r.archive = $1 AND s.state = 'pending' AND s.reason = ANY ($2)"
+            " AND s.not_before > clock_timestamp()",
+            archive, SILENCED,
+        )  # fmt: skip
+        while await self._wake(archive):
+            pass
+        return bool(ended)
+
+    async def _wake(self, archive: str) -> int:
+        """Have the sweep bring back some of what was parked for a silence; how many."""
+        woken = await self._database.fetch(
+            "UPDATE parked p SET until = clock_timestamp() WHERE p.fetch_id IN"
+            " (SELECT q.fetch_id FROM parked q JOIN captures c ON c.id = q.capture_id"
+            " WHERE c.archive = $1 AND q.reason = ANY ($2) AND q.until > clock_timestamp()"
+            " LIMIT 10000 FOR UPDATE OF q SKIP LOCKED) RETURNING 1",
+            archive, SILENCED,
+        )  # fmt: skip
+        return len(woken)
+
+    async def used(self) -> frozenset[str]:
+        """The archives that runs were ever begun from."""
+        rows = await self._database.fetch("SELECT DISTINCT archive FROM runs")
+        return frozenset(row["archive"] for row in rows)
 
     async def budgets(self) -> list[Budget]:
         """Every budget of every egress, by archive and kind."""

@@ -50,8 +50,9 @@ class Year:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A part of the listing that could not be had."""
+    """A part of an archive's listing that could not be had."""
 
+    archive: str
     start: str
     end: str
     reason: str

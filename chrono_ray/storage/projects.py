@@ -50,6 +50,14 @@ LEGAL: Final[dict[RunState, frozenset[RunState]]] = {
 }
 """What a person may change; `done` is reached by the work itself."""
 
+INSTEAD: Final = {
+    RunState.ACTIVE: "It goes on by itself: chrono status",
+    RunState.PLANNED: "Fetch it: chrono start. Drop it: chrono cancel",
+    RunState.PAUSED: "Go on: chrono resume",
+    RunState.CANCELLED: "Collect it again: chrono run. What failed or was cancelled: chrono retry",
+    RunState.DONE: "Nothing is left to stop. Collect it again: chrono run",
+}
+"""What a person may do with a run that cannot become what was asked."""
 
 UNFINISHED: Final = (RunState.ACTIVE.value, RunState.PAUSED.value)
 
@@ -225,7 +233,9 @@ class Projects:
         if not now_so:
             now = (await self.run(run_id)).state
             if now is not state:
-                raise Conflict(f"Run {run_id} cannot become {state}", why=f"it is {now}")
+                raise Conflict(
+                    f"Run {run_id} cannot become {state}", why=f"it is {now}", fix=INSTEAD[now]
+                )
 
     async def set_class(self, run_id: int, queue_class: QueueClass) -> tuple[int, ...]:
         """The queue class of a run, or of its whole collection when it is their first."""

@@ -19,10 +19,12 @@ from chrono_ray.model.targets import target
 from chrono_ray.model.task import Export, Form, Subject
 from chrono_ray.pipeline.export_files import check_form
 from chrono_ray.settings import Settings
+from chrono_ray.storage.catalogue import Catalogue
 from chrono_ray.storage.projects import check_name
 
 
 async def _work(task: Export, session: Session) -> int:
+    await Catalogue(session.record).project(task.project)  # `NotFound` before there is a task
     ended = await work_off(
         session.settings, session.record, task, session.stop, tell=say, every=TELL_EVERY
     )

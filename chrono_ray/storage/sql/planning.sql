@@ -46,7 +46,8 @@ SELECT left(m.ts, 4) AS year, count(*) AS captures, count(m.fetch_id) AS wanted
  GROUP BY 1 ORDER BY 1
 
 -- name: holes
-SELECT start_ts, end_ts, reason, detail FROM slices WHERE run_id = ANY ($1::bigint[]) AND state = 'hole' ORDER BY run_id, id
+SELECT r.archive, s.start_ts, s.end_ts, s.reason, s.detail FROM slices s JOIN runs r ON r.id = s.run_id
+ WHERE s.run_id = ANY ($1::bigint[]) AND s.state = 'hole' ORDER BY s.run_id, s.id
 
 -- name: start
 -- one that is still listing fetches from now on what it has listed; a paused one stays paused
