@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,9 @@ READING: tuple[tuple[tuple[str, ...], int], ...] = (
     (("recount",), 0),
     (("rescue", "--json"), 0),
     (("user", "list"), 0),
+    (("archive", "list"), 0),
+    (("archive", "resume", "nowhere"), 1),
+    (("search", "words", "--project", "nope"), 1),
     (("pause", "1"), 1),
     (("retry", "1"), 1),
     (("start", "1"), 1),
@@ -49,7 +53,7 @@ Chrono = Callable[..., Said]
 @pytest.fixture
 def chrono(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Chrono:
+) -> Iterator[Chrono]:
     """The command in this process, since each one alone pays a second for its imports."""
     for name in [name for name in os.environ if name.startswith(("CHRONO_", "RAY_"))]:
         monkeypatch.delenv(name)
@@ -65,7 +69,10 @@ def chrono(
             main()
         return Said(int(ended.value.code or 0), *capsys.readouterr())
 
-    return run
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield run
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture
