@@ -14,6 +14,7 @@ from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
 from chrono_ray.cli.boundary import login_refused, not_migrated
+from chrono_ray.cli.following import teller
 from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.model.errors import Unavailable
@@ -27,7 +28,7 @@ def start(*, json: bool) -> int:
     """`chrono up`."""
     from chrono_ray.cli.user import first_admin
 
-    found = owner.ensure(chrono_settings.load(), api=True)
+    found = owner.ensure(chrono_settings.load(), api=True, tell=teller(live=False))
     admin = first_admin(found.settings)
     now = "started" if found.started else "runs already"
     if found.running.api_error:

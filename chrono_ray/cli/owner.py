@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from chrono_ray.cluster.owner import Running, archives_chosen, attached, lives, running
+import orjson
+
+from chrono_ray.cluster.owner import STARTS, Running, archives_chosen, attached, lives, running
 from chrono_ray.model.errors import Conflict, EmbeddedError
 from chrono_ray.settings import Settings
 
@@ -33,14 +35,18 @@ class Owned:
     use: IO[str]
 
 
-def ensure(settings: Settings, *, api: bool) -> Owned:
-    """The running owner, or a new one once it is ready.
+def _silent(_line: str) -> None:
+    return
+
+
+def ensure(settings: Settings, *, api: bool, tell: Callable[[str], None] = _silent) -> Owned:
+    """The running owner, or a new one once it is ready; `tell` hears of each part that it starts.
 
     Raises `EmbeddedError` with its last words when it does not become ready, `Conflict`
     when the running one was started with other archives.
     """
     with _one_at_a_time(settings.data_dir):
-        return _ensure(settings, api=api)
+        return _ensure(settings, api=api, tell=tell)
 
 
 def release(owned: Owned, runs_active: Callable[[], bool]) -> bool:
@@ -77,7 +83,7 @@ def _use(data_dir: Path) -> IO[str]:
     return use
 
 
-def _ensure(settings: Settings, *, api: bool) -> Owned:
+def _ensure(settings: Settings, *, api: bool, tell: Callable[[str], None]) -> Owned:
     found = running(settings.data_dir)
     if found:
         if found.archives != archives_chosen(settings):
@@ -92,7 +98,7 @@ def _ensure(settings: Settings, *, api: bool) -> Owned:
                 fix="Wait for that run, or `chrono down` (nothing is lost), then `chrono up`",
             )
         return Owned(found, attached(settings, found), False, _use(settings.data_dir))
-    started = _start(settings, api=api)
+    started = _start(settings, api=api, tell=tell)
     return Owned(started, attached(settings, started), True, _use(settings.data_dir))
 
 
@@ -131,26 +137,37 @@ def _one_at_a_time(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _start(settings: Settings, *, api: bool) -> Running:
+def _start(settings: Settings, *, api: bool, tell: Callable[[str], None]) -> Running:
     log = settings.data_dir / LOG_FILE
     command = [sys.executable, "-m", "chrono_ray.cluster.owner", *([] if api else ["--no-api"])]
     with log.open("ab") as output:
+        before = output.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
     try:
-        return _wait_until_ready(settings, process, log, api=api)
+        with log.open("rb") as said:
+            said.seek(before)
+            return _wait_until_ready(
+                settings, process, log, api=api, look=lambda: _pass_on(said, tell)
+            )
     except BaseException:
         process.terminate()
         raise
 
 
 def _wait_until_ready(
-    settings: Settings, process: subprocess.Popen[bytes], log: Path, *, api: bool
+    settings: Settings,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    *,
+    api: bool,
+    look: Callable[[], None],
 ) -> Running:
     ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
+        look()
         found = running(settings.data_dir)
         if found and found.pid == process.pid and (not api or found.api or found.api_error):
             return found
@@ -160,6 +177,16 @@ def _wait_until_ready(
     raise EmbeddedError(
         "chrono_ray did not start", why=f"not ready after {START_SECONDS:.0f} s", fix=f"See {log}"
     )
+
+
+def _pass_on(said: IO[bytes], tell: Callable[[str], None]) -> None:
+    """Tell of the parts that the owner has begun to start since we last looked."""
+    while (line := said.readline()).endswith(b"\n"):
+        with contextlib.suppress(orjson.JSONDecodeError):  # servers write there as they like
+            entry = orjson.loads(line)
+            if isinstance(entry, dict) and entry.get("event") == STARTS:
+                tell(f"Starting {entry['part']} ...")
+    said.seek(-len(line), os.SEEK_CUR)  # a line that is not whole yet
 
 
 def _last_words(log: Path) -> str:

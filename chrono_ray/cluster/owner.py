@@ -45,6 +45,8 @@ DEPLOY_SECONDS: Final = 120.0
 DRAIN_SECONDS: Final = 60.0
 HEAD_RESTARTS: Final = 20
 HEAD_PAUSE: Final = 2.0
+STARTS: Final = "owner.starts"
+"""The event of each part in turn, for whoever waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Owner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
+        _starts("PostgreSQL and Valkey, unless they are elsewhere")
         await self._parts.start()
         beginning = asyncio.create_task(self._begin())
         stopping = asyncio.create_task(stop.wait())
@@ -123,7 +126,9 @@ class Owner:
 
     async def _begin(self) -> None:
         """All there is, in order; it may be cancelled at any point."""
+        _starts("the record, brought to this version's schema")
         await self._prepare_record()
+        _starts("Ray")
         await self._populate(await self._start_ray())
 
     async def _prepare_record(self) -> None:
@@ -162,10 +167,12 @@ class Owner:
 
     async def _populate(self, address: Address) -> None:
         """The actors, then the API. An API that cannot be had is told, and the work goes on."""
+        _starts("the workers")
         await self._order("up", address)
         self._tell(address)
         if not self._api:
             return
+        _starts("the API")
         try:
             await self._order("api", address)
         except EmbeddedError as error:
@@ -287,6 +294,10 @@ def _with_port(settings: Settings) -> Settings:
         return settings
     serving = settings.serving.model_copy(update={"port": free_port()})
     return settings.model_copy(update={"serving": serving})
+
+
+def _starts(part: str) -> None:
+    log.info(STARTS, extra={"part": part})
 
 
 def _secret(value: SecretStr | None) -> str:
