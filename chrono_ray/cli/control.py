@@ -193,7 +193,7 @@ def fetch(named: str, timestamp: str, *, project: str, archive: str, json: bool)
     today = Timestamp14.of(datetime.now(UTC))
     capture: int | Named
     if named.isascii() and named.isdigit() and not timestamp:
-        capture = int(named)
+        capture = _number(named, "capture")
     else:
         scope = target(named, match="exact", start=timestamp, end=timestamp, today=today)
         capture = Named(project, scope.url, scope.start or "0", scope.end or "9" * 14, archive)
@@ -259,8 +259,10 @@ def _unknown(name: str, word: str, known: Iterable[str]) -> InvalidInput:
 
 
 def _run_number(text: str) -> int:
+    return _number(text, "run", fix="Give a run's number; a project has --weight")
+
+
+def _number(text: str, kind: str, *, fix: str = "") -> int:
     if text.isascii() and text.isdigit() and 0 < int(text[:20]) < 2**63:
         return int(text)
-    raise InvalidInput(
-        f"{text[:200]!r} is no run", fix="Give a run's number; a project has --weight", code="run"
-    )
+    raise InvalidInput(f"{text[:200]!r} is no {kind}", fix=fix or "Give its number", code=kind)

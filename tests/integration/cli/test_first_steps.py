@@ -142,6 +142,14 @@ def test_a_number_that_no_run_has_is_a_usage_error(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_number_that_no_capture_has_is_a_usage_error(chrono: Chrono, tmp_path: Path) -> None:
+    for number in ("0", str(2**63), "9" * 30):
+        said = chrono("fetch", number)
+        assert said.code == 2
+        assert_one_line(said, number, "no capture")
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_how_to_be_interrupted_is_one_of_two_words(
     chrono: Chrono, tmp_path: Path, command: str
