@@ -19,6 +19,7 @@ from chrono_ray import wiring
 from chrono_ray.cluster.jobs import bulk, export, ingest, verify
 from chrono_ray.cluster.jobs.frame import DONE, FAILED, INTERRUPTED, PARTIAL, USAGE, Session, worst
 from chrono_ray.demo.record import Origin, record
+from chrono_ray.model.errors import NotFound
 from chrono_ray.storage.database import Database
 from tests.integration.archives.warcs import write_warc
 from tests.integration.storage.making import faults, until
@@ -143,6 +144,12 @@ async def test_files_are_ingested_verified_and_exported(desk: Desk):
     assert len({line["url"] for line in lines}) == 14
     twice = await desk.run("export", "--project", "town", "--to", str(target))
     assert (twice.code, "stands there already" in twice.told) == (FAILED, True)
+
+
+async def test_an_export_of_no_project_is_refused_before_there_is_a_task(desk: Desk):
+    with pytest.raises(NotFound, match="nope"):
+        await desk.run("export", "--project", "nope", "--to", str(desk.folder / "out"))
+    assert await desk.database.fetchval("SELECT count(*) FROM tasks") == 0
 
 
 async def test_an_ingest_that_is_stopped_and_started_again_gives_one_set(desk: Desk):
