@@ -31,7 +31,7 @@ from chrono_ray.model.targets import moment
 from chrono_ray.pipeline.report import RunReport, captures_json
 from chrono_ray.storage.visible import Hole
 
-RunStateName = Literal["active", "paused", "cancelled", "done", "partial"]
+RunStateName = Literal["active", "planned", "paused", "cancelled", "done", "partial"]
 DATE_CHARS_MAX: Final = 32
 Values = Annotated[list[str], Rule(default_factory=list)]
 Date = Annotated[str, StringConstraints(max_length=DATE_CHARS_MAX)]
