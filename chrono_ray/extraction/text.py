@@ -8,8 +8,6 @@ from typing import Final
 
 TEXT_LIMIT: Final = 2_000_000
 """Characters of a document's text; more is cut and flagged `cut`."""
-MARKS_IN_A_ROW: Final = 30
-"""Unicode's stream-safe limit (UAX 15): no script needs more combining marks on a letter."""
 
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 _MARKS: Final = re.compile(

@@ -24,7 +24,6 @@ from chrono_ray.model.task import Export, Finished, Form, Part, Progress, Subjec
 from chrono_ray.pipeline.export_files import (
     OpenPart,
     Target,
-    check_form,
     check_free,
     write_manifest,
 )
@@ -109,7 +108,6 @@ class _Writing:
         self._project_id = await self._reading.project_id()
         if position:
             return Position.read(position)
-        check_form(self._task.form)
         await asyncio.to_thread(check_free, self._target, MANIFEST)
         for attempt in range(1, MARK_TRIES + 1):
             if (mark := await self._reading.mark()) is not None:

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, get_type_hints
 
@@ -232,17 +231,6 @@ class _Parquet:
         columns = {name: [getattr(row, name) for row in self._waiting] for name in self._names}
         self._writer.write_table(self._pa.Table.from_pydict(columns, schema=self._schema))
         self._waiting, self._bytes = [], 0
-
-
-def check_form(form: Form) -> None:
-    """`InvalidInput` when this installation cannot write it."""
-    if form is Form.PARQUET and find_spec("pyarrow") is None:
-        raise InvalidInput(
-            "Parquet cannot be written here",
-            why="pyarrow is not installed",
-            fix="Install it with `pip install pyarrow`, or export jsonl.zst",
-            code="export_form",
-        )
 
 
 def check_free(target: Target, manifest: str) -> None:

@@ -45,7 +45,6 @@ SHOWN_PARTS: Final = 3
 _PART_CHARS: Final = 100_000
 _EXACT: Final = ("project", "domain", "host", "language", "type")
 _TEXTS: Final = ("text", *(f"text_{number}" for number in range(2, PARTS + 1)))
-_SHOWN: Final = ("title", *_TEXTS[:SHOWN_PARTS])
 _PIECE: Final = re.compile(r"[^\W_]+|\n|[^\w\s]+|_+")
 _HARD: Final = 8
 """Positions a sentence mark may take: Meilisearch sets words on its two sides that far apart."""

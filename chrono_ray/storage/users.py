@@ -320,7 +320,7 @@ class Users:
                 raise Conflict(
                     "Somebody must stay an admin", why="this is the last one", code="last_admin"
                 )
-            return row  # type: ignore[no-any-return]  # asyncpg has no types
+            return row
 
         return _user(await self._database.transact(work))
 

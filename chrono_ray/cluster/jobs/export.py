@@ -17,7 +17,6 @@ from chrono_ray.cluster.jobs.tasks import code_of, last_word, told, work_off
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.targets import target
 from chrono_ray.model.task import Export, Form, Subject
-from chrono_ray.pipeline.export_files import check_form
 from chrono_ray.settings import Settings
 from chrono_ray.storage.catalogue import Catalogue
 from chrono_ray.storage.projects import check_name
@@ -36,7 +35,6 @@ async def _work(task: Export, session: Session) -> int:
 def _checked(typed: argparse.Namespace, settings: Settings) -> Export:  # noqa: ARG001
     check_name(typed.project)
     form = Form(typed.form)
-    check_form(form)
     today = Timestamp14.of(datetime.now(UTC))
     # any URL of a scope will do: it is the dates that are read
     scope = target(

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +265,7 @@ async def somebody_waits_for_a_lock(database: Database) -> bool:
 
 
 async def test_parquet_is_partitioned_by_domain_and_year(record: Record, tmp_path: Path):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-    dataset = pytest.importorskip("pyarrow.dataset")
+    parquet, dataset = import_module("pyarrow.parquet"), import_module("pyarrow.dataset")
     task = Export("town", str(tmp_path), form=Form.PARQUET, rows_per_part=4)
     await exported(record.database, task)
     partitions = {name.rpartition("/")[0] for name in files(tmp_path)}
@@ -285,7 +285,6 @@ async def test_parquet_is_partitioned_by_domain_and_year(record: Record, tmp_pat
 async def test_parquet_stopped_and_gone_on_with_is_the_same(
     record: Record, tmp_path: Path, monkeypatch
 ):
-    pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     monkeypatch.setattr(exporting, "PAGES_READ", 2)
     for name in ("whole", "halved"):
         task = Export("town", str(tmp_path / name), form=Form.PARQUET, rows_per_part=4)
@@ -294,14 +293,6 @@ async def test_parquet_stopped_and_gone_on_with_is_the_same(
                 assert await exported(record.database, task, stop_after=2) is None
         assert await exported(record.database, task) is not None
     assert files(tmp_path / "halved") == files(tmp_path / "whole")
-
-
-async def test_parquet_without_its_library_is_refused_clearly(
-    record: Record, tmp_path: Path, monkeypatch
-):
-    monkeypatch.setattr(export_files, "find_spec", lambda _: None)
-    with pytest.raises(InvalidInput, match="pip install pyarrow"):
-        await exported(record.database, Export("town", str(tmp_path), form=Form.PARQUET))
 
 
 async def test_another_export_is_never_written_over(record: Record, tmp_path: Path):
