@@ -61,6 +61,8 @@ def scratch() -> Iterator[Path]:
 
     A benchmark that is asked to end (SIGTERM) ends as by Ctrl-C: cleaned up.
     """
+    # a shell that starts us in the background has SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     folder = Path(tempfile.mkdtemp(prefix="chrono-benchmark-"))
     folder.chmod(0o755)
