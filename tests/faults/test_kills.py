@@ -320,14 +320,17 @@ class EverythingAtOnce(_Slowly):
 
 
 FAULTS = (
-    KilledScraper, KilledIndexer, FrozenScraper, KilledHead, KilledOwner, KilledPostgres,
-    LostCache, KilledChild, PoisonedPages, TwinJobs, Terminated,
-    *((KilledSupervisor, EverythingAtOnce) if THOROUGH else ()),
+    KilledScraper, KilledIndexer, FrozenScraper, KilledHead, KilledPostgres, PoisonedPages,
+    TwinJobs, Terminated,
 )  # fmt: skip
+LONG = (KilledOwner, KilledSupervisor, LostCache, KilledChild, EverythingAtOnce)
+"""Those of the long run only: close kin of others, or all of them together."""
 
 
 @seeds()
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "fault", [*FAULTS, *(LONG if THOROUGH else ())], ids=lambda kind: kind.__name__
+)
 def test_a_run_survives(fault: type[Fault], number: int, scene: Scene):
     prove(fault(), scene)
 
