@@ -74,7 +74,8 @@ async def work(settings: Settings, *, domain: str, pages: int) -> None:
         await _start_run(settings, domain)
         began, spent = time.perf_counter(), time.process_time()
         for discoverer in parts.discoverers:
-            await discoverer.step()
+            while await discoverer.step():
+                pass
         seconds = time.perf_counter() - began
         tell(Listed(seconds, time.process_time() - spent, rss(), peak_rss()))
         if pages:
