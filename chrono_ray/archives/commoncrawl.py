@@ -317,21 +317,9 @@ def _row(number: int, line: bytes) -> Capture | BadRow:
         return BadRow(number, "not JSON", line[: rows.SHOWN].decode("utf-8", "replace"))
     try:
         locator = Locator.of(entry["filename"], entry["offset"], entry["length"])
-        return rows.capture(_fields(entry), str(locator))
+        return rows.capture(rows.fields(entry), str(locator))
     except (ValueError, TypeError, LookupError) as error:
         return rows.bad_row(number, entry, error)
-
-
-def _fields(entry: dict[str, str]) -> rows.Row:
-    return (
-        entry["urlkey"],
-        entry["timestamp"],
-        entry["url"],
-        entry.get("mime", "-"),
-        entry.get("status", "-"),
-        entry.get("digest", "-"),
-        entry["length"],
-    )
 
 
 def _check_lines(lines: bytes) -> None:

@@ -226,22 +226,9 @@ def _row(number: int, line: bytes) -> Capture | BadRow | str:
     if isinstance(entry, dict) and set(entry) == {_RESUME}:
         return str(entry[_RESUME])
     try:
-        return rows.capture(_fields(entry))
+        return rows.capture(rows.fields(entry))
     except (ValueError, TypeError, LookupError) as error:
         return rows.bad_row(number, entry, error)
-
-
-def _fields(entry: dict[str, str]) -> rows.Row:
-    """pywb leaves out what it does not know, such as the status of a revisit."""
-    return (
-        entry["urlkey"],
-        entry["timestamp"],
-        entry["url"],
-        entry.get("mime", "-"),
-        entry.get("status", "-"),
-        entry.get("digest", "-"),
-        entry.get("length", ""),
-    )
 
 
 def _place(line: bytes) -> tuple[str, str] | None:

@@ -45,6 +45,19 @@ def captures(
     return tuple(good), tuple(bad)
 
 
+def fields(entry: dict[str, str]) -> Row:
+    """Of a line of JSON as pywb and Common Crawl write it; what they do not know is left out."""
+    return (
+        entry["urlkey"],
+        entry["timestamp"],
+        entry["url"],
+        entry.get("mime", "-"),
+        entry.get("status", "-"),
+        entry.get("digest", "-"),
+        entry.get("length", ""),
+    )
+
+
 def capture(row: Row, locator: str = "") -> Capture:
     """One row; raises `ValueError` or `TypeError` when it is none."""
     urlkey, stamp, original, mimetype, statuscode, digest, length = row

@@ -79,8 +79,8 @@ async def redecide(
     except SettingsError:
         await deciding.put_aside(lease)
         raise
-    except LeaseLost:
-        pass
+    except LeaseLost as error:
+        log.info("deciding.left", extra={"domain": lease.domain_id, "error": str(error)})
     return True
 
 
