@@ -10,14 +10,13 @@ import orjson
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
-from chrono_ray.cli import owner
-from chrono_ray.cli.following import INTERRUPTED, TELL_EVERY, interrupted, others_active, teller
+from chrono_ray.cli.following import INTERRUPTED, follow_shown, with_owner
 from chrono_ray.cli.machine import connected
 from chrono_ray.cli.rules import read_rules
 from chrono_ray.cli.run import Request, checked
 from chrono_ray.cluster.owner import running
 from chrono_ray.model.rules import Rules
-from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
+from chrono_ray.pipeline.follow import Interrupted
 from chrono_ray.pipeline.plan import as_json, read_plan, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
@@ -34,16 +33,7 @@ def plan_and_print(request: Request, rules_file: str) -> int:
     settings = chrono_settings.load()
     wanted = replace(checked(request, settings), goal=Goal.PLAN)
     rules = read_rules(rules_file) if rules_file else None
-    found = owner.ensure(settings, api=False)
-    keep = False
-    try:
-        code, keep = asyncio.run(_plan(request, wanted, rules, found.settings))
-    finally:
-        if keep:
-            owner.keep(found)
-        elif not owner.release(found, lambda: others_active(found.settings)):
-            sys.stderr.write("Other runs go on, so chrono_ray stays up. Stop it: chrono down\n")
-    return code
+    return with_owner(settings, lambda attached: _plan(request, wanted, rules, attached))
 
 
 def start(run_id: int, *, json: bool) -> int:
@@ -70,20 +60,13 @@ async def _plan(
 ) -> tuple[int, bool]:
     """The exit code, and whether what runs must be left running (it was detached)."""
     record = wiring.database(settings, pool_size=2, name="chrono plan")
-    live = sys.stderr.isatty() and not request.json
     try:
         projects, scope = Projects(record), wanted.scope
         if rules is not None:
             await _set_rules(record, await projects.domain(scope, project=wanted.project), rules)
         run_id = (await projects.begin(wanted)).run_ids[0]
         sys.stderr.write(f"Plan {run_id}: {scope.url} ({scope.match})\n")
-        ended = await follow(
-            record, run_id, interrupted(), egress=settings.egress,
-            alive=lambda: running(settings.data_dir) is not None,
-            tell=teller(live=live), every=LOOK_EVERY if live else TELL_EVERY,
-        )  # fmt: skip
-        if live:
-            sys.stderr.write("\r\x1b[2K")
+        ended = await follow_shown(record, run_id, settings, json=request.json)
         if isinstance(ended, Interrupted):
             await _interrupt(projects, run_id, stop=request.stop_on_interrupt)
             return INTERRUPTED, not request.stop_on_interrupt

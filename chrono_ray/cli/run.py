@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
-from chrono_ray.cli import owner
-from chrono_ray.cli.following import INTERRUPTED, TELL_EVERY, interrupted, others_active, teller
-from chrono_ray.cluster.owner import running
+from chrono_ray.cli.following import INTERRUPTED, follow_shown, with_owner
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.targets import target
-from chrono_ray.pipeline.follow import LOOK_EVERY, Interrupted, follow
+from chrono_ray.pipeline.follow import Interrupted
 from chrono_ray.pipeline.report import as_json, summary
 from chrono_ray.settings import Settings
 from chrono_ray.storage.projects import (
@@ -54,16 +51,7 @@ def run_to_end(request: Request) -> int:
         and not settings.contact
     ):
         sys.stderr.write("Archives like to know whom to write to: set CHRONO_CONTACT\n")
-    found = owner.ensure(settings, api=False)
-    keep = False
-    try:
-        code, keep = asyncio.run(_run(request, wanted, found.settings))
-    finally:
-        if keep:
-            owner.keep(found)
-        elif not owner.release(found, lambda: others_active(found.settings)):
-            sys.stderr.write("Other runs go on, so chrono_ray stays up. Stop it: chrono down\n")
-    return code
+    return with_owner(settings, lambda attached: _run(request, wanted, attached))
 
 
 def checked(request: Request, settings: Settings) -> Collection:
@@ -93,19 +81,12 @@ def _overlap(days: int | None) -> timedelta | None:
 async def _run(request: Request, wanted: Collection, settings: Settings) -> tuple[int, bool]:
     """The exit code, and whether what runs must be left running (it was detached)."""
     record = wiring.database(settings, pool_size=2, name="chrono run")
-    live = sys.stderr.isatty() and not request.json
     try:
         projects = Projects(record)
         begun = await projects.begin(wanted)
         run_id = begun.run_ids[0]
         sys.stderr.write(_told(begun, wanted))
-        ended = await follow(
-            record, run_id, interrupted(), egress=settings.egress,
-            alive=lambda: running(settings.data_dir) is not None,
-            tell=teller(live=live), every=LOOK_EVERY if live else TELL_EVERY,
-        )  # fmt: skip
-        if live:
-            sys.stderr.write("\r\x1b[2K")
+        ended = await follow_shown(record, run_id, settings, json=request.json)
         if isinstance(ended, Interrupted):
             await _interrupt(projects, run_id, stop=request.stop_on_interrupt)
             return INTERRUPTED, not request.stop_on_interrupt
