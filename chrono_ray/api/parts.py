@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from chrono_ray import wiring
+from chrono_ray.api.cursors import Cursors
 from chrono_ray.api.passwords import Passwords
 from chrono_ray.api.sessions import Changes, Sessions
 from chrono_ray.cache.redis import JsonCache
@@ -19,6 +20,7 @@ from chrono_ray.search.base import SearchIndex
 from chrono_ray.settings import Accounts, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.instance import secret
 from chrono_ray.storage.users import Users
 
 POOL_SIZE: Final = 4
@@ -61,11 +63,25 @@ class Doors:
             await self.changes.tell(user_id)
 
 
+class OwnCursors:
+    """The instance's cursors: its secret is read once."""
+
+    def __init__(self, record: Database) -> None:
+        self._record = record
+        self._cursors: Cursors | None = None
+
+    async def get(self) -> Cursors:
+        if self._cursors is None:
+            self._cursors = Cursors(await secret(self._record, "cursors"))
+        return self._cursors
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`cache` is None without Redis, `actors` where nobody knows a cluster."""
 
     record: Database
+    cursors: OwnCursors
     index: SearchIndex
     blobs: Blobs
     cache: JsonCache | None
@@ -86,7 +102,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
             cache = JsonCache(settings.redis_url.get_secret_value(), version=CACHE_VERSION)
             stack.push_async_callback(cache.aclose)
         doors = await _doors(settings, record, stack)
-        yield Parts(record, index, wiring.blobs(settings), cache, actors, doors)
+        yield Parts(record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors)
 
 
 async def _doors(settings: Settings, record: Database, stack: AsyncExitStack) -> Doors:

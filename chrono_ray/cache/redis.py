@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Final
 
 import orjson
@@ -32,6 +33,20 @@ VALUE_BYTES_MAX: Final = 1024 * 1024
 """Larger answers are not kept: reading them back would break the deadline."""
 
 _CONNECTIONS: Final = 32
+
+
+class Ttl(float, Enum):
+    """How long an answer may be kept, in seconds."""
+
+    GLANCE = 1.0
+    """Progress while somebody watches."""
+    SHORT = 5.0
+    MEDIUM = 60.0
+    STATISTICS = 600.0
+    """A project's, which a change ends before."""
+    LONG = 3600.0
+    """What never changes, as long as it exists."""
+
 
 log = logging.getLogger(__name__)
 

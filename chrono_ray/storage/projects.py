@@ -68,11 +68,12 @@ class Collection:
 
     `since` is for a repeated collection: only what each archive has added since
     the newest capture that finished runs listed there, less so much overlap,
-    because archives add captures late.
+    because archives add captures late. `project` is a name, made where there is
+    none without an owner, or the id of one that there is.
     """
 
     scope: Scope
-    project: str
+    project: str | int
     archives: tuple[str, ...]
     queue_class: QueueClass = QueueClass.SCRAPING
     since: timedelta | None = None
@@ -101,7 +102,10 @@ class Run:
 
 
 class Projects:
-    """Creates and changes what is collected. Names are unique; a domain is, inside its project."""
+    """Creates and changes what is collected.
+
+    A name is unique for its owner, a domain inside its project.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -129,7 +133,7 @@ class Projects:
 
         Its runs stand together: what is done to the first is done to all.
         """
-        check_name(wanted.project)
+        check_project(wanted.project)
         check_overlap(wanted.since)
         async with self._database.begin() as connection:
             # the domain's row stays locked: of two that begin the same at once, one joins
@@ -149,9 +153,9 @@ class Projects:
             await _bind(connection, ids)
         return Begun(tuple(ids), joined=False)
 
-    async def domain(self, scope: Scope, *, project: str) -> int:
+    async def domain(self, scope: Scope, *, project: str | int) -> int:
         """The id of a domain, which comes into being with its project where it is missing."""
-        check_name(project)
+        check_project(project)
         async with self._database.begin() as connection:
             return (await _place(connection, project, scope)).domain_id
 
@@ -271,13 +275,13 @@ class _Place:
     domain_id: int
 
 
-async def _place(connection: AsyncConnection, project: str, scope: Scope) -> _Place:
+async def _place(connection: AsyncConnection, project: str | int, scope: Scope) -> _Place:
     project_id = await _project(connection, project)
     await _check_staying(connection, project_id, project)
     return _Place(project_id, await _domain(connection, project_id, scope))
 
 
-async def _check_staying(connection: AsyncConnection, project_id: int, name: str) -> None:
+async def _check_staying(connection: AsyncConnection, project_id: int, name: str | int) -> None:
     """`Conflict` while a task deletes it. Asked with the row locked, as that task was submitted."""
     task_id = await connection.scalar(
         select(tasks.c.id).where(
@@ -378,11 +382,19 @@ def _unknown(run_id: int) -> NotFound:
     return NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
 
 
-async def _project(connection: AsyncConnection, name: str) -> int:
-    statement = upsert(projects).values(name=name)
+async def _project(connection: AsyncConnection, project: str | int) -> int:
+    """Its row stays locked."""
+    if isinstance(project, int):
+        found = await connection.scalar(
+            select(projects.c.id).where(projects.c.id == project).with_for_update()
+        )
+        if found is None:
+            raise NotFound(f"There is no project {project}")
+        return int(found)
+    statement = upsert(projects).values(name=project)
     row = await connection.execute(
         statement.on_conflict_do_update(
-            index_elements=["name"], set_={"name": statement.excluded.name}
+            constraint="projects_owner_name", set_={"name": statement.excluded.name}
         ).returning(projects.c.id)
     )
     return int(row.scalar_one())
@@ -398,6 +410,12 @@ async def _domain(connection: AsyncConnection, project_id: int, scope: Scope) ->
         ).returning(domains.c.id)
     )
     return int(row.scalar_one())
+
+
+def check_project(project: str | int) -> None:
+    """`InvalidInput` unless it is an id, or can name a project."""
+    if isinstance(project, str):
+        check_name(project)
 
 
 def check_name(name: str) -> None:

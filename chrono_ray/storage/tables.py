@@ -31,6 +31,9 @@ projects = Table(
     Column("weight", Integer),
     Column("created_at", DateTime(timezone=True)),
     Column("owner_id", Integer),
+    Column("description", Text),
+    Column("version", Integer),
+    Column("changed_at", DateTime(timezone=True)),
 )
 
 domains = Table(

@@ -1,0 +1,18 @@
+"""What a kept answer tells of. A change of it ends every answer that carries its tag."""
+
+from __future__ import annotations
+
+
+def project_tag(project_id: int) -> str:
+    """A project, its domains, runs, captures, pages and what people added to them."""
+    return f"project:{project_id}"
+
+
+def run_tag(run_id: int) -> str:
+    """A run's progress."""
+    return f"run:{run_id}"
+
+
+def user_tag(user_id: int) -> str:
+    """What one user alone sees: the list of projects, stars, saved searches."""
+    return f"user:{user_id}"

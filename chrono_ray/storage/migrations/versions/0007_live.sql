@@ -1,0 +1,1 @@
+-- Live progress and throughput over time.
