@@ -41,9 +41,16 @@ async def answered(
     if parts.cache is None:
         body = await compute()
     else:
-        found = await parts.cache.get(kept.key)
-        told = "miss" if found is None else "hit"
-        body = await parts.cache.get_or_compute(kept.key, compute, ttl=kept.ttl)
+        told = "hit"
+
+        async def computed() -> bytes:
+            nonlocal told
+            told = "miss"
+            return await compute()
+
+        body = await parts.cache.get_or_compute(
+            kept.key, computed, ttl=kept.ttl, tags=kept.tags
+        )
     return tagged(request, body, x_cache=told)
 
 

@@ -88,6 +88,14 @@ class Parts:
     actors: Actors | None
     doors: Doors
 
+    async def invalidate(self, *tags: str) -> None:
+        """What these tags name has changed and the change is committed: nobody is told the old.
+
+        See chrono_ray/cache/tags.py. Never raises for what Redis does or is.
+        """
+        if self.cache:
+            await self.cache.invalidate(*tags)
+
 
 @asynccontextmanager
 async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Parts]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -33,6 +34,7 @@ VALUE_BYTES_MAX: Final = 1024 * 1024
 """Larger answers are not kept: reading them back would break the deadline."""
 
 _CONNECTIONS: Final = 32
+_TAG_MS: Final = 2 * 3600 * 1000
 
 
 class Ttl(float, Enum):
@@ -126,19 +128,61 @@ class JsonCache:
         self._answered()
 
     async def get_or_compute(
-        self, key: str, compute: Callable[[], Awaitable[bytes]], *, ttl: float
+        self,
+        key: str,
+        compute: Callable[[], Awaitable[bytes]],
+        *,
+        ttl: float,
+        tags: Sequence[str] = (),
     ) -> bytes:
         """The kept answer, or a computed one, which is then kept. Raises only what `compute` does.
 
         The key must hold everything the answer depends on, the asking user's
-        rights above all.
+        rights above all; `tags` name what it tells of, for `invalidate`.
         """
-        kept = await self.get(key)
+        versions = await self._versions(tags)
+        if versions is None:
+            return await compute()
+        whole = f"{key}\n{versions}" if tags else key
+        kept = await self.get(whole)
         if kept is not None:
             return kept
         body = await compute()
-        await self.set(key, body, ttl=ttl)
+        await self.set(whole, body, ttl=ttl)
         return body
+
+    async def invalidate(self, *tags: str) -> None:
+        """End every answer that carries one of these tags. Never raises for what the cache does."""
+        if not tags or self._passed_by():
+            return
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self._redis.delete(*(self._name(f"tag:{tag}") for tag in tags))
+        except (RedisError, OSError, TimeoutError) as error:
+            self._fell(error)
+            return
+        self._answered()
+
+    async def _versions(self, tags: Sequence[str]) -> str | None:
+        """What the tags are at: random, so that what was computed before a change stays of before.
+
+        None when that cannot be told.
+        """
+        if not tags:
+            return ""
+        if self._passed_by():
+            return None
+        new = secrets.token_hex(8)
+        try:
+            async with asyncio.timeout(self._deadline), self._redis.pipeline(False) as wire:
+                for tag in tags:
+                    wire.set(self._name(f"tag:{tag}"), new, px=_TAG_MS, nx=True, get=True)
+                found = await wire.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._fell(error)
+            return None
+        self._answered()
+        return " ".join(new if each is None else each.decode() for each in found)
 
     async def ping(self) -> None:
         """Ask the server, even while resting: `Unavailable` when it does not answer in time."""
