@@ -20,6 +20,7 @@ from chrono_ray.model.errors import (
     Forbidden,
     InvalidInput,
     NotFound,
+    Stale,
     TooOften,
     Unauthenticated,
     Unavailable,
@@ -48,12 +49,15 @@ STATUSES: Final[Mapping[type[ChronoError], int]] = {
     InvalidInput: 422,
     NotFound: 404,
     Conflict: 409,
+    Stale: 412,
     Unauthenticated: 401,
     Forbidden: 403,
     TooOften: 429,
     Unavailable: 503,
 }
-Ours = InvalidInput | NotFound | Conflict | Unauthenticated | Forbidden | TooOften | Unavailable
+Ours = (
+    InvalidInput | NotFound | Conflict | Stale | Unauthenticated | Forbidden | TooOften | Unavailable
+)
 
 
 def install(app: FastAPI) -> None:

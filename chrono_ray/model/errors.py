@@ -6,6 +6,7 @@
     ├── InvalidInput            the caller can mend it: 422, exit code 2
     ├── NotFound                no such thing, or not yours: 404
     ├── Conflict                it is there already, or in another state: 409
+    ├── Stale                   it was changed since it was read: 412
     ├── Unauthenticated         nobody we know asks: 401
     ├── Forbidden               we know who asks, and it is not theirs to do: 403
     ├── TooOften                try again after `retry_after` seconds: 429
@@ -71,6 +72,12 @@ class NotFound(ChronoError):
 
 class Conflict(ChronoError):
     code = "conflict"
+
+
+class Stale(ChronoError):
+    """Somebody changed it since the caller read it: nothing was changed now."""
+
+    code = "stale"
 
 
 class Unauthenticated(ChronoError):
