@@ -225,9 +225,10 @@ class PoisonedPages(_Slowly):
         return {row["fetch_id"] for row in rows}
 
     def holds(self, scene: Scene) -> None:
-        rows = scene.cluster.fetch(
-            "SELECT DISTINCT c.original, left(c.ts, 4)::int AS year, f.reason FROM fetches f"
-            " JOIN captures c ON c.fetch_id = f.id WHERE f.run_id = $1 AND f.state = 'failed'",
+        rows = scene.cluster.fetch(  # the first of the captures that hold the same bytes
+            "SELECT DISTINCT ON (f.id) c.original, left(c.ts, 4)::int AS year, f.reason"
+            " FROM fetches f JOIN captures c ON c.fetch_id = f.id"
+            " WHERE f.run_id = $1 AND f.state = 'failed' ORDER BY f.id, c.ts",
             scene.run.id,
         )
         ended = {(row["original"].partition(f"{SITE}/")[2], row["year"]): row["reason"]
