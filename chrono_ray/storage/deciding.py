@@ -161,11 +161,13 @@ class Deciding:
                 f"There is no domain or project {name!r}",
                 fix="Give a URL as it was given to `chrono run` or `chrono plan`",
             )
-        if len({(row["project"], row["by_project"]) for row in rows}) > 1:
-            where = ", ".join(sorted({repr(row["project"]) for row in rows}))
+        if len({(row["project_id"], row["by_project"]) for row in rows}) > 1:
+            found = {f"{row['project']!r} (#{row['project_id']})" for row in rows}
+            where = ", ".join(sorted(found))
             raise InvalidInput(
                 f"{name!r} means several things", why=f"in the projects {where}",
-                fix="Say which domain with --project", code="rules_target",
+                fix="Say which with --project; where names are the same, by the id: '#7'",
+                code="rules_target",
             )  # fmt: skip
         return [Domain(row["id"], row["project"], row["url"], row["match"]) for row in rows]
 
@@ -178,13 +180,7 @@ class Deciding:
 
     async def set_rules(self, domain_id: int, rules: Rules) -> None:
         """Decide by these from now on, and have every stored capture decided again."""
-
-        async def write(connection: Connection) -> None:
-            stored = as_json(rules) if rules.own else None
-            await connection.execute(self._sql["set_rules"], domain_id, stored)
-            await connection.execute(self._sql["ask"], domain_id, rules.thin)
-
-        await self._database.transact(write)
+        await self._database.fetch(self._sql["set_rules"], domain_id, *as_stored(rules))
 
     async def claim(self, domain_id: int | None) -> DecidingLease | None:
         """A domain (or this one) that is to be decided again now; None without one."""
@@ -408,6 +404,11 @@ class Deciding:
             fetches = sorted({row["fetch_id"] for row in rows})
             await connection.execute(self._settle["count_captures"], fetches, 1, ids)
             await connection.execute(self._settle["put_pages"], fetches, ids)
+
+
+def as_stored(rules: Rules) -> tuple[str | None, bool]:
+    """What `change_rules` in the record takes: the domain's own as JSON, and whether they thin."""
+    return (as_json(rules) if rules.own else None), rules.thin
 
 
 def _is_want(verdict: Verdict) -> bool:

@@ -1,16 +1,10 @@
 -- A domain's stored captures decided anew, in bounded transactions, without a request.
 
 -- name: set_rules
--- waits for the listing pages that were decided by the old ones; later ones see these
-UPDATE domains SET rules = $2::text::jsonb, rules_version = rules_version + 1 WHERE id = $1
+SELECT change_rules($1, $2, $3)
 
 -- name: ask
-INSERT INTO redecisions (domain_id, waits) VALUES ($1, $2)
-ON CONFLICT (domain_id) DO UPDATE
-   SET waits = excluded.waits, state = 'pending', at_url = '', at_ts = '', at_key = '', at_archive = '',
-       at_capture = 0, looked = 0, wanted = 0, skipped = 0, renamed = 0, ended = 0, in_flight = 0, token = NULL, asked_at = clock_timestamp(), finished_at = NULL
- WHERE redecisions.state = 'done' OR redecisions.at_url <> '' OR redecisions.token IS NOT NULL
-    OR redecisions.waits <> excluded.waits OR redecisions.asked_at > clock_timestamp()
+SELECT ask_redecision($1, $2)
 
 -- name: claim
 -- thinning needs every neighbour: not before the listings under way have ended. What was put aside
@@ -51,10 +45,11 @@ SELECT state, token IS NOT NULL AND leased_until > clock_timestamp() AS held, lo
 
 -- name: find_domains
 -- by project name, or by URL without its scheme; $2 narrows to a project
-SELECT d.id, p.name AS project, d.url, d.match, p.name = $1 AND $2 = '' AS by_project
+SELECT d.id, p.id AS project_id, p.name AS project, d.url, d.match, p.id IN (SELECT projects_named($1)) AND $2 = '' AS by_project
   FROM domains d JOIN projects p ON p.id = d.project_id
- WHERE (p.name = $1 AND $2 = '') OR (split_part(d.url, '://', 2) = $3 AND $2 IN ('', p.name))
- ORDER BY p.name, d.url, d.match
+ WHERE (p.id IN (SELECT projects_named($1)) AND $2 = '')
+    OR (split_part(d.url, '://', 2) = $3 AND ($2 = '' OR p.id IN (SELECT projects_named($2))))
+ ORDER BY p.name, p.id, d.url, d.match
 
 -- name: read
 -- by URL and time, so that of each period the first is met first
