@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -159,10 +160,18 @@ class Indexing(_Frozen):
 
 
 class Serving(_Frozen):
-    """The HTTP API."""
+    """The HTTP API. `trusted_proxies` are addresses or networks, by commas."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    haproxy: bool = True
+    trusted_proxies: str = ""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        """They may say for whom they ask, so they are named one by one, never guessed."""
+        return ",".join(str(ip_network(each.strip())) for each in value.split(",") if each.strip())
 
 
 class Accounts(_Frozen):

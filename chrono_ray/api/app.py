@@ -15,7 +15,7 @@ from chrono_ray.api import problems
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.parts import Actors, opened
-from chrono_ray.api.routes import auth, health, runs, search, users
+from chrono_ray.api.routes import auth, health, runs, search, stats, users
 from chrono_ray.settings import Settings
 
 PREFIX: Final = "/api/v1"
@@ -42,6 +42,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     )  # fmt: skip
     for each in (health.router, auth.router, users.router, search.router, runs.router):
         app.include_router(each, prefix=PREFIX)
+    app.include_router(stats.router, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Edge)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way

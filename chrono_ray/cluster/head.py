@@ -29,12 +29,15 @@ from typing import Final
 import orjson
 import psutil
 
+from chrono_ray.cluster import front
 from chrono_ray.cluster.birth import birth_of
 from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
 from chrono_ray.model.errors import EmbeddedError
+from chrono_ray.settings import Serving
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 20.0
+SERVING: Final = Serving()
 STARTED: Final = b"This command will now block forever"
 PORT_OPTIONS: Final = (
     "port",
@@ -82,10 +85,11 @@ class Head:
     (`left_behind`) and ends it with `stop`.
     """
 
-    def __init__(self, folder: Path, budget: Budget) -> None:
+    def __init__(self, folder: Path, budget: Budget, serving: Serving = SERVING) -> None:
         """`folder` keeps token and log. Ray's own files go to a short path: its sockets need it."""
         self._folder = folder
         self._budget = budget
+        self._serving = serving
         self._token = folder / "token"
         self._process: asyncio.subprocess.Process | None = None
         self._address: Address | None = None
@@ -114,7 +118,8 @@ class Head:
         with log.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
-                stderr=output, env={**os.environ, **_environment(token)}, start_new_session=True,
+                stderr=output, env={**os.environ, **_environment(token), **self._before_serve()},
+                start_new_session=True,
             )  # fmt: skip
         address = Address(
             f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", token
@@ -156,6 +161,15 @@ class Head:
             return _Noted(**orjson.loads(self._note.read_bytes()))
         except (OSError, orjson.JSONDecodeError, TypeError):
             return None
+
+    def _before_serve(self) -> dict[str, str]:
+        """Who takes the API's requests, and hands them to its applications."""
+        return front.environment(
+            self._folder, _short_folder(self._folder), front.Ports(*_free_ports(3)),
+            found=front.program() if self._serving.haproxy else "",
+            trusted=self._serving.trusted_proxies,
+            threads=max(round(self._budget.proxy.num_cpus), 1),
+        )  # fmt: skip
 
     def _command(self, ports: Mapping[str, int]) -> list[str]:
         return [

@@ -105,7 +105,7 @@ class Owner:
             postgres_tuning=PostgresTuning(shared_buffers_mb=budget.postgresql.memory // MIB // 4),
             valkey_tuning=ValkeyTuning(maxmemory_mb=budget.redis.memory // MIB),
         )  # fmt: skip
-        self._head = Head(settings.data_dir / "ray", budget)
+        self._head = Head(settings.data_dir / "ray", budget, settings.serving)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""

@@ -1,57 +1,67 @@
 """The HTTP API on Ray Serve: deployed by the owner, or by `serve deploy serve_config.yaml`.
 
-Everything listens on loopback. HAProxy mode (RAY_SERVE_ENABLE_HA_PROXY=1) stays
-off: with Ray 2.60 its ports 8404 and 9101 listen on every interface, whatever
-the HTTP host is.
+Three applications: `api` answers everything, `stats` what the API counts by
+itself, `live` tells of progress as it happens. They fail and grow apart: a
+thousand open sockets take no slot of a request. What stands before them:
+chrono_ray/cluster/front.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import ray
-from fastapi import FastAPI
 from ray import serve
+from ray._private import state  # what is free by node: no public name has it
 from ray.exceptions import RayActorError
 from ray.serve._private import replica
 from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
 from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.api.app import create_app
 from chrono_ray.api.parts import ActorState
 from chrono_ray.api.problems import RETRY_SECONDS
+from chrono_ray.api.stats_app import Node, create_stats_app
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.owner import attached_here
 from chrono_ray.cluster.pools import HEAD_NODE, existing
 from chrono_ray.embedded.ports import LOOPBACK, is_free
-from chrono_ray.model.budget import Budget
+from chrono_ray.model.budget import Budget, Share
 from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.observability import log
 from chrono_ray.settings import Serving
 
-APPLICATION: Final = "api"
 ONGOING: Final = 64
 """Requests at work in one replica; more would only wait for its four connections."""
+ONGOING_USUAL: Final = 8
+"""From here on a second replica is worth its memory."""
 QUEUED: Final = 256
 """Requests waiting for a replica; the next one is told to come again (503, Retry-After)."""
-REQUEST_SECONDS: Final = 30.0
+SOCKETS: Final = 2500
+"""WebSockets and event streams of one replica: each holds a slot for as long as it is open."""
+SOCKETS_QUEUED: Final = 64
 HEALTH_PERIOD: Final = 5.0
 HEALTH_SECONDS: Final = 15.0
-SHUTDOWN_SECONDS: Final = 10.0
+SHUTDOWN_SECONDS: Final = 30.0
+"""What a replica that goes has begun is finished; an export that takes longer goes on elsewhere."""
+SCALE_UP_SECONDS: Final = 5.0
+SCALE_DOWN_SECONDS: Final = 300.0
 
 
-class Api:
-    """One replica: the application in a process of its own."""
+class Replica:
+    """One replica of an application: a process of its own."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         _close_to_strangers()
-        self._settings = chrono_settings.load(environment)
-        log.configure(self._settings.log_level, json=True)
+        self.settings = chrono_settings.load(environment)
+        log.configure(self.settings.log_level, json=True)
 
     async def check_health(self) -> None:
         """Answered by the loop that serves requests: a replica whose loop is stuck is replaced.
@@ -59,12 +69,72 @@ class Api:
         A record that is away is no reason to: a new replica would not have it either.
         """
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._settings, actors=actors)
+
+class Api(Replica):
+    """Everything that is asked and answered."""
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return Rooted(create_app(self.settings, actors=actors))
+
+
+class Stats(Replica):
+    """What the API counts: throughput, queues, archives, the cluster."""
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return Rooted(create_stats_app(self.settings, actors=actors, nodes=nodes))
+
+
+class Live(Replica):
+    """Progress as it happens. Whoever listens is sent on when the replica goes, not cut off."""
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        from chrono_ray.api.live.app import create_live_app
+
+        _end_first(self._send_away)
+        return Rooted(create_live_app(self.settings))
+
+    async def _send_away(self) -> None:
+        """End the application before its requests have ended: sockets never do by themselves."""
+        lifespan: Any = vars(self)["_serve_asgi_lifespan"]  # made by Serve around our application
+        await lifespan.shutdown()
+
+
+class Rooted:
+    """An application whose paths begin at the root, wherever Serve puts it.
+
+    It also keeps Serve from matching every request against our routes a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope["root_path"] = ""
+        await self._app(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One of Serve's. `part` names its share of the budget; `ongoing` are its slots a replica."""
+
+    part: str
+    prefix: str
+    replica: type[Replica]
+    ongoing: int
+    queued: int
+    scales: bool
+
+
+APPLICATIONS: Final = (
+    Application("api", "/", Api, ONGOING, QUEUED, scales=True),
+    Application("stats", "/api/v1/stats", Stats, ONGOING, QUEUED, scales=True),
+    Application("live", "/api/v1/live", Live, SOCKETS, SOCKETS_QUEUED, scales=False),
+)
 
 
 def deploy(environment: Mapping[str, str]) -> None:
-    """Start Serve where it does not run, and the API in it; returns when it answers.
+    """Start Serve where it does not run, and the applications in it; returns when they answer.
 
     Raises `SettingsError` when another program has the port.
     """
@@ -72,22 +142,27 @@ def deploy(environment: Mapping[str, str]) -> None:
     check_port(settings.serving, serving=bool(serve.status().proxies))
     serve.start(
         proxy_location=ProxyLocation.HeadOnly,
-        http_options=HTTPOptions(
-            host=settings.serving.host, port=settings.serving.port,
-            request_timeout_s=REQUEST_SECONDS,
-        ),
+        # no deadline for a whole request: a socket, a stream and an export have none
+        http_options=HTTPOptions(host=settings.serving.host, port=settings.serving.port),
         logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
-    )  # fmt: skip
-    bound = _bound(environment, budget_here(), at_head=settings.meilisearch_url is None)
-    serve.run(bound, name=APPLICATION)
+    )
+    budget, at_head = budget_here(), settings.meilisearch_url is None
+    serve.run_many([
+        serve.RunTarget(
+            _bound(each, environment, budget, at_head=at_head), name=each.part,
+            route_prefix=each.prefix,
+        )
+        for each in APPLICATIONS
+    ])  # fmt: skip
 
 
-def application(_arguments: dict[str, str]) -> Any:
+def application(arguments: dict[str, str]) -> Any:
     """The builder that serve_config.yaml names: settings from the cluster's environment."""
+    [chosen] = [each for each in APPLICATIONS if each.part == arguments["application"]]
     ours = {name: value for name, value in os.environ.items() if name.startswith("CHRONO_")}
     settings = attached_here(chrono_settings.load(ours))
     environment = wiring.child_environment(settings, ours)
-    return _bound(environment, budget_here(), at_head=settings.meilisearch_url is None)
+    return _bound(chosen, environment, budget_here(), at_head=settings.meilisearch_url is None)
 
 
 async def actors() -> Mapping[str, ActorState | None]:
@@ -103,6 +178,24 @@ async def actors() -> Mapping[str, ActorState | None]:
         name: ActorState(status.done, status.in_flight, status.rss) if status else None
         for name, status in found.items()
     }
+
+
+async def nodes() -> list[Node]:
+    """The machines of the cluster, and what of them is not given to anybody."""
+    return await asyncio.to_thread(_nodes)
+
+
+def _nodes() -> list[Node]:
+    free = state.available_resources_per_node()  # type: ignore[no-untyped-call]  # Ray's own
+    return [
+        Node(
+            each["NodeManagerAddress"], alive=each["Alive"],
+            cpus=each["Resources"].get("CPU", 0.0), memory=int(each["Resources"].get("memory", 0)),
+            cpus_free=free.get(each["NodeID"], {}).get("CPU", 0.0),
+            memory_free=int(free.get(each["NodeID"], {}).get("memory", 0)),
+        )
+        for each in ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+    ]  # fmt: skip
 
 
 def check_port(chosen: Serving, *, serving: bool) -> None:
@@ -135,27 +228,56 @@ def _close_to_strangers() -> None:
     names["add_port_to_grpc_server"] = bind_here
 
 
-def _bound(environment: Mapping[str, str], budget: Budget, *, at_head: bool) -> Any:
-    deployed = serve.deployment(**options(budget, at_head=at_head))(serve.ingress()(Api))
-    return deployed.bind(dict(environment))
+def _end_first(work: Callable[[], Awaitable[None]]) -> None:
+    """Have this replica do it as soon as it is told to go.
+
+    Ray 2.60 tells the user's class only after its requests have ended, or were given up.
+    """
+    kind: Any = replica.Replica
+    end = kind._perform_graceful_shutdown
+
+    async def end_after(ending: Any) -> None:
+        await work()
+        await end(ending)
+
+    kind._perform_graceful_shutdown = end_after
 
 
-def options(budget: Budget, *, at_head: bool) -> dict[str, Any]:
-    """What the deployment asks for; `at_head` where it reads an index folder of the head's host."""
-    share = budget.api
+def _bound(
+    chosen: Application, environment: Mapping[str, str], budget: Budget, *, at_head: bool
+) -> Any:
+    asked = options(chosen, budget, at_head=at_head)
+    return serve.deployment(**asked)(serve.ingress()(chosen.replica)).bind(dict(environment))
+
+
+def options(chosen: Application, budget: Budget, *, at_head: bool) -> dict[str, Any]:
+    """What a deployment asks for; `at_head` where the API reads an index folder of the head's."""
+    share: Share = getattr(budget, chosen.part)
     return {
-        "name": "Api",
-        "num_replicas": share.count,
+        "name": chosen.replica.__name__,
+        **_size(chosen, share.count),
         "ray_actor_options": {
             "num_cpus": share.num_cpus,
             "memory": share.memory,
-            "resources": {HEAD_NODE: 0.001} if at_head else {},
+            "resources": {HEAD_NODE: 0.001} if at_head and chosen.replica is Api else {},
         },
-        "max_ongoing_requests": ONGOING,
-        "max_queued_requests": QUEUED,
+        "max_ongoing_requests": chosen.ongoing,
+        "max_queued_requests": chosen.queued,
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=RETRY_SECONDS),
         "health_check_period_s": HEALTH_PERIOD,
         "health_check_timeout_s": HEALTH_SECONDS,
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": SHUTDOWN_SECONDS,
     }
+
+
+def _size(chosen: Application, most: int) -> dict[str, Any]:
+    """By requests at work, where there is room for several and they are requests."""
+    if not chosen.scales or most == 1:
+        return {"num_replicas": most}
+    return {
+        "autoscaling_config": {
+            "min_replicas": 1, "max_replicas": most, "target_ongoing_requests": ONGOING_USUAL,
+            "upscale_delay_s": SCALE_UP_SECONDS, "downscale_delay_s": SCALE_DOWN_SECONDS,
+        }
+    }  # fmt: skip
