@@ -25,6 +25,9 @@ LEASE: Final = timedelta(seconds=60)
 CRASHES: Final = 3
 """A fetch whose worker died this often while it was leased alone ends in failed(crashed)."""
 
+FOLDED_MOST: Final = 50_000
+"""Changes of totals that one sweep folds in."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchLease:
@@ -149,7 +152,7 @@ class Frontier:
             await self._database.fetch(self._sql["release"], ids, [token] * len(ids))
 
     async def sweep(self) -> Swept:
-        """What must happen without anybody asking: rescue, unpark, take over, finish.
+        """What must happen without anybody asking: rescue, unpark, take over, finish, fold totals.
 
         Any number of workers may sweep at once. What it returns as condemned
         is leased to the caller, who settles it.
@@ -160,6 +163,7 @@ class Frontier:
         await self._database.transact(self._refresh_hints)
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
+        await self._database.fetch(self._sql["fold_totals"], FOLDED_MOST)
         return Swept(rescued, condemned, tuple(row["id"] for row in finished))
 
     async def begin_due(self) -> tuple[int, ...]:

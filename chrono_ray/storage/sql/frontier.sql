@@ -132,6 +132,9 @@ WITH waiting AS MATERIALIZED (
 ), owned AS (UPDATE fetches f SET run_id = m.run_id, capture_id = m.capture_id FROM moved m WHERE f.id = m.fetch_id)
 UPDATE runs SET ready = true WHERE id IN (SELECT run_id FROM moved)
 
+-- name: fold_totals
+SELECT fold_totals($1)
+
 -- name: silenced
 -- whether a collection waits for an archive that will be silent for long
 SELECT 1 FROM runs s WHERE s.state = 'active' AND s.together IS NOT NULL

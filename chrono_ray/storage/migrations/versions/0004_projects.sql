@@ -164,6 +164,17 @@ CREATE TABLE total_changes (
 CREATE INDEX total_changes_project ON total_changes (project_id);
 ALTER TABLE total_changes SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 
+-- Both together, to be added up by whoever reads.
+CREATE VIEW project_numbers AS
+SELECT project_id, state, reason, n, changed_at FROM project_totals
+UNION ALL
+SELECT project_id, CASE state WHEN 'years' THEN 'captures' ELSE state END, CASE state WHEN 'years' THEN '' ELSE reason END, n, changed_at
+  FROM total_changes;
+CREATE VIEW domain_numbers AS
+SELECT project_id, domain_id, archive, state, reason, n, changed_at FROM domain_totals
+UNION ALL
+SELECT project_id, domain_id, archive, state, reason, n, changed_at FROM total_changes;
+
 -- One folds at a time; the others go on. What is of a project that is gone goes with it. Answers how many rows.
 CREATE FUNCTION fold_totals(p_most int) RETURNS bigint LANGUAGE sql AS $$
     WITH turn AS MATERIALIZED (
