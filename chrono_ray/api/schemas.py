@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, Self, cast
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Rule
 
-from chrono_ray.model.capture import Timestamp14
-from chrono_ray.model.errors import InvalidInput
-from chrono_ray.model.query import (
-    EVERYTHING,
-    LIMIT_MAX,
-    OFFSET_MAX,
-    QUERY_CHARS_MAX,
-    And,
-    CapturedBetween,
-    Equals,
-    Field,
-    Filter,
-    Fragment,
-    Hit,
-    Query,
-    Results,
-    Sort,
-)
-from chrono_ray.model.targets import moment
 from chrono_ray.pipeline.report import RunReport, captures_json
 from chrono_ray.storage.visible import Hole
 
 RunStateName = Literal["active", "planned", "paused", "cancelled", "done", "partial"]
-DATE_CHARS_MAX: Final = 32
-Values = Annotated[list[str], Rule(default_factory=list)]
-Date = Annotated[str, StringConstraints(max_length=DATE_CHARS_MAX)]
-Span = Annotated[list[tuple[int, int]], Rule(description="[start, end) in characters, ascending")]
 
 
 class Asked(BaseModel):
@@ -48,110 +25,6 @@ class Answer(BaseModel):
     """What an answer holds."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class SearchRequest(Asked):
-    """What to search for. Each filter holds values of which any may match; all filters must."""
-
-    q: Annotated[
-        str, Rule(max_length=QUERY_CHARS_MAX, description='Words and "phrases"; empty: all pages')
-    ] = ""
-    project: Values
-    domain: Values
-    host: Values
-    language: Values
-    type: Values
-    start: Annotated[
-        Date, Rule(alias="from", description="Captured in or after: 2001, 200103, 2001-03-09 ...")
-    ] = ""
-    end: Annotated[Date, Rule(alias="to", description="Captured in or before its last second")] = ""
-    facets: Annotated[list[Field], Rule(default_factory=list, max_length=len(Field))]
-    sort: Sort = Sort.RELEVANCE
-    offset: Annotated[int, Rule(ge=0, le=OFFSET_MAX)] = 0
-    limit: Annotated[int, Rule(ge=1, le=LIMIT_MAX)] = 20
-
-    def query(self, among: Collection[str] | None = None) -> Query:
-        """The query tree, in these projects alone; `InvalidInput` for what cannot be asked."""
-        values = {
-            Field.PROJECT: self.project if among is None else sorted(among),
-            Field.DOMAIN: self.domain, Field.HOST: self.host, Field.LANGUAGE: self.language,
-            Field.TYPE: self.type,
-        }  # fmt: skip
-        return Query(
-            self.q, chosen(values, start=self.start, end=self.end),
-            tuple(dict.fromkeys(self.facets)), self.sort, self.offset, self.limit,
-        )  # fmt: skip
-
-
-def chosen(values: Mapping[Field, Sequence[str]], *, start: str, end: str) -> Filter:
-    """The filter of a search form: for each field any of its values, and a span of dates."""
-    parts: list[Filter] = [Equals(field, tuple(each)) for field, each in values.items() if each]
-    if start or end:
-        parts.append(CapturedBetween(_date(start, late=False), _date(end, late=True)))
-    return And(tuple(parts)) if parts else EVERYTHING
-
-
-def sort_of(word: str) -> Sort:
-    """The order of this name, or `InvalidInput`."""
-    try:
-        return Sort(word)
-    except ValueError:
-        raise InvalidInput(
-            f"There is no sort {word!r}", fix=f"One of {', '.join(Sort)}", code="sort"
-        ) from None
-
-
-class Marked(Answer):
-    """Plain text, to be shown as text, and which of its characters matched."""
-
-    text: str
-    matches: Span
-
-    @classmethod
-    def of(cls, fragment: Fragment) -> Self:
-        return cls(text=fragment.text, matches=list(fragment.matches))
-
-
-class SearchHit(Answer):
-    """A page: one version of a URL's content. `captures` counts how often it was seen."""
-
-    page: int
-    url: str
-    project: str
-    domain: str
-    host: str
-    language: str
-    type: str
-    first_seen: datetime
-    last_seen: datetime
-    captures: int
-    title: Marked
-    snippet: Marked
-
-    @classmethod
-    def of(cls, hit: Hit) -> Self:
-        return cls(
-            page=hit.id, url=hit.url, project=hit.project, domain=hit.domain, host=hit.host,
-            language=hit.language, type=hit.type, first_seen=hit.first_seen,
-            last_seen=hit.last_seen, captures=hit.captures, title=Marked.of(hit.title),
-            snippet=Marked.of(hit.snippet),
-        )  # fmt: skip
-
-
-class SearchAnswer(Answer):
-    """The hits, how many there are in all, and the counts of each facet asked for."""
-
-    total: int
-    milliseconds: float
-    hits: list[SearchHit]
-    facets: dict[Field, dict[str, int]]
-
-    @classmethod
-    def of(cls, results: Results) -> Self:
-        return cls(
-            total=results.total, milliseconds=results.milliseconds,
-            hits=[SearchHit.of(hit) for hit in results.hits], facets=results.facets,
-        )  # fmt: skip
 
 
 class Captures(Answer):
@@ -286,8 +159,3 @@ class Problem(Answer):
     fix: str = ""
     request_id: str
     errors: list[FieldError] = []
-
-
-def _date(text: str, *, late: bool) -> datetime | None:
-    digits = moment(text, Timestamp14.of(datetime.now(UTC)), late=late)
-    return Timestamp14(digits).instant if digits else None

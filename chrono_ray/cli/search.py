@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
-from chrono_ray.api.schemas import SearchAnswer, chosen, sort_of
+from chrono_ray.api.search_schemas import SearchAnswer, chosen, sort_of, told_of
 from chrono_ray.cli.task import asked as ask
 from chrono_ray.model.query import Field, Fragment, Hit, Query, Results
 from chrono_ray.settings import Settings
 from chrono_ray.storage.catalogue import Catalogue
+from chrono_ray.storage.searching import ProjectNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,13 @@ class Asked:
 
 def search_and_print(asked: Asked, *, json: bool) -> int:
     """0 with hits or without: an empty answer is an answer."""
-    results = asyncio.run(_search(chrono_settings.load(), query_of(asked)))
-    if asked.project and not results.total:
-        ask(lambda record: Catalogue(record).project(asked.project))  # `NotFound` is the answer
+    query_of(asked, None)  # what cannot be asked is refused before anything is looked up
+    among = _project(asked.project) if asked.project else None
+    results = asyncio.run(_search(chrono_settings.load(), query_of(asked, among)))
     if json:
-        sys.stdout.write(SearchAnswer.of(results).model_dump_json() + "\n")
+        found = told_of(results)
+        names = ask(lambda record: ProjectNames(record).of(found)) if found else {}
+        sys.stdout.write(SearchAnswer.of(results, names).model_dump_json() + "\n")
         return 0
     shown = f"{asked.offset + 1}-{asked.offset + len(results.hits)} of " if results.hits else ""
     sys.stdout.write(f"{shown}{results.total:,} pages, {results.milliseconds:.1f} ms\n")
@@ -46,16 +49,17 @@ def search_and_print(asked: Asked, *, json: bool) -> int:
     return 0
 
 
-def query_of(asked: Asked) -> Query:
-    """The query tree; `InvalidInput` for what cannot be asked."""
-    typed = {
-        Field.PROJECT: asked.project, Field.HOST: asked.host, Field.LANGUAGE: asked.language
-    }  # fmt: skip
+def query_of(asked: Asked, among: Collection[int] | None) -> Query:
+    """The query tree, in these projects alone; `InvalidInput` for what cannot be asked."""
+    typed = {Field.HOST: asked.host, Field.LANGUAGE: asked.language}
     values = {field: [value] for field, value in typed.items() if value}
-    return Query(
-        asked.words, chosen(values, start=asked.start, end=asked.end), (), sort_of(asked.sort),
-        asked.offset, asked.limit,
-    )  # fmt: skip
+    tree = chosen(values, among=among, start=asked.start, end=asked.end)
+    return Query(asked.words, tree, (), sort_of(asked.sort), asked.offset, asked.limit)
+
+
+def _project(name: str) -> tuple[int, ...]:
+    """`NotFound` when there is none."""
+    return (ask(lambda record: Catalogue(record).project(name)).id,)
 
 
 async def _search(settings: Settings, query: Query) -> Results:

@@ -1,10 +1,11 @@
-"""What can be asked of the index: words, a filter tree over allow-listed fields, facets, a sort.
+"""What can be asked of the index: words, a filter tree over allow-listed fields, counts, a sort.
 
 Filters are built by code from this tree, never parsed from a user's string.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +17,7 @@ LIMIT_MAX: Final = 100
 OFFSET_MAX: Final = 1000
 """Deeper pages are an export's work: Meilisearch stops at 1,000 hits."""
 FILTER_TERMS_MAX: Final = 200
+"""What a person may ask for; the projects that somebody sees are not counted."""
 FILTER_DEPTH_MAX: Final = 10
 QUERY_CHARS_MAX: Final = 1000
 VALUE_BYTES_MAX: Final = 468
@@ -23,7 +25,10 @@ VALUE_BYTES_MAX: Final = 468
 
 
 class Field(StrEnum):
-    """Fields that may be filtered and counted."""
+    """Fields that may be filtered and counted. A project is known by its number: see `in_projects`.
+
+    Names are for people: they change, and are unique for their owner only.
+    """
 
     PROJECT = "project"
     DOMAIN = "domain"
@@ -36,6 +41,28 @@ class Sort(StrEnum):
     RELEVANCE = "relevance"
     NEWEST = "newest"
     OLDEST = "oldest"
+
+
+class Bucket(StrEnum):
+    """How wide the bars of a histogram over time are."""
+
+    YEAR = "year"
+    MONTH = "month"
+    DAY = "day"
+
+
+WIDTHS: Final = {Bucket.YEAR: 4, Bucket.MONTH: 7, Bucket.DAY: 10}
+"""Characters of an ISO date that name a bucket."""
+BARS_MAX: Final = 20_000
+"""Days of 54 years, twice what web archives know."""
+
+
+class Counted(StrEnum):
+    """What a total is worth: the very number, an estimate of the index, or a lower bound."""
+
+    EXACT = "exact"
+    ESTIMATE = "estimate"
+    AT_LEAST = "at_least"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +117,18 @@ Filter = Equals | CapturedBetween | And | Or | Not
 EVERYTHING: Final = And(())
 
 
+def in_projects(ids: Iterable[int]) -> Equals:
+    """The pages of these projects alone."""
+    return Equals(Field.PROJECT, tuple(str(each) for each in sorted(set(ids))))
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One search. `text` may hold "quoted phrases"; an empty text matches everything."""
+    """One search. `text` may hold "quoted phrases"; an empty text matches everything.
+
+    Without `typos` every word must stand there as it was typed, to its end. A
+    `histogram` counts all matching pages by when they were first seen.
+    """
 
     text: str
     filter: Filter = EVERYTHING
@@ -100,6 +136,8 @@ class Query:
     sort: Sort = Sort.RELEVANCE
     offset: int = 0
     limit: int = 20
+    histogram: Bucket | None = None
+    typos: bool = True
 
     def __post_init__(self) -> None:
         _check_number("limit", self.limit, 1, LIMIT_MAX)
@@ -121,7 +159,7 @@ class PageEntry:
     """
 
     id: int
-    project: str
+    project_id: int
     domain: str
     url: str
     host: str
@@ -149,7 +187,7 @@ class Hit:
     """One page found. `title` and `snippet` carry match positions, never markup."""
 
     id: int
-    project: str
+    project_id: int
     domain: str
     url: str
     host: str
@@ -163,13 +201,33 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """How many pages were first seen `when`: 2001, 2001-03 or 2001-03-09, in UTC."""
+
+    when: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
-    """`total` counts all matches (exact up to what the index counts); facets map value to count."""
+    """`total` counts all matches, as well as `counted` says. Facets map value to count; a project's
+    value is its number. `histogram` has the bars that are not empty, ascending."""
 
     hits: tuple[Hit, ...]
     total: int
     facets: dict[Field, dict[str, int]]
     milliseconds: float
+    counted: Counted = Counted.EXACT
+    histogram: tuple[Bar, ...] = ()
+
+
+def bars(counted: Iterable[tuple[str, int]], bucket: Bucket) -> tuple[Bar, ...]:
+    """A histogram from numbers of pages by ISO date, or by the beginning of one: added up."""
+    counts: dict[str, int] = {}
+    for day, pages in counted:
+        when = day[: WIDTHS[bucket]]
+        counts[when] = counts.get(when, 0) + pages
+    return tuple(Bar(when, counts[when]) for when in sorted(counts))
 
 
 def check_filter(tree: Filter) -> None:
@@ -200,9 +258,15 @@ def _terms(tree: Filter) -> int:
     count, todo = 0, [tree]
     while todo:
         node = todo.pop()
-        count += len(node.values) if isinstance(node, Equals) else 1
+        count += _weight(node)
         todo.extend(_parts(node))
     return count
+
+
+def _weight(node: Filter) -> int:
+    if isinstance(node, Equals):
+        return 0 if node.field is Field.PROJECT else len(node.values)
+    return 1
 
 
 def _parts(node: Filter) -> tuple[Filter, ...]:

@@ -85,6 +85,13 @@ class SearchIndex(Protocol):
         """Typo-tolerant full text with filters, facets and highlights."""
         ...
 
+    async def matching(self, query: Query, after: int, limit: int) -> list[int]:
+        """Up to `limit` of the pages above `after` that a query finds, ascending by id.
+
+        Only its words, its typos and its filter count: this is how all of a result is walked.
+        """
+        ...
+
     def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncGenerator[Held, None]:
         """What the index holds of the pages above `after` up to `upto`, ascending by id."""
         ...

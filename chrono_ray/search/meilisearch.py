@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import httpx2
@@ -16,7 +17,7 @@ from meilisearch_python_sdk.errors import MeilisearchApiError, MeilisearchError
 from meilisearch_python_sdk.models.task import TaskInfo, TaskResult
 
 from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
-from chrono_ray.model.query import Field, PageEntry, Query, Results
+from chrono_ray.model.query import Bar, Bucket, Counted, Field, PageEntry, Query, Results, bars
 from chrono_ray.search.base import (
     ID_LEAST,
     ID_MOST,
@@ -27,10 +28,14 @@ from chrono_ray.search.base import (
     Rejected,
     Working,
 )
-from chrono_ray.search.meilisearch_query import SORTS, filter_text, query_text
+from chrono_ray.search.meilisearch_query import SORTS, query_text, whole_filter
 from chrono_ray.search.meilisearch_schema import (
+    COUNTED,
+    FACET_VALUES,
     PRIMARY_KEY,
     SHOWN,
+    VERSION_MARK,
+    FoundId,
     FoundPage,
     Row,
     decode,
@@ -47,6 +52,8 @@ _SWAPS: Final = 3
 """A swap asked for by somebody who died may come in between: it is then swapped back."""
 _SETTLE: Final = 0.05
 _NOT_FOUND: Final = 404
+_UNKNOWN_FIELD: Final = ("invalid_search_filter", "invalid_search_facets", "invalid_search_sort")
+"""All that is asked for is built from our own settings: the index has others."""
 _SYSTEM: Final = "system"
 """Errors of the server's machine (disk full, too many files): no document is to blame."""
 
@@ -99,10 +106,15 @@ class MeilisearchIndex:
     async def configure(self) -> None:
         """Create the index and bring its settings up to date; returns when both are in force.
 
-        Waits as long as the server says that it works on it, so a caller that
-        cannot wait for a large index to be rebuilt sets its own timeout.
+        Raises `SearchError` for an index of another version. Waits as long as
+        the server says that it works on it, so a caller that cannot wait for a
+        large index to be rebuilt sets its own timeout.
         """
         await self._create_missing()
+        async with self._asking():
+            known = await self._index.get_filterable_attributes() or []
+        if known and VERSION_MARK not in known:
+            raise _other_version(f"{self._uid} lacks {VERSION_MARK}")
         async with self._asking():
             task = await self._index.update_settings(settings())
         await self._settled(task, set())
@@ -143,22 +155,41 @@ class MeilisearchIndex:
         """All words must be found; only the first ten words and phrases are looked for."""
         async with self._asking():
             found = await self._index.search(
-                query_text(query.text),
+                query_text(query.text, typos=query.typos),
                 offset=query.offset,
                 limit=query.limit,
-                filter=filter_text(query.filter),
-                facets=[field.value for field in query.facets] or None,
+                filter=whole_filter(query.filter),
+                facets=[*query.facets, *([query.histogram] if query.histogram else [])] or None,
                 sort=SORTS[query.sort],
                 attributes_to_retrieve=SHOWN,
                 show_matches_position=True,
                 matching_strategy="all",
             )
+            counted, total = found.facet_distribution or {}, found.estimated_total_hits or 0
             return Results(
                 hits=tuple(hit(page) for page in found.hits),
-                total=found.estimated_total_hits or 0,
-                facets=_facets(found.facet_distribution or {}, query.facets),
+                total=total,
+                facets=_facets(counted, query.facets),
                 milliseconds=float(found.processing_time_ms),
+                counted=Counted.ESTIMATE if total < COUNTED else Counted.AT_LEAST,
+                histogram=_histogram(counted, query.histogram),
             )
+
+    async def matching(self, query: Query, after: int, limit: int) -> list[int]:
+        """Pages found by words and filters alone, ascending by id."""
+        async with self._asking():
+            found = await self._client.index(self._uid, hits_type=FoundId).search(
+                query_text(query.text, typos=query.typos),
+                limit=limit,
+                filter=whole_filter(query.filter, after=after),
+                sort=[f"{PRIMARY_KEY}:asc"],
+                attributes_to_retrieve=[PRIMARY_KEY],
+                matching_strategy="all",
+            )
+            ids = [page.id for page in found.hits]
+        if ids != sorted(ids):  # it had no time to sort, and tells so by this alone
+            raise Unavailable("Meilisearch takes too long", why="its answer is not in order")
+        return ids
 
     async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncGenerator[Held, None]:
         """Pages with their versions, ascending by id; in a configured index only."""
@@ -351,6 +382,8 @@ class MeilisearchIndex:
             )
         if status >= 500 or status in (408, 429):
             return Unavailable("Meilisearch is away", why=f"{self._url}: {status} {why}")
+        if code in _UNKNOWN_FIELD:
+            return _other_version(why)
         return SearchError("Meilisearch refuses the request", why=f"{status} {why}", code=code)
 
 
@@ -409,6 +442,21 @@ def _facets(
     counted: dict[str, dict[str, int]], fields: Sequence[Field]
 ) -> dict[Field, dict[str, int]]:
     return {
-        field: {decode(key): count for key, count in counted.get(field.value, {}).items()}
+        field: {
+            decode(key): count
+            for key, count in islice(counted.get(field.value, {}).items(), FACET_VALUES)
+        }
         for field in fields
     }
+
+
+def _histogram(counted: dict[str, dict[str, int]], bucket: Bucket | None) -> tuple[Bar, ...]:
+    return bars(counted.get(bucket.value, {}).items(), bucket) if bucket else ()
+
+
+def _other_version(why: str) -> SearchError:
+    return SearchError(
+        "The search index is of another version", why=why,
+        fix="Run `chrono reindex`: it is built anew from the record, which has everything",
+        code="search_schema",
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from chrono_ray.model.query import And, CapturedBetween, Equals, Filter, Not, Or, Sort
-from chrono_ray.search.meilisearch_schema import encode
+from chrono_ray.search.meilisearch_schema import PRIMARY_KEY, VERSION_MARK, encode
 from chrono_ray.search.words import read_query
 
 NOTHING: Final = "project IN []"
@@ -20,16 +20,25 @@ SORTS: Final = {
 }
 
 
-def query_text(text: str) -> str:
+def query_text(text: str, *, typos: bool = True) -> str:
     """The words and phrases typed; the minus that would exclude a word is taken off.
 
     A finished last word gets a space after it, or Meilisearch would take it
-    for a prefix. Only the first ten words and phrases count there.
+    for a prefix. Only the first ten words and phrases count there. Without
+    `typos` each word is a phrase, in which Meilisearch forgives nothing.
     """
     asked = read_query(text)
-    phrases = [f'"{phrase}"' for phrase in asked.phrases]
     words = [word for word in map(_without_minus, asked.words) if word]
-    return " ".join((*phrases, *words)) + ("" if asked.unfinished else " ")
+    exact = asked.phrases if typos else (*asked.phrases, *words)
+    parts = [*(f'"{each}"' for each in exact), *(words if typos else ())]
+    return " ".join(parts) + ("" if asked.unfinished and typos else " ")
+
+
+def whole_filter(tree: Filter, *, after: int | None = None) -> str:
+    """The filter of a search: an index of another version refuses it, and says so."""
+    beyond = None if after is None else f"{PRIMARY_KEY} > {after}"
+    parts = [f"{VERSION_MARK} NOT EXISTS", beyond, filter_text(tree)]
+    return " AND ".join(f"({part})" for part in parts if part is not None)
 
 
 def filter_text(tree: Filter) -> str | None:

@@ -28,14 +28,20 @@ from meilisearch_python_sdk.models.settings import (
 from pydantic import BaseModel, Field
 
 from chrono_ray.model.errors import DocumentRejected
-from chrono_ray.model.query import VALUE_BYTES_MAX, Hit, PageEntry
+from chrono_ray.model.query import BARS_MAX, VALUE_BYTES_MAX, WIDTHS, Hit, PageEntry
 from chrono_ray.search.highlight import Match, character_spans, marked, snippet
-from chrono_ray.search.words import sayable
+from chrono_ray.search.words import day, sayable
 
 PRIMARY_KEY: Final = "id"
+VERSION_MARK: Final = "schema_3"
+"""An attribute that no page has, filterable in every index of this version and in no other: whoever
+asks for its absence is told of an index of another version. Raise its number with the fields."""
 FACET_VALUES: Final = 100
+"""Values of a facet that are told; the server's own bound must hold a histogram's bars."""
 COUNTED: Final = 1_000_000
 """Totals are told up to here; the default of 1,000 would make every larger one a lie."""
+CUTOFF: Final = 8_000
+"""Milliseconds until it answers with what it has by then; its default is 1,500."""
 POSITIONS: Final = 60_000
 """Word positions put into one attribute, below the 65,535 that Meilisearch keeps."""
 PARTS: Final = 40
@@ -66,7 +72,7 @@ class FoundPage(BaseModel):
     """A hit as Meilisearch answers it."""
 
     id: int
-    project: str
+    project: int
     domain: str
     url: str
     host: str
@@ -82,6 +88,12 @@ class FoundPage(BaseModel):
     matches: dict[str, list[Position]] = Field(default_factory=dict, alias="_matchesPosition")
 
 
+class FoundId(BaseModel):
+    """A hit of which only its id was asked for."""
+
+    id: int
+
+
 SHOWN: Final = [name for name in FoundPage.model_fields if name != "matches"]
 
 
@@ -89,11 +101,19 @@ def settings() -> MeilisearchSettings:
     """The index's settings. `sort` leads the ranking: newest first means just that."""
     return MeilisearchSettings(
         searchable_attributes=["title", "author", *_TEXTS, "url"],
-        filterable_attributes=[*_EXACT, "first_seen", "last_seen", PRIMARY_KEY],
+        filterable_attributes=[
+            *_EXACT,
+            *(bucket.value for bucket in WIDTHS),
+            "first_seen",
+            "last_seen",
+            PRIMARY_KEY,
+            VERSION_MARK,
+        ],
         sortable_attributes=["first_seen", "last_seen", PRIMARY_KEY],
         ranking_rules=["sort", "words", "typo", "proximity", "attribute", "exactness"],
-        faceting=Faceting(max_values_per_facet=FACET_VALUES, sort_facet_values_by={"*": "count"}),
+        faceting=Faceting(max_values_per_facet=BARS_MAX, sort_facet_values_by={"*": "count"}),
         pagination=Pagination(max_total_hits=COUNTED),
+        search_cutoff_ms=CUTOFF,
         typo_tolerance=TypoTolerance(
             disable_on_attributes=["url"],
             disable_on_numbers=True,
@@ -105,13 +125,14 @@ def settings() -> MeilisearchSettings:
 def document(entry: PageEntry) -> Row:
     """An entry as Meilisearch takes it; `DocumentRejected` when it would lose a part of it."""
     row: Row = {"id": entry.id, "captures": entry.captures, "version": entry.version}
-    exact = (entry.project, entry.domain, entry.host, entry.language, entry.type)
+    exact = (str(entry.project_id), entry.domain, entry.host, entry.language, entry.type)
     for name, value in zip(_EXACT, exact, strict=True):
         row[name] = _fitting(name, value, entry.id)
     row |= {"url": sayable(entry.url), "title": sayable(entry.title)}
     row["author"] = sayable(entry.author)
     row["first_seen"] = _seconds(entry.first_seen)
     row["last_seen"] = _seconds(entry.last_seen)
+    row |= {bucket.value: day(entry.first_seen)[:width] for bucket, width in WIDTHS.items()}
     row["text"] = ""
     parts = list(split(sayable(entry.text)))
     if len(parts) > PARTS:
@@ -125,7 +146,7 @@ def hit(page: FoundPage) -> Hit:
     name = next((name for name in texts if page.matches.get(name)), "text")
     return Hit(
         id=page.id,
-        project=decode(page.project),
+        project_id=page.project,
         domain=decode(page.domain),
         url=page.url,
         host=decode(page.host),

@@ -22,7 +22,18 @@ import tantivy
 from tantivy import Occur, Order
 
 from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
-from chrono_ray.model.query import Field, Hit, PageEntry, Query, Results, Sort
+from chrono_ray.model.query import (
+    BARS_MAX,
+    Bar,
+    Bucket,
+    Field,
+    Hit,
+    PageEntry,
+    Query,
+    Results,
+    Sort,
+    bars,
+)
 from chrono_ray.search.base import ID_LEAST, ID_MOST, Confirmation, Confirmed, Forgotten, Held
 from chrono_ray.search.highlight import SNIPPET_CHARS, marked, snippet
 from chrono_ray.search.tantivy_folder import IndexFolder, Stamp, speaking_of
@@ -127,6 +138,10 @@ class TantivyIndex:
     async def search(self, query: Query) -> Results:
         """Full text with filters, facets and highlights over the newest commit."""
         return await self._search(lambda: self._find(query))
+
+    async def matching(self, query: Query, after: int, limit: int) -> list[int]:
+        """Pages found by words and filters alone, ascending by id."""
+        return await self._search(lambda: self._matching(query, after, limit))
 
     async def held(self, after: int = ID_LEAST, upto: int = ID_MOST) -> AsyncGenerator[Held, None]:
         """Pages with their versions, ascending by id."""
@@ -276,13 +291,18 @@ class TantivyIndex:
         searcher = self._searcher()
         if searcher is None:
             return Results((), 0, {field: {} for field in query.facets}, 0.0)
-        wants = wanted(self._words, read_query(query.text))
+        wants = self._wanted(query)
         asked = self._asked(query, wants)
         with speaking_of(self._at.path):
             found, total = _ranked(searcher, asked, query)
             hits = tuple(self._hit(stored(searcher.doc(at)), wants) for at in found)
             facets = _facets(searcher, asked, query.facets)
-        return Results(hits, total, facets, (time.perf_counter() - started) * 1000)
+            histogram = _histogram(searcher, asked, query.histogram)
+        took = (time.perf_counter() - started) * 1000
+        return Results(hits, total, facets, took, histogram=histogram)
+
+    def _wanted(self, query: Query) -> tuple[Wanted, ...]:
+        return wanted(self._words, read_query(query.text), typos=query.typos)
 
     def _asked(self, query: Query, wants: Sequence[Wanted]) -> tantivy.Query:
         """Words rank, filters only choose."""
@@ -298,7 +318,7 @@ class TantivyIndex:
         near = best_places(self._words, entry.text, wants, size=SNIPPET_CHARS, known=known)
         return Hit(
             id=entry.id,
-            project=entry.project,
+            project_id=entry.project_id,
             domain=entry.domain,
             url=entry.url,
             host=entry.host,
@@ -311,17 +331,32 @@ class TantivyIndex:
             snippet=snippet(entry.text, near),
         )
 
+    def _matching(self, query: Query, after: int, limit: int) -> list[int]:
+        searcher = self._searcher()
+        if searcher is None:
+            return []
+        asked = self._asked(query, self._wanted(query))
+        both = tantivy.Query.boolean_query(
+            [(Occur.Must, asked), (Occur.Must, self._between(after, ID_MOST))]
+        )
+        with speaking_of(self._at.path):
+            found = searcher.search(both, limit, count=False, order_by_field="id", order=Order.Asc)
+        return [int(id_) for id_, _ in found.hits]
+
+    def _between(self, after: int, upto: int) -> tantivy.Query:
+        return tantivy.Query.range_query(
+            self._schema, "id", tantivy.FieldType.Integer, after, upto, include_lower=False
+        )
+
     def _held_after(self, after: int, upto: int) -> list[Held]:
         searcher = self._searcher()
         if searcher is None or after >= upto:
             return []
         with speaking_of(self._at.path):
-            beyond = tantivy.Query.range_query(
-                self._schema, "id", tantivy.FieldType.Integer, after, upto, include_lower=False
-            )
             found = searcher.search(
-                beyond, _HELD_AT_ONCE, count=False, order_by_field="id", order=Order.Asc
-            )
+                self._between(after, upto), _HELD_AT_ONCE, count=False, order_by_field="id",
+                order=Order.Asc,
+            )  # fmt: skip
             versions = searcher.fast_field_values("version", [at for _, at in found.hits])
         pairs = zip(found.hits, versions, strict=True)
         return [Held(int(id_), int(version or 0)) for (id_, _), version in pairs]
@@ -360,3 +395,14 @@ def _facets(
         field: {one["key"]: int(one["doc_count"]) for one in counted[field.value]["buckets"]}
         for field in fields
     }
+
+
+def _histogram(
+    searcher: tantivy.Searcher, asked: tantivy.Query, bucket: Bucket | None
+) -> tuple[Bar, ...]:
+    if bucket is None:
+        return ()
+    wish = {"days": {"terms": {"field": "day", "size": BARS_MAX, "segment_size": BARS_MAX}}}
+    counted = searcher.aggregate(asked, wish)
+    days = [(one["key"], int(one["doc_count"])) for one in counted["days"]["buckets"]]
+    return bars(days, bucket)

@@ -25,7 +25,9 @@ _FORGIVEN_WORDS: Final = 10
 """Typos are looked up in the whole dictionary, so only for as many words as Meilisearch takes."""
 _PREFIX_FROM: Final = 3
 _NEARLY: Final = 0.3
-"""What a prefix or a word with a typo scores: always less than the word itself."""
+"""What a prefix or a word with a typo scores."""
+_EXACTLY: Final = 100.0
+"""What a word as typed scores besides: more than any other difference, as Meilisearch ranks."""
 _READ_AT_MOST: Final = 20_000
 """Characters cut into words for a snippet when plain search does not find the place."""
 _CANDIDATES: Final = 50
@@ -45,12 +47,13 @@ class Wanted:
         return " ".join(self.words)
 
 
-def wanted(words: tantivy.TextAnalyzer, asked: Asked) -> tuple[Wanted, ...]:
+def wanted(words: tantivy.TextAnalyzer, asked: Asked, *, typos: bool = True) -> tuple[Wanted, ...]:
     """What must be found for a query, all of it; empty when nothing typed is a word."""
     phrases = [_phrase(words, phrase) for phrase in asked.phrases]
     runs = list(_runs(tokens(words, normal(" ".join(asked.words)))))
+    unfinished = typos and asked.unfinished
     loose = [
-        _loose(run, place < _FORGIVEN_WORDS, asked.unfinished and place == len(runs) - 1)
+        _loose(run, typos and place < _FORGIVEN_WORDS, unfinished and place == len(runs) - 1)
         for place, run in enumerate(runs)
     ]
     return tuple(want for want in dict.fromkeys((*phrases, *loose)) if want.words)
@@ -173,7 +176,12 @@ def _anywhere(schema: tantivy.Schema, want: Wanted) -> tantivy.Query:
         tantivy.Query.boost_query(_exactly(schema, name, want.words), boost)
         for name, boost in _BOOSTS
     ]
-    return tantivy.Query.disjunction_max_query([*fields, *_nearly(schema, want)])
+    nearly = list(_nearly(schema, want))
+    if not nearly:
+        return tantivy.Query.disjunction_max_query(fields)
+    exact = tantivy.Query.const_score_query(_any_of(fields), _EXACTLY)
+    found = tantivy.Query.disjunction_max_query([*fields, *nearly])
+    return _any_of([exact, found])
 
 
 def _exactly(schema: tantivy.Schema, field: str, words: tuple[str, ...]) -> tantivy.Query:

@@ -18,9 +18,9 @@ import orjson
 import tantivy
 
 from chrono_ray.model.query import PageEntry
-from chrono_ray.search.words import sayable
+from chrono_ray.search.words import day, sayable
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raised whenever the fields or the tokenizer change: older folders are refused, then rebuilt."""
 
 TOKENIZER: Final = "chrono"
@@ -55,6 +55,7 @@ def schema() -> tantivy.Schema:
     builder.add_integer_field("version", fast=True)
     for name in EXACT:
         builder.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("day", fast=True, tokenizer_name="raw", index_option="basic")
     for name in SEARCHED:
         builder.add_text_field(name, tokenizer_name=TOKENIZER)
     builder.add_bytes_field("entry", stored=True)
@@ -90,7 +91,8 @@ def document(entry: PageEntry) -> tantivy.Document:
     made.add_integer("version", entry.version)
     made.add_integer("first_seen", seconds(entry.first_seen))
     made.add_integer("last_seen", seconds(entry.last_seen))
-    exact = (entry.project, entry.domain, entry.host, entry.language, entry.type)
+    made.add_text("day", day(entry.first_seen))
+    exact = (str(entry.project_id), entry.domain, entry.host, entry.language, entry.type)
     for name, value in zip(EXACT, exact, strict=True):
         made.add_text(name, sayable(value))
     searched = (entry.title, entry.text, entry.author, entry.url)
@@ -107,7 +109,7 @@ def stored(document: tantivy.Document) -> PageEntry:
         raise ValueError("the stored entry is not one of ours")
     return PageEntry(
         id=row[0],
-        project=row[1],
+        project_id=row[1],
         domain=row[2],
         url=row[3],
         host=row[4],
@@ -129,11 +131,12 @@ def seconds(moment: datetime) -> int:
 
 
 def _pack(entry: PageEntry) -> bytes:
-    texts = (entry.project, entry.domain, entry.url, entry.host, entry.title, entry.text)
+    texts = (entry.domain, entry.url, entry.host, entry.title, entry.text)
     more = (entry.author, entry.language, entry.type)
     moments = (entry.first_seen.isoformat(), entry.last_seen.isoformat())
     plain = [sayable(value) for value in (*texts, *more)]
-    return orjson.dumps([entry.id, *plain, *moments, entry.captures, entry.version])
+    row = [entry.id, entry.project_id, *plain, *moments, entry.captures, entry.version]
+    return orjson.dumps(row)
 
 
 def _moment(text: str) -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 _UNSAYABLE: Final = re.compile(r"[\ud800-\udfff]")
@@ -30,6 +31,11 @@ class Asked:
 def sayable(text: str) -> str:
     """The text without lone surrogates, which no encoding and no index can hold."""
     return _UNSAYABLE.sub("\ufffd", text)
+
+
+def day(moment: datetime) -> str:
+    """The ISO date in UTC, as histograms count it."""
+    return moment.astimezone(UTC).date().isoformat()
 
 
 def read_query(text: str) -> Asked:

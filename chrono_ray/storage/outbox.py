@@ -128,7 +128,7 @@ def storable(why: str) -> str:
 
 def _entry(row: asyncpg.Record) -> PageEntry:
     return PageEntry(
-        id=row["id"], project=row["project"], domain=row["domain"], url=row["url"],
+        id=row["id"], project_id=row["project_id"], domain=row["domain"], url=row["url"],
         host=host_of(row["url"]), title=row["title"], text=row["text"], author=row["author"],
         language=row["language"], type=row["media_type"], first_seen=row["first_seen"],
         last_seen=row["last_seen"], captures=row["captures"], version=row["version"],

@@ -2,42 +2,129 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
 
+from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.deps import Reader
 from chrono_ray.api.parts import OurParts, Parts, within
-from chrono_ray.api.schemas import SearchAnswer, SearchRequest
+from chrono_ray.api.search_schemas import (
+    Projects,
+    SearchAnswer,
+    SearchParameters,
+    SearchRequest,
+    told_of,
+)
+from chrono_ray.cache.redis import Ttl
+from chrono_ray.cache.tags import project_tag, user_tag
+from chrono_ray.model import query as model
 from chrono_ray.model.accounts import Actor
-from chrono_ray.model.query import Results
+from chrono_ray.model.errors import SearchError, Unavailable
+from chrono_ray.storage.searching import ProjectNames
 
 SEARCH_SECONDS: Final = 10.0
+TAGS_MOST: Final = 20
+"""Projects by which a kept answer is ended; whoever sees more waits for its seconds to pass."""
+REBUILT: Final = ("search_schema", "search_damaged", "index_not_found")
+"""What the indexer mends by itself: it asks for a fresh index as soon as it sees this one."""
 
 router = APIRouter(prefix="/search", tags=["search"])
 
 
-@router.get("")
+@router.get("", response_model=SearchAnswer, include_in_schema=False)
+@router.get("/", response_model=SearchAnswer)
 async def search(
-    asked: Annotated[SearchRequest, Query()], actor: Reader, parts: OurParts
-) -> SearchAnswer:
+    asked: Annotated[SearchParameters, Query()], request: Request, actor: Reader, parts: OurParts
+) -> Response:
     """Search. A filter may be given several times: any of its values may match."""
-    return await _found(asked, actor, parts)
+    return await _answer(asked, request, actor, parts)
 
 
-@router.post("")
-async def search_by_body(asked: SearchRequest, actor: Reader, parts: OurParts) -> SearchAnswer:
+@router.post("", response_model=SearchAnswer, include_in_schema=False)
+@router.post("/", response_model=SearchAnswer)
+async def search_by_body(
+    asked: SearchRequest, request: Request, actor: Reader, parts: OurParts
+) -> Response:
     """Search, for filters longer than a URL may be."""
-    return await _found(asked, actor, parts)
+    return await _answer(asked, request, actor, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Where somebody searches: `ids` None is everywhere; the names that are known by now."""
+
+    ids: frozenset[int] | None
+    names: dict[int, str]
+
+
+async def _answer(asked: SearchRequest, request: Request, actor: Actor, parts: Parts) -> Response:
+    asked.asked()  # what cannot be asked is refused before anything is looked up
+
+    async def compute() -> bytes:
+        async with within(SEARCH_SECONDS, "The search"):
+            return (await _found(asked, actor, parts)).model_dump_json().encode()
+
+    kept = Kept(_key(asked, actor), Ttl.SHORT, _tags(actor))
+    return await answered(request, parts, kept, compute)
 
 
 async def _found(asked: SearchRequest, actor: Actor, parts: Parts) -> SearchAnswer:
-    query = asked.query()
+    names = ProjectNames(parts.record)
+    among = await among_of(asked.projects, actor, names)
+    query = asked.asked(among.ids)
+    if among.ids is not None and not among.ids:
+        return SearchAnswer.of(model.Results((), 0, {field: {} for field in query.facets}, 0.0), {})
+    results = await found(parts, query)
+    known = among.names
+    if actor.is_admin:
+        known |= await names.of(set(told_of(results)) - known.keys())
+    return SearchAnswer.of(results, known)
+
+
+async def among_of(wanted: Projects, actor: Actor, names: ProjectNames) -> Among:
+    """The projects somebody may search in, of those that they name; all of theirs without any."""
+    named = bool(wanted.ids or wanted.names)
     if not actor.is_admin:
-        seen = {grant.project for grant in actor.grants}
-        among = seen.intersection(asked.project) if asked.project else seen
-        if not among:
-            return SearchAnswer.of(Results((), 0, {field: {} for field in query.facets}, 0.0))
-        query = asked.query(among)
-    async with within(SEARCH_SECONDS, "The search"):
-        return SearchAnswer.of(await parts.index.search(query))
+        seen = {grant.project_id: grant.project for grant in actor.grants}
+        ids = {n for n, name in seen.items() if n in wanted.ids or name in wanted.names}
+        return Among(frozenset(ids if named else seen), seen)
+    if not named:
+        return Among(None, {})
+    of_names = await names.of(names=wanted.names)
+    return Among(wanted.ids | of_names.keys(), of_names)
+
+
+async def found(parts: Parts, query: model.Query) -> model.Results:
+    """What the index finds; `Unavailable` while it is built anew."""
+    try:
+        return await parts.index.search(query)
+    except SearchError as error:
+        raise rebuilt(error) from error
+
+
+def rebuilt(error: SearchError) -> SearchError | Unavailable:
+    """What to tell of an index that cannot be asked: most are being built anew already."""
+    if error.code not in REBUILT:
+        return error
+    return Unavailable(
+        "The search index is being built anew", why=str(error),
+        fix="Try again in a while; nothing is lost, and all else works", code="search_rebuilding",
+    )  # fmt: skip
+
+
+def _key(asked: SearchRequest, actor: Actor) -> str:
+    """The projects' names too, which the answer shows."""
+    rights = "admin" if actor.is_admin else f"u{actor.user_id}"
+    seen = blake2b(digest_size=12)
+    for grant in actor.grants:
+        seen.update(f"{grant.project_id} {grant.project}\n".encode("utf-8", "surrogatepass"))
+    return f"search:{rights}:{seen.hexdigest()}:{asked.model_dump_json()}"
+
+
+def _tags(actor: Actor) -> tuple[str, ...]:
+    few = actor.grants[:TAGS_MOST] if len(actor.grants) <= TAGS_MOST else ()
+    return (user_tag(actor.user_id), *(project_tag(grant.project_id) for grant in few))

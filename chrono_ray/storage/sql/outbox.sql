@@ -24,10 +24,10 @@ UPDATE outbox SET token = $1, leased_until = clock_timestamp() + $3::interval
 RETURNING page_id, op
 
 -- name: entries
-SELECT p.id, r.name AS project, d.url AS domain, p.url, t.title, t.text, t.author, t.language, t.media_type,
-       p.first_seen, p.last_seen, p.captures, page_version(p, r.name, d.url) AS version
-  FROM pages p JOIN documents t ON t.id = p.document_id
-  JOIN domains d ON d.id = p.domain_id JOIN projects r ON r.id = p.project_id
+-- by the project's number: its name may change, and the index stays as it is
+SELECT p.id, p.project_id, d.url AS domain, p.url, t.title, t.text, t.author, t.language, t.media_type,
+       p.first_seen, p.last_seen, p.captures, page_version(p, p.project_id::text, d.url) AS version
+  FROM pages p JOIN documents t ON t.id = p.document_id JOIN domains d ON d.id = p.domain_id
  WHERE p.id = ANY ($1::bigint[])
 
 -- name: acknowledge

@@ -1,15 +1,15 @@
 -- The record against the index, and its numbers against its rows.
 
 -- name: pages_after
-SELECT p.id, page_version(p, r.name, d.url) AS version, p.index_error <> '' AS refused,
+SELECT p.id, page_version(p, p.project_id::text, d.url) AS version, p.index_error <> '' AS refused,
        EXISTS (SELECT 1 FROM outbox o WHERE o.page_id = p.id) AS waiting
-  FROM pages p JOIN projects r ON r.id = p.project_id JOIN domains d ON d.id = p.domain_id
+  FROM pages p JOIN domains d ON d.id = p.domain_id
  WHERE p.id > $1 ORDER BY p.id LIMIT $2
 
 -- name: pages_of
-SELECT p.id, page_version(p, r.name, d.url) AS version, p.index_error <> '' AS refused,
+SELECT p.id, page_version(p, p.project_id::text, d.url) AS version, p.index_error <> '' AS refused,
        EXISTS (SELECT 1 FROM outbox o WHERE o.page_id = p.id) AS waiting
-  FROM pages p JOIN projects r ON r.id = p.project_id JOIN domains d ON d.id = p.domain_id
+  FROM pages p JOIN domains d ON d.id = p.domain_id
  WHERE p.id = ANY ($1::bigint[]) ORDER BY p.id
 
 -- name: waiting
@@ -107,6 +107,10 @@ WITH counted AS (
 )
 INSERT INTO outbox (page_id, op)
 SELECT id, 'upsert' FROM mended UNION ALL SELECT id, 'upsert' FROM made UNION ALL SELECT id, 'delete' FROM gone
+RETURNING page_id
+
+-- name: note_mended
+SELECT recount_run_pages($1)
 
 -- name: orphans_after
 -- of the next pages by id, those that no stored capture stands behind

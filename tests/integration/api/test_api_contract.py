@@ -25,7 +25,7 @@ METHODS = {
     "/api/v1/users/{user_id}": {"patch": {"200", "404", "409", *KNOWN, *BODY}},
     "/api/v1/keys": {"get": {"200", *KNOWN}, "post": {"201", "409", *KNOWN, *BODY}},
     "/api/v1/keys/{key_id}": {"delete": {"204", "404", "422", *KNOWN}},
-    "/api/v1/search": {"get": {"200", "422", *KNOWN}, "post": {"200", *KNOWN, *BODY}},
+    "/api/v1/search/": {"get": {"200", "422", *KNOWN}, "post": {"200", *KNOWN, *BODY}},
     "/api/v1/runs/{run_id}": {"get": {"200", "404", "422", *KNOWN}},
 }
 OPEN = {"/api/v1/health", "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/refresh"}
@@ -90,8 +90,8 @@ async def test_without_a_token_nothing_but_the_doors_answers(client, document):
 async def test_answers_are_as_described(client, document):
     asked = {
         ("/api/v1/health", "/api/v1/health"): {},
-        ("/api/v1/search", "/api/v1/search"): {"facets": "host"},
-        ("/api/v1/search", "/api/v1/search?limit=0"): {},
+        ("/api/v1/search/", "/api/v1/search/"): {"facets": "host", "histogram": "day"},
+        ("/api/v1/search/", "/api/v1/search/?limit=0"): {},
         ("/api/v1/runs/{run_id}", "/api/v1/runs/7"): {},
     }
     for (path, url), params in asked.items():
@@ -119,7 +119,7 @@ async def test_it_is_published(client, document):
         ("GET", "/", 404, "not_found"),
         ("GET", "/api/v1/nothing", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
-        ("GET", "/api/v1/search/", 404, "not_found"),
+        ("GET", "/api/v1/search/x", 404, "not_found"),
         ("DELETE", "/api/v1/search", 405, "method_not_allowed"),
     ],
 )

@@ -176,6 +176,7 @@ class Town:
     """A project with a run: its owner, one who may read it, and one who may not; their keys."""
 
     run_id: int
+    project_id: int
     owner: str
     reader: str
     stranger: str
@@ -195,7 +196,8 @@ async def town(database: Database) -> Town:
         " SELECT id, $1, 'read' FROM projects",
         reader,
     )
-    return Town(run_id, owners_key, readers_key, strangers_key)
+    project = await database.fetchval("SELECT id FROM projects WHERE name = 'town'")
+    return Town(run_id, project, owners_key, readers_key, strangers_key)
 
 
 async def test_input_70_anothers_run_is_not_there(client, town: Town):
@@ -217,20 +219,29 @@ async def test_input_70_anothers_run_is_not_there(client, town: Town):
 async def test_input_70_anothers_pages_are_not_found(client, town: Town, index):
     """Whatever the filter says: no hit, no count, no facet."""
     await index.upsert(
-        [replace(page(1, "lighthouse"), project="town"),
-         replace(page(2, "lighthouse"), project="coast")]
+        [replace(page(1, "lighthouse"), project_id=town.project_id, domain="town.example"),
+         replace(page(2, "lighthouse"), project_id=town.project_id + 1, domain="coast.example")]
     )  # fmt: skip
+    mine, other = town.project_id, town.project_id + 1
     for key, asked, found in [
         (town.owner, {}, [1]), (town.reader, {"project": "town"}, [1]),
         (town.owner, {"project": "coast"}, []), (town.owner, {"project": ["coast", "town"]}, [1]),
+        (town.owner, {"project": mine}, [1]), (town.owner, {"project": other}, []),
+        (town.reader, {"project": [other, mine]}, [1]),
         (town.stranger, {}, []), (town.stranger, {"project": "town"}, []),
+        (town.stranger, {"project": mine}, []), (town.stranger, {"domain": "town.example"}, []),
     ]:  # fmt: skip
-        words = {"q": "lighthouse", "facets": "project"}
+        words = {"q": "lighthouse", "facets": ["project", "domain", "host"], "histogram": "year"}
         answer = await client.get("/api/v1/search", params=words | asked, headers=bearer(key))
         told = answer.json()
         assert [hit["page"] for hit in told["hits"]] == found
         assert told["total"] == len(found)
-        assert told["facets"] == {"project": {"town": 1} if found else {}}
+        assert told["facets"] == (
+            {"project": {str(mine): 1}, "domain": {"town.example": 1}, "host": {"example.org": 1}}
+            if found else {"project": {}, "domain": {}, "host": {}}
+        )  # fmt: skip
+        assert told["projects"] == ({str(mine): "town"} if found else {})
+        assert [bar["pages"] for bar in told["histogram"]] == ([1] if found else [])
     assert (await client.get("/api/v1/search", params={"q": "lighthouse"})).json()["total"] == 2
 
 

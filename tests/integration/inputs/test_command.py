@@ -150,7 +150,7 @@ def test_inputs_51_to_53_what_a_page_holds_steers_no_terminal(
     hostile = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe <script>needle</script>\r\n\x9b31m"
     day = datetime(2005, 1, 2, tzinfo=UTC)
     entry = PageEntry(
-        1, "default", "a.example", f"http://a.example/{hostile}", "a.example", hostile,
+        1, 1, "a.example", f"http://a.example/{hostile}", "a.example", hostile,
         f"before {hostile} after", "", "en", "text/html", day, day, 1,
     )  # fmt: skip
 

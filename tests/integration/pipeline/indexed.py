@@ -40,7 +40,7 @@ LIMITS = BatchLimits(documents=20, size=10**6, seconds=0.02)
 MAKE = """
 WITH p AS (
     INSERT INTO projects (name) VALUES ('town')
-    ON CONFLICT (name) DO UPDATE SET weight = 1 RETURNING id
+    ON CONFLICT (owner_id, name) DO UPDATE SET weight = 1 RETURNING id
 ), d AS (
     INSERT INTO domains (project_id, url, match) SELECT id, 'http://a.example/', 'domain' FROM p
     ON CONFLICT (project_id, url, match) DO UPDATE SET url = excluded.url RETURNING id, project_id
@@ -92,8 +92,8 @@ async def drop_pages(database: Database, ids: Sequence[int]) -> None:
 async def recorded(database: Database) -> dict[int, int]:
     """Every page of the record and its version, without those that the index refuses."""
     rows = await database.fetch(
-        "SELECT p.id, page_version(p, r.name, d.url) AS version FROM pages p"
-        " JOIN projects r ON r.id = p.project_id JOIN domains d ON d.id = p.domain_id"
+        "SELECT p.id, page_version(p, p.project_id::text, d.url) AS version FROM pages p"
+        " JOIN domains d ON d.id = p.domain_id"
         " WHERE p.index_error = ''"
     )
     return {row["id"]: row["version"] for row in rows}

@@ -13,9 +13,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
-from chrono_ray.model.query import Query
+from chrono_ray.model.query import Bucket, Field, Query
 from chrono_ray.search.base import Confirmed, Forgotten, Rejected, Working
 from chrono_ray.search.meilisearch import MeilisearchIndex
+from chrono_ray.search.meilisearch_schema import VERSION_MARK
 from tests.support.meilisearch import FakeMeilisearch, running
 from tests.support.meilisearch.contract import ABSENT, published
 from tests.support.meilisearch.pages import page, settled, until
@@ -283,7 +284,7 @@ async def test_a_page_over_the_servers_limit_is_named(server: FakeMeilisearch) -
     "entry",
     [
         replace(page(7), host="h" * 469),
-        replace(page(7), project="é" * 100),
+        replace(page(7), domain="é" * 100),
         page(7, text="a. " * 1_000_000),
     ],
 )
@@ -305,6 +306,34 @@ async def test_settings_are_in_force_when_configure_returns(server: FakeMeilisea
     assert found.primary_key == "id"
     assert found.settings["rankingRules"][0] == "sort"
     assert set(found.settings["filterableAttributes"]) >= {"project", "first_seen", "last_seen"}
+
+
+async def test_an_index_of_another_version_is_told_and_left_alone(server: FakeMeilisearch) -> None:
+    """It is neither filled nor searched: what it holds means something else."""
+    async with opened(server) as index:
+        await index.configure()
+        settings = server.indexes["pages"].settings
+        settings["filterableAttributes"].remove(VERSION_MARK)
+        before = dict(settings)
+        asked = (
+            index.configure(), index.search(Query("")),
+            index.search(Query("", facets=(Field.HOST,), histogram=Bucket.DAY)),
+            index.matching(Query("word"), 0, 10),
+        )  # fmt: skip
+        for each in asked:
+            with pytest.raises(SearchError) as refused:
+                await each
+            assert refused.value.code == "search_schema"
+        assert server.indexes["pages"].settings == before
+
+
+async def test_an_index_without_settings_yet_is_ours_to_set(server: FakeMeilisearch) -> None:
+    """Whoever made it died before it set anything."""
+    async with opened(server) as index:
+        await index.configure()
+        server.indexes["pages"].settings["filterableAttributes"] = []
+        await index.configure()
+        assert VERSION_MARK in server.indexes["pages"].settings["filterableAttributes"]
 
 
 async def test_two_configure_at_once_without_harm(server: FakeMeilisearch) -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.query import (
     And,
+    Bucket,
     CapturedBetween,
+    Counted,
     Equals,
     Field,
     Filter,
@@ -22,6 +24,7 @@ from chrono_ray.model.query import (
     PageEntry,
     Query,
     Sort,
+    in_projects,
 )
 from chrono_ray.search.base import Confirmed, Forgotten, SearchIndex
 from tests.support.meilisearch.pages import REAL_URL, day, page, seen, settled
@@ -51,8 +54,8 @@ async def test_a_page_is_found_by_its_words_once_confirmed(index: SearchIndex) -
 async def test_a_hit_carries_what_was_indexed(index: SearchIndex) -> None:
     entry = replace(
         page(2**53 - 1, "Ünïcode « títle »", "Body of it."),
-        project="Proj A/ß",
-        domain="Δ",
+        project_id=2**31 - 1,
+        domain="Δ/ß A",
         host="bücher.example",
         url='https://bücher.example/?q="x"&y=\\',
         language="",
@@ -61,7 +64,7 @@ async def test_a_hit_carries_what_was_indexed(index: SearchIndex) -> None:
     )
     await put(index, entry)
     (hit,) = (await index.search(Query("body"))).hits
-    same = ("id", "project", "domain", "url", "host", "language", "type", "captures")
+    same = ("id", "project_id", "domain", "url", "host", "language", "type", "captures")
     assert {name: getattr(hit, name) for name in same} == {
         name: getattr(entry, name) for name in same
     }
@@ -210,25 +213,46 @@ async def test_a_link_that_would_run_code_comes_back_as_it_was(index: SearchInde
 
 
 async def test_a_filter_value_is_a_literal(index: SearchIndex) -> None:
-    await put(index, replace(page(1), project="a"), replace(page(2), project="x"))
-    hostile = 'x" OR project != "a'
-    assert await found(index, "", filter=Equals(Field.PROJECT, (hostile,))) == set()
-    await put(index, replace(page(3), project=hostile))
-    assert await found(index, "", filter=Equals(Field.PROJECT, (hostile,))) == {3}
+    await put(index, replace(page(1), domain="a"), replace(page(2), domain="x"))
+    hostile = 'x" OR domain != "a'
+    assert await found(index, "", filter=Equals(Field.DOMAIN, (hostile,))) == set()
+    await put(index, replace(page(3), domain=hostile))
+    assert await found(index, "", filter=Equals(Field.DOMAIN, (hostile,))) == {3}
 
 
-async def test_a_project_is_matched_exactly(index: SearchIndex) -> None:
-    """Letter case, accents and spaces part two projects: no tenant sees another's pages."""
+async def test_a_value_is_matched_exactly(index: SearchIndex) -> None:
+    """Letter case, accents and spaces part two values."""
     names = ["town", "Town", "tówn", " town", "town ", "", "%54own", "to%wn"]
-    await put(index, *(replace(page(i), project=name) for i, name in enumerate(names)))
+    await put(index, *(replace(page(i), domain=name) for i, name in enumerate(names)))
     for id_, name in enumerate(names):
-        assert await found(index, "", filter=Equals(Field.PROJECT, (name,))) == {id_}, name
+        assert await found(index, "", filter=Equals(Field.DOMAIN, (name,))) == {id_}, name
+
+
+async def test_of_many_projects_one_sees_all_and_nothing_of_the_others(index: SearchIndex) -> None:
+    """Neither their pages nor their numbers, domains and hosts among the facets."""
+    await put(
+        index,
+        *(
+            replace(page(n, "word"), project_id=n, domain=f"d{n}", host=f"h{n}")
+            for n in (1, 12, 99, 400)
+        ),
+    )
+    mine = in_projects([*range(1, 300), 99])
+    counted = (Field.PROJECT, Field.DOMAIN, Field.HOST)
+    results = await index.search(Query("word", mine, counted))
+    assert {hit.project_id for hit in results.hits} == {1, 12, 99}
+    assert results.total == 3
+    assert set(results.facets[Field.PROJECT]) == {"1", "12", "99"}
+    assert set(results.facets[Field.DOMAIN]) == {"d1", "d12", "d99"}
+    assert set(results.facets[Field.HOST]) == {"h1", "h12", "h99"}
+    assert await found(index, "word", filter=in_projects([])) == set()
+    assert await index.matching(Query("word", mine), 0, 10) == [1, 12, 99]
 
 
 def test_a_backslash_or_control_character_is_refused_before_any_index() -> None:
     for value in ("a\\", "a\x00", "a\n"):
         with pytest.raises(InvalidInput) as refused:
-            Equals(Field.PROJECT, (value,))
+            Equals(Field.DOMAIN, (value,))
         assert refused.value.code == "filter_value"
 
 
@@ -289,6 +313,63 @@ async def test_facets_count_what_matches(index: SearchIndex) -> None:
         Field.HOST: {"example.org": 4},
     }
     assert list(results.facets[Field.LANGUAGE]) == ["en", "DE"], "most frequent first"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "expected"),
+    [
+        (Bucket.YEAR, [("1996", 1), ("2001", 4), ("2004", 1)]),
+        (Bucket.MONTH, [("1996-12", 1), ("2001-03", 3), ("2001-04", 1), ("2004-02", 1)]),
+        (
+            Bucket.DAY,
+            [("1996-12-31", 1), ("2001-03-09", 2), ("2001-03-10", 1), ("2001-04-01", 1),
+             ("2004-02-29", 1)],
+        ),
+    ],
+)  # fmt: skip
+async def test_a_histogram_counts_what_matches_by_when_it_was_first_seen(
+    index: SearchIndex, bucket: Bucket, expected: list[tuple[str, int]]
+) -> None:
+    days = ["2001-03-09", "2001-03-09", "2001-03-10", "2001-04-01", "1996-12-31", "2004-02-29"]
+    pages = [seen(page(n, "common"), first, "2010-01-01") for n, first in enumerate(days)]
+    await put(index, *pages, seen(page(99, "other"), "2001-03-09", "2001-03-09"))
+    results = await index.search(Query("common", limit=1, histogram=bucket))
+    assert [(bar.when, bar.pages) for bar in results.histogram] == expected
+    assert (await index.search(Query("absent", histogram=bucket))).histogram == ()
+    assert (await index.search(Query("common"))).histogram == ()
+
+
+async def test_without_typos_every_word_stands_as_it_was_typed(index: SearchIndex) -> None:
+    await put(index, page(1, "lighthouse keeper"), page(2, "lighthouses"), page(3, "keeper"))
+    assert await found(index, "lihgthouse keeper") == {1}
+    assert await found(index, "lihgthouse keeper", typos=False) == set()
+    assert await found(index, "keeper lighthouse", typos=False) == {1}
+    assert await found(index, "light", typos=False) == set()
+    assert await found(index, '"lighthouse keeper"', typos=False) == {1}
+
+
+async def test_what_is_written_as_typed_comes_before_what_is_nearly_so(index: SearchIndex) -> None:
+    """However common the word is, and whatever else would count more."""
+    common = [page(n, "about", "lighthouse") for n in range(1, 40)]
+    await put(index, *common, page(50, "lighthouze", "lighthouze " * 30))
+    results = await index.search(Query("lighthouse ", limit=50))
+    assert results.total == 40
+    assert results.hits[-1].id == 50
+
+
+async def test_all_of_a_result_is_walked_in_order_of_the_pages(index: SearchIndex) -> None:
+    await put(index, *(page(n, "word" if n % 3 else "other") for n in range(1, 41)))
+    walked: list[int] = []
+    query = Query("word", limit=1)
+    while part := await index.matching(query, walked[-1] if walked else 0, 7):
+        walked += part
+    assert walked == [n for n in range(1, 41) if n % 3]
+
+
+async def test_a_total_says_what_it_is_worth(index: SearchIndex) -> None:
+    await put(index, page(1, "word"))
+    worth = (await index.search(Query("word"))).counted
+    assert worth is (Counted.EXACT if index.name == "tantivy" else Counted.ESTIMATE)
 
 
 async def test_sort_by_date_of_capture(index: SearchIndex) -> None:
@@ -414,8 +495,8 @@ VALUES = ("a", "A", "á", "", " a", 'x" OR y', "東京", "it's", "[a]", "a,b", "
 DAYS = ("1996-01-01", "2001-06-15", "2001-06-16", "2024-02-29")
 SPANS = [(first, last) for first in DAYS for last in DAYS if first <= last]
 PAGES = [
-    seen(replace(page(number), project=project, host=host), *span)
-    for number, ((project, host), span) in enumerate(
+    seen(replace(page(number), domain=domain, host=host), *span)
+    for number, ((domain, host), span) in enumerate(
         zip(
             itertools.product(VALUES, VALUES[:5]),
             itertools.cycle(SPANS),
@@ -449,7 +530,7 @@ def spans() -> st.SearchStrategy[Filter]:
 
 def trees() -> st.SearchStrategy[Filter]:
     values = st.lists(st.sampled_from(VALUES), max_size=3).map(tuple)
-    leaves = st.builds(Equals, st.sampled_from([Field.PROJECT, Field.HOST]), values) | spans()
+    leaves = st.builds(Equals, st.sampled_from([Field.DOMAIN, Field.HOST]), values) | spans()
 
     def grown(inner: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
         parts = st.lists(inner, max_size=3).map(tuple)

@@ -104,7 +104,12 @@ class _Parser:
         name = self.take()
         if name not in self.filterable:
             raise FilterError(f"Attribute `{name}` is not filterable.")
-        sign = self.take("IN", "=", "!=", *_COMPARE)
+        sign = self.take("IN", "EXISTS", "NOT", "=", "!=", *_COMPARE)
+        if sign == "NOT":
+            self.take("EXISTS")
+            return lambda row: name not in row
+        if sign == "EXISTS":
+            return lambda row: name in row
         if sign == "IN":
             values = self.values()
             return lambda row: normal(row.get(name, "")) in values

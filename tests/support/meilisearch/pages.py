@@ -24,7 +24,7 @@ def page(id_: int, title: str = "", text: str = "") -> PageEntry:
     """A page with sober defaults; say more with the functions below."""
     return PageEntry(
         id=id_,
-        project="town",
+        project_id=1,
         domain="news",
         url=f"https://example.org/{id_}",
         host="example.org",

@@ -175,6 +175,7 @@ class FakeMeilisearch:
             web.delete(base, self._remove),
             web.get(f"{base}/settings", self._settings),
             web.patch(f"{base}/settings", self._change_settings),
+            web.get(f"{base}/settings/filterable-attributes", self._filterable),
             web.get(f"{base}/documents", self._browse),
             web.post(f"{base}/documents", self._add),
             web.post(f"{base}/documents/fetch", self._fetch),
@@ -277,6 +278,9 @@ class FakeMeilisearch:
 
     async def _settings(self, request: web.Request) -> web.Response:
         return web.json_response(self._index(request).settings)
+
+    async def _filterable(self, request: web.Request) -> web.Response:
+        return web.json_response(self._index(request).settings["filterableAttributes"])
 
     async def _change_settings(self, request: web.Request) -> web.Response:
         uid = request.match_info["uid"]

@@ -10,11 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from chrono_ray.api.schemas import SearchRequest
+from chrono_ray.api.search_schemas import Projects, SearchParameters, SearchRequest
 from chrono_ray.model.errors import InvalidInput
-from chrono_ray.model.query import EVERYTHING, And, CapturedBetween, Equals, Field, Query, Sort
+from chrono_ray.model.query import (
+    EVERYTHING,
+    And,
+    CapturedBetween,
+    Equals,
+    Field,
+    Query,
+    Sort,
+    in_projects,
+)
 
-FIELDS = ["q", "project", "domain", "host", "language", "type", "from", "to", "facets", "sort"]
+FIELDS = ["query", "project", "domain", "host", "language", "type", "from", "to", "facets", "sort",
+          "histogram", "typos"]  # fmt: skip
 texts = st.text(max_size=20)
 askable = st.text(
     st.characters(min_codepoint=33, exclude_characters="\\\x7f"), min_size=1, max_size=50
@@ -30,7 +40,7 @@ forms = st.dictionaries(st.sampled_from([*FIELDS, "offset", "limit", "tenant"]),
 @settings(max_examples=300, deadline=None)
 def test_any_form_is_a_query_or_refused(form):
     try:
-        query = SearchRequest.model_validate_json(json.dumps(form)).query()
+        query = SearchRequest.model_validate_json(json.dumps(form)).asked()
     except (ValidationError, InvalidInput):
         return
     assert isinstance(query, Query)
@@ -38,27 +48,47 @@ def test_any_form_is_a_query_or_refused(form):
 
 
 @given(
-    st.sampled_from(["project", "domain", "host", "language", "type"]),
+    st.sampled_from(["domain", "host", "language", "type"]),
     st.lists(askable, min_size=1, max_size=5),
 )
 @settings(max_examples=100, deadline=None)
 def test_values_arrive_as_they_were_given(field, given_values):
     """No quoting, no splitting, no trimming: a value is a literal."""
-    query = SearchRequest.model_validate({field: given_values}).query()
+    query = SearchRequest.model_validate({field: given_values}).asked()
     assert query.filter == And((Equals(Field(field), tuple(given_values)),))
 
 
+def test_a_project_is_asked_for_by_its_number_or_by_a_name_that_is_none():
+    asked = SearchRequest.model_validate({"project": [7, "12", "town", "#3", "٣"]})
+    assert asked.projects == Projects(frozenset({7, 12}), frozenset({"town", "#3", "٣"}))
+    assert SearchRequest.model_validate({}).asked({7, 12, 9}) == Query(
+        "", And((in_projects([7, 9, 12]),))
+    )
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 1.5, None, "a\0b", "x" * 201, ["a"]])
+def test_a_project_that_cannot_be_is_refused(value):
+    with pytest.raises(ValidationError):
+        SearchRequest.model_validate({"project": [value]})
+
+
+def test_in_an_address_the_words_have_a_short_name():
+    assert SearchParameters.model_validate({"q": "mill"}).asked().text == "mill"
+    with pytest.raises(ValidationError):
+        SearchRequest.model_validate({"q": "mill"})
+
+
 def test_nothing_asked_is_everything():
-    assert SearchRequest.model_validate({}).query() == Query("", EVERYTHING)
+    assert SearchRequest.model_validate({}).asked() == Query("", EVERYTHING)
 
 
 def test_all_filters_must_match_and_any_of_their_values():
-    query = SearchRequest.model_validate({"host": ["a", "b"], "type": ["t"]}).query()
+    query = SearchRequest.model_validate({"host": ["a", "b"], "type": ["t"]}).asked()
     assert query.filter == And((Equals(Field.HOST, ("a", "b")), Equals(Field.TYPE, ("t",))))
 
 
 def test_a_short_date_means_all_of_it():
-    query = SearchRequest.model_validate({"from": "2001", "to": "200102"}).query()
+    query = SearchRequest.model_validate({"from": "2001", "to": "200102"}).asked()
     [span] = query.filter.parts
     assert span == CapturedBetween(
         datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 2, 28, 23, 59, 59, tzinfo=UTC)
@@ -66,7 +96,7 @@ def test_a_short_date_means_all_of_it():
 
 
 def test_a_facet_asked_twice_is_counted_once():
-    query = SearchRequest.model_validate({"facets": ["host", "type", "host"]}).query()
+    query = SearchRequest.model_validate({"facets": ["host", "type", "host"]}).asked()
     assert query.facets == (Field.HOST, Field.TYPE)
     assert query.sort is Sort.RELEVANCE
 
