@@ -143,11 +143,11 @@ class Control:
         told = await self.count_retry(run_id, again)
         await self._database.fetch(self._sql["reopen_slices"], run_id, again.slice_states)
         await self._database.fetch(self._sql["go_on"], run_id)
-        bounds = await self._database.fetchrow(self._sql["retry_bounds"], run_id)
-        if bounds is None or bounds["first"] is None:
+        ends = await self._database.fetchrow(self._sql["retry_bounds"], run_id)
+        if ends is None or ends["first"] is None:
             return told
-        after = bounds["first"]
-        while ids := await self._to_retry(run_id, again, after, bounds["last"]):
+        after = ends["first"]
+        while ids := await self._to_retry(run_id, again, after, ends["last"]):
             await self._reopen(run_id, again, ids)
             after = ids[-1] + 1
         return told
@@ -236,7 +236,7 @@ class Control:
         return sum(
             [
                 await self._database.fetchval(
-                    self._sql["count_matching"], run_id, priority.value, *_bounds(where)
+                    self._sql["count_matching"], run_id, priority.value, *bounds(where)
                 )
                 for run_id in run_ids
             ]
@@ -254,7 +254,7 @@ class Control:
         return sum([await self._prioritise(each, where, priority) for each in run_ids])
 
     async def _prioritise(self, run_id: int, where: Scope, priority: CapturePriority) -> int:
-        chosen = (run_id, priority.value, *_bounds(where))
+        chosen = (run_id, priority.value, *bounds(where))
         moved = int(await self._database.fetchval(self._sql["set_band_parked"], *chosen))
         low, end = order_key(CapturePriority.NOW, 0), order_key(CapturePriority.LATE, 0)
         while low < end:
@@ -345,6 +345,7 @@ class Control:
         """It shares the fate, and the page, of a payload that ended before."""
         await connection.execute(self._settle["count_captures"], [fetch_id], 1, [capture_id])
         await connection.execute(self._settle["put_pages"], [fetch_id], [capture_id])
+        await connection.execute(self._settle["note_pages"], [fetch_id], [capture_id])
 
     async def _own_run(
         self, connection: Connection, fetch_id: int, capture_id: int, *, state: FetchState
@@ -385,7 +386,7 @@ class Control:
                 return
 
 
-def _bounds(where: Scope) -> tuple[list[str], str, str]:
+def bounds(where: Scope) -> tuple[list[str], str, str]:
     """What keys begin with, first and last second. Keys hold no blank: it ends an exact one."""
     keys = list(key_beginnings(where.url, where.match)) if where.url else [""]
     if where.url and where.match is MatchType.EXACT:

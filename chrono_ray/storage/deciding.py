@@ -404,6 +404,7 @@ class Deciding:
             fetches = sorted({row["fetch_id"] for row in rows})
             await connection.execute(self._settle["count_captures"], fetches, 1, ids)
             await connection.execute(self._settle["put_pages"], fetches, ids)
+            await connection.execute(self._settle["note_pages"], fetches, ids)
 
 
 def as_stored(rules: Rules) -> tuple[str | None, bool]:

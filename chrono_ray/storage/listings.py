@@ -246,6 +246,7 @@ class Listings:
         fetches = sorted({row["fetch_id"] for row in rows})
         await connection.execute(self._settle["count_captures"], fetches, 1, ids)
         await connection.execute(self._settle["put_pages"], fetches, ids)
+        await connection.execute(self._settle["note_pages"], fetches, ids)
 
 
 def share_key(capture: Capture, *, domain_id: int, archive: str, key: bytes = b"") -> bytes:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+import asyncpg
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
-from chrono_ray.storage.database import Database
-from chrono_ray.storage.tables import domains, projects, runs, slices, tasks
+from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.tables import domains, projects, runs
 
 NAME_LIMIT: Final = 200
 WEIGHT_MOST: Final = 1000
@@ -59,7 +58,8 @@ INSTEAD: Final = {
 }
 """What a person may do with a run that cannot become what was asked."""
 
-UNFINISHED: Final = (RunState.ACTIVE.value, RunState.PAUSED.value)
+ANYBODYS: Final = (None, True)
+"""Who asks, where it is the command at the machine: nobody's user, and an admin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ class Projects:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._sql = statements("runs")
 
     async def start_run(
         self,
@@ -121,43 +122,41 @@ class Projects:
     ) -> int:
         """Create a run with its slices, and its project and domain where they are missing."""
         check_name(project)
-        async with self._database.begin() as connection:
-            place = await _place(connection, project, scope)
-            return await _insert_run(
-                connection, place, archive, start=scope.start, end=scope.end,
-                queue_class=queue_class, goal=goal,
-            )  # fmt: skip
+        row = await self._database.fetchrow(
+            self._sql["start"],
+            None, project, scope.url, scope.match.value, scope.start, scope.end, archive,
+            number_of(queue_class), goal.value,
+        )  # fmt: skip
+        return int(_placed(row, project)["run"])
 
     async def begin(self, wanted: Collection) -> Begun:
         """Start a collection, or join one of exactly this that is not finished: it goes on then.
 
         Its runs stand together: what is done to the first is done to all.
+        `NotFound` for a project's id that there is not, `Conflict` while it is being deleted.
         """
+        return await self._database.transact(lambda c: self.begin_on(c, wanted))
+
+    async def begin_on(self, connection: Connection, wanted: Collection) -> Begun:
+        """`begin` by one statement, in the transaction of whoever asks."""
         check_project(wanted.project)
         check_overlap(wanted.since)
-        async with self._database.begin() as connection:
-            # the domain's row stays locked: of two that begin the same at once, one joins
-            place = await _place(connection, wanted.project, wanted.scope)
-            starts = [await _start_of(connection, place, wanted, each) for each in wanted.archives]
-            found = await _under_way(connection, place, wanted, starts[0])
-            if found:
-                await _resume(connection, found)
-                return Begun(found, joined=True)
-            ids = [
-                await _insert_run(
-                    connection, place, archive, start=start, end=wanted.scope.end,
-                    queue_class=wanted.queue_class, goal=wanted.goal,
-                )
-                for archive, start in zip(wanted.archives, starts, strict=True)
-            ]  # fmt: skip
-            await _bind(connection, ids)
-        return Begun(tuple(ids), joined=False)
+        scope = wanted.scope
+        row = await connection.fetchrow(
+            self._sql["begin"],
+            *_id_or_name(wanted.project), scope.url, scope.match.value, scope.start, scope.end,
+            list(wanted.archives), wanted.since, number_of(wanted.queue_class), wanted.goal.value,
+        )  # fmt: skip
+        found = _placed(row, wanted.project)
+        return Begun(tuple(found["run_ids"]), joined=found["joined"])
 
     async def domain(self, scope: Scope, *, project: str | int) -> int:
         """The id of a domain, which comes into being with its project where it is missing."""
         check_project(project)
-        async with self._database.begin() as connection:
-            return (await _place(connection, project, scope)).domain_id
+        row = await self._database.fetchrow(
+            self._sql["place"], *_id_or_name(project), scope.url, scope.match.value
+        )
+        return int(_placed(row, project)["domain"])
 
     async def together(self, run_id: int) -> tuple[int, ...]:
         """The runs that are meant with this one: all of its collection when it is their first.
@@ -210,45 +209,25 @@ class Projects:
 
         Those that have ended stay as they are. `Conflict` when no state allows it.
         """
-        before = [each.value for each, after in LEGAL.items() if state in after]
-        async with self._database.begin() as connection:
-            ids = await _members(connection, run_id)
-            # in the order a lister locks them: its slice, then its run
-            await connection.execute(
-                select(slices.c.id).where(slices.c.run_id.in_(ids)).order_by(slices.c.id)
-                .with_for_update()
-            )  # fmt: skip
-            changed = await connection.execute(
-                update(runs)
-                .where(runs.c.id.in_(ids), runs.c.state.in_(before))
-                .values(
-                    state=state.value,
-                    finished_at=func.clock_timestamp() if state is RunState.CANCELLED else None,
-                )
-                .returning(runs.c.id)
+        row = await self._database.fetchrow(
+            self._sql["change"], run_id, state.value, before(state), *ANYBODYS
+        )
+        if row is None:
+            raise _unknown(run_id)
+        now = RunState(row["state"])
+        if not row["changed"] and now is not state:
+            raise Conflict(
+                f"Run {run_id} cannot become {state}", why=f"it is {now}", fix=INSTEAD[now]
             )
-            now_so = [row.id for row in changed]
-            if state is RunState.CANCELLED and now_so:
-                await connection.execute(
-                    update(slices)
-                    .where(slices.c.run_id.in_(now_so), slices.c.state == "pending")
-                    .values(state="cancelled", reason="run")
-                )
-        if not now_so:
-            now = (await self.run(run_id)).state
-            if now is not state:
-                raise Conflict(
-                    f"Run {run_id} cannot become {state}", why=f"it is {now}", fix=INSTEAD[now]
-                )
 
     async def set_class(self, run_id: int, queue_class: QueueClass) -> tuple[int, ...]:
         """The queue class of a run, or of its whole collection when it is their first."""
-        ids = await self.together(run_id)
-        async with self._database.begin() as connection:
-            await connection.execute(
-                update(runs).where(runs.c.id.in_(ids)).values(queue_class=number_of(queue_class))
-            )
-        return ids
+        row = await self._database.fetchrow(
+            self._sql["set_class"], run_id, number_of(queue_class), *ANYBODYS
+        )
+        if row is None:
+            raise _unknown(run_id)
+        return tuple(row["run_ids"])
 
     async def set_weight(self, project: str, weight: int) -> None:
         """A project's share of each class it has work in, against other projects' (1 to 1,000)."""
@@ -269,104 +248,25 @@ def number_of(queue_class: QueueClass) -> int:
     return list(QueueClass).index(queue_class)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    project_id: int
-    domain_id: int
+def before(state: RunState) -> list[str]:
+    """The states that a person may change into this one."""
+    return [each.value for each, after in LEGAL.items() if state in after]
 
 
-async def _place(connection: AsyncConnection, project: str | int, scope: Scope) -> _Place:
-    project_id = await _project(connection, project)
-    await _check_staying(connection, project_id, project)
-    return _Place(project_id, await _domain(connection, project_id, scope))
+def _id_or_name(project: str | int) -> tuple[int | None, str | None]:
+    return (project, None) if isinstance(project, int) else (None, project)
 
 
-async def _check_staying(connection: AsyncConnection, project_id: int, name: str | int) -> None:
-    """`Conflict` while a task deletes it. Asked with the row locked, as that task was submitted."""
-    task_id = await connection.scalar(
-        select(tasks.c.id).where(
-            tasks.c.project_id == project_id, tasks.c.kind == "delete_project",
-            tasks.c.state == "pending",
-        ).limit(1)
-    )  # fmt: skip
-    if task_id is not None:
+def _placed(row: asyncpg.Record | None, project: str | int) -> asyncpg.Record:
+    """What was placed in a project; `NotFound` without one, `Conflict` while a task deletes it."""
+    if row is None or row["project"] is None:
+        raise NotFound(f"There is no project {project}")
+    if row["task"] is not None:
         raise Conflict(
-            f"Project {name!r} is being deleted", why=f"by task {task_id}",
+            f"Project {project!r} is being deleted", why=f"by task {row['task']}",
             fix="Begin again when it has ended, or choose another name", code="project_deleting",
         )  # fmt: skip
-
-
-async def _insert_run(
-    connection: AsyncConnection,
-    place: _Place,
-    archive: str,
-    *,
-    start: str,
-    end: str,
-    queue_class: QueueClass,
-    goal: Goal,
-) -> int:
-    statement = insert(runs).values(
-        project_id=place.project_id, domain_id=place.domain_id, archive=archive,
-        start_ts=start, end_ts=end, queue_class=number_of(queue_class), goal=goal.value,
-    )  # fmt: skip
-    run_id = int((await connection.execute(statement.returning(runs.c.id))).scalar_one())
-    await connection.execute(insert(slices).values(run_id=run_id, start_ts=start, end_ts=end))
-    return run_id
-
-
-async def _start_of(
-    connection: AsyncConnection, place: _Place, wanted: Collection, archive: str
-) -> str:
-    if wanted.since is None:
-        return wanted.scope.start
-    since = await connection.scalar(
-        select(func.listed_since(place.domain_id, archive, wanted.since))
-    )
-    latest = max(str(since), wanted.scope.start)
-    return min(latest, wanted.scope.end) if wanted.scope.end else latest
-
-
-async def _under_way(
-    connection: AsyncConnection, place: _Place, wanted: Collection, start: str
-) -> tuple[int, ...]:
-    """An unfinished collection of the same scope from the same archives in the same order."""
-    firsts = await connection.scalars(
-        select(runs.c.id)
-        .where(
-            runs.c.domain_id == place.domain_id, runs.c.archive == wanted.archives[0],
-            runs.c.start_ts == start, runs.c.end_ts == wanted.scope.end,
-            runs.c.goal == wanted.goal.value, runs.c.state.in_(UNFINISHED),
-            or_(runs.c.together.is_(None), runs.c.together == runs.c.id),
-        )
-        .order_by(runs.c.id.desc())
-    )  # fmt: skip
-    for first in firsts:
-        ids = await _members(connection, first)
-        archives = await connection.scalars(
-            select(runs.c.archive).where(runs.c.id.in_(ids)).order_by(runs.c.preference, runs.c.id)
-        )
-        if tuple(archives) == wanted.archives:
-            return ids
-    return ()
-
-
-async def _resume(connection: AsyncConnection, ids: Sequence[int]) -> None:
-    await connection.execute(
-        update(runs)
-        .where(runs.c.id.in_(ids), runs.c.state == RunState.PAUSED.value)
-        .values(state=RunState.ACTIVE.value)
-    )
-
-
-async def _bind(connection: AsyncConnection, ids: Sequence[int]) -> None:
-    """Several runs of one request stand together; one alone stands by itself."""
-    if len(ids) < 2:
-        return
-    for preference, run_id in enumerate(ids):
-        await connection.execute(
-            update(runs).where(runs.c.id == run_id).values(together=ids[0], preference=preference)
-        )
+    return row
 
 
 async def _members(connection: AsyncConnection, run_id: int) -> tuple[int, ...]:
@@ -380,36 +280,6 @@ async def _members(connection: AsyncConnection, run_id: int) -> tuple[int, ...]:
 
 def _unknown(run_id: int) -> NotFound:
     return NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
-
-
-async def _project(connection: AsyncConnection, project: str | int) -> int:
-    """Its row stays locked."""
-    if isinstance(project, int):
-        found = await connection.scalar(
-            select(projects.c.id).where(projects.c.id == project).with_for_update()
-        )
-        if found is None:
-            raise NotFound(f"There is no project {project}")
-        return int(found)
-    statement = upsert(projects).values(name=project)
-    row = await connection.execute(
-        statement.on_conflict_do_update(
-            constraint="projects_owner_name", set_={"name": statement.excluded.name}
-        ).returning(projects.c.id)
-    )
-    return int(row.scalar_one())
-
-
-async def _domain(connection: AsyncConnection, project_id: int, scope: Scope) -> int:
-    statement = upsert(domains).values(
-        project_id=project_id, url=scope.url, match=scope.match.value
-    )
-    row = await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["project_id", "url", "match"], set_={"url": statement.excluded.url}
-        ).returning(domains.c.id)
-    )
-    return int(row.scalar_one())
 
 
 def check_project(project: str | int) -> None:

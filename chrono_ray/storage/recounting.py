@@ -94,7 +94,8 @@ class Recounting:
 
         async def work(connection: Connection) -> None:
             await connection.execute(self._sql["lock_pages"], *keys)
-            await connection.execute(self._sql["mend_pages"], *keys)
+            mended = await connection.fetch(self._sql["mend_pages"], *keys)
+            await connection.execute(self._sql["note_mended"], [row["page_id"] for row in mended])
 
         await self._database.transact(work)
 

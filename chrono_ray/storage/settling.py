@@ -226,6 +226,7 @@ class _Batch:
         patience = COMMAND_SECONDS + CAPTURE_SECONDS * captures
         await self.connection.execute(self.sql["count_captures"], ids, 1, None, timeout=patience)
         await self.connection.execute(self.sql["put_pages"], ids, None, timeout=patience)
+        await self.connection.execute(self.sql["note_pages"], ids, None, timeout=patience)
 
     async def _restore(self, ending: Sequence[Settlement]) -> list[asyncpg.Record]:
         """Cancelled while it was asked for again: it ends as it had ended before."""

@@ -92,8 +92,8 @@ class Stats:
         return progress_of(row)
 
     async def pages(self, *run_ids: int) -> PageCounts:
-        """Counted from the rows, each once: costs a walk over the runs' captures."""
-        row = await self._database.fetchrow(self._sql["pages"], run_ids)
+        """Of one run, or of all runs of a collection: each page once."""
+        row = await self._database.fetchrow(self._sql["pages"], run_ids[0], len(run_ids) > 1)
         return PageCounts(0, 0, 0) if row is None else PageCounts(*row)
 
 

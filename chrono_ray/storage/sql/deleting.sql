@@ -54,6 +54,7 @@ WITH gone AS (
     DELETE FROM pages WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM pages WHERE domain_id = $1 AND id > $2 ORDER BY id LIMIT $3))
     RETURNING id
+), noted AS (DELETE FROM run_pages WHERE page_id IN (SELECT id FROM gone)
 ), told AS (INSERT INTO outbox (page_id, op) SELECT id, 'delete' FROM gone ORDER BY id)
 SELECT count(*) AS n, max(id) AS last FROM gone
 

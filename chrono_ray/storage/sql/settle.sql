@@ -171,6 +171,25 @@ WITH seen AS (
 )
 INSERT INTO outbox (page_id, op) SELECT id, 'upsert' FROM put
 
+-- name: note_pages
+-- the runs that have captures of these pages, each the first time: by that a run's pages are counted. A
+-- statement of its own: it must see the pages that put_pages made. $2 narrows as there.
+WITH noted AS (
+    INSERT INTO run_pages (page_id, run_id, whole)
+    SELECT DISTINCT p.id, k.run_id, k.whole
+      FROM captures c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored'
+      JOIN pages p ON p.project_id = f.project_id AND p.url_id = c.url_id AND p.payload_id = f.payload_id
+     CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
+      JOIN runs r ON r.id = u.run_id
+     CROSS JOIN LATERAL (VALUES (r.id, false), (r.together, true)) k (run_id, whole)
+     WHERE c.fetch_id = ANY ($1::bigint[]) AND ($2::bigint[] IS NULL OR c.id = ANY ($2::bigint[])) AND k.run_id IS NOT NULL
+     ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING RETURNING run_id, whole
+)
+INSERT INTO run_page_counts AS n (run_id, whole, n)
+SELECT m.run_id, m.whole, count(*) FROM noted m GROUP BY m.run_id, m.whole ORDER BY m.run_id, m.whole
+ON CONFLICT (run_id, whole) DO UPDATE SET n = n.n + excluded.n
+
 -- name: count_requests
 INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
 SELECT r.domain_id, r.id, 'request', w.kind, sum(w.n)

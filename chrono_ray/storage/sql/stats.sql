@@ -12,14 +12,7 @@ SELECT r.id, r.state, r.archive, p.name AS project, d.url,
  WHERE r.id = $1
 
 -- name: pages
-WITH mine AS (
-    SELECT DISTINCT p.id, p.index_error
-      FROM captures c
-      JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored'
-      JOIN pages p ON p.project_id = f.project_id AND p.url_id = c.url_id AND p.payload_id = f.payload_id
-     WHERE c.run_id = ANY ($1::bigint[]) OR c.id IN (SELECT a.capture_id FROM adoptions a WHERE a.run_id = ANY ($1::bigint[]))
-)
-SELECT count(*) AS pages,
-       count(*) FILTER (WHERE m.index_error = '' AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.page_id = m.id)) AS indexed,
-       count(*) FILTER (WHERE m.index_error <> '') AS rejected
-  FROM mine m
+-- of one run, or of a collection by its runs, in the order of preference
+SELECT g.pages, g.pages - g.waiting - g.rejected AS indexed, g.rejected
+  FROM runs r CROSS JOIN LATERAL pages_of_run(CASE WHEN $2 THEN r.together ELSE r.id END, $2) g
+ WHERE r.id = $1

@@ -216,6 +216,11 @@ async def faults(database: Database) -> list[str]:
         f"page {row['id']} counts {row['captures']}, its captures are {row['n']}"
         for row in await database.fetch(PAGE_TOTALS)
     ]
+    found += [
+        f"run {row['run_id']} (whole: {row['whole']}) says {row['says']} pages and"
+        f" {row['noted']} noted ones, its captures make {row['n']}"
+        for row in await database.fetch(RUN_PAGES)
+    ]
     return found
 
 
@@ -268,6 +273,29 @@ SELECT p.id, p.captures, count(c.id) AS n
          ON f.project_id = p.project_id AND f.payload_id = p.payload_id AND f.state = 'stored'
         AND c.url_id = p.url_id
  GROUP BY p.id, p.captures HAVING count(c.id) <> p.captures
+"""
+
+
+RUN_PAGES = """
+WITH mine AS (
+    SELECT c.url_id, c.fetch_id, c.run_id FROM captures c
+    UNION ALL
+    SELECT c.url_id, c.fetch_id, a.run_id FROM adoptions a JOIN captures c ON c.id = a.capture_id
+), counted AS (
+    SELECT k.run_id, k.whole, count(DISTINCT p.id) AS n
+      FROM mine m JOIN fetches f ON f.id = m.fetch_id AND f.state = 'stored'
+      JOIN pages p ON p.project_id = f.project_id AND p.url_id = m.url_id
+       AND p.payload_id = f.payload_id
+      JOIN runs r ON r.id = m.run_id
+     CROSS JOIN LATERAL (VALUES (r.id, false), (r.together, true)) k (run_id, whole)
+     WHERE k.run_id IS NOT NULL GROUP BY 1, 2
+), noted AS (
+    SELECT run_id, whole, count(*) AS noted FROM run_pages GROUP BY 1, 2
+)
+SELECT run_id, whole, coalesce(r.n, 0) AS says, coalesce(noted, 0) AS noted, coalesce(c.n, 0) AS n
+  FROM counted c FULL JOIN run_page_counts r USING (run_id, whole)
+  FULL JOIN noted USING (run_id, whole)
+ WHERE coalesce(r.n, 0) <> coalesce(c.n, 0) OR coalesce(noted, 0) <> coalesce(c.n, 0)
 """
 
 

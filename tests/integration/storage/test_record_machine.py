@@ -46,7 +46,8 @@ from tests.integration.storage.making import (
 
 T = TypeVar("T")
 TABLES = (
-    "projects, attempts, fetches, queue, leases, parked, pages, documents, payloads, outbox, hosts"
+    "projects, run_pages, attempts, fetches, queue, leases, parked, pages, documents, payloads,"
+    " outbox, hosts"
 )
 ARCHIVES = ("wayback", "pywb")
 RULES = ("", "skip one url *a.example*", "fetch status 302\nhigh url */1", "one per year",
