@@ -21,6 +21,7 @@ from chrono_ray.model.priority import CapturePriority, QueueClass, order_key
 from chrono_ray.model.urls import host_of, key_beginnings, surt
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.listings import HOST_LIMIT, share_key, url_id
+from chrono_ray.storage.named import project_named
 from chrono_ray.storage.projects import number_of
 from chrono_ray.storage.settling import GUILTY_BYTES
 
@@ -273,8 +274,9 @@ class Control:
 
         Where several are, one spelled exactly so and a page before an event.
         """
+        project_id = await project_named(self._database, project)
         found = await self._database.fetchval(
-            self._sql["find_capture"], project, url_id(surt(url)), url, start, end, archive
+            self._sql["find_capture"], project_id, url_id(surt(url)), url, start, end, archive
         )
         if found is None:
             raise NotFound(

@@ -14,6 +14,7 @@ from chrono_ray.model.errors import NotFound
 from chrono_ray.model.task import Export, Subject
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.deleting import BARRIER_TIMEOUT, IdSet
+from chrono_ray.storage.named import project_named
 
 PAGES_READ: Final = 500
 CAPTURES_READ: Final = 5_000
@@ -108,11 +109,7 @@ class Exporting:
     async def project_id(self) -> int:
         """`NotFound` when there is no such project, or no such run in it."""
         task = self._task
-        found = await self._database.fetchval(
-            "SELECT id FROM projects WHERE name = $1", task.project
-        )
-        if found is None:
-            raise NotFound(f"There is no project {task.project!r}", fix="`chrono project list`")
+        found = await project_named(self._database, task.project)
         if task.run_id and not await self._database.fetchval(
             "SELECT id FROM runs WHERE id = $1 AND project_id = $2", task.run_id, found
         ):
@@ -213,5 +210,6 @@ class BadRecord:
 
 async def bad_records(database: Database, *, project: str, archive: str) -> list[BadRecord]:
     """What a project's listings of one archive could not use, each once, in their order."""
-    rows = await database.fetch(statements("export")["bad_records"], project, archive)
+    project_id = await project_named(database, project)
+    rows = await database.fetch(statements("export")["bad_records"], project_id, archive)
     return list(dict.fromkeys(BadRecord(row["place"], row["reason"]) for row in rows))

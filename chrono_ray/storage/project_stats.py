@@ -109,7 +109,7 @@ class ProjectStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ListedDomain:
-    """`rules` are those of its own, built-in ones not counted; `place` is where the list goes on."""
+    """`rules` counts its own, not the built-in ones; `place` is where the list goes on."""
 
     id: int
     url: str

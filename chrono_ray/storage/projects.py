@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -15,6 +15,7 @@ from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.named import named_or_new, project_named
 from chrono_ray.storage.tables import domains, projects, runs
 
 NAME_LIMIT: Final = 200
@@ -68,8 +69,8 @@ class Collection:
 
     `since` is for a repeated collection: only what each archive has added since
     the newest capture that finished runs listed there, less so much overlap,
-    because archives add captures late. `project` is a name, made where there is
-    none without an owner, or the id of one that there is.
+    because archives add captures late. `project` is the id of one that there is,
+    or a name as it is typed here: one is made where it means none.
     """
 
     scope: Scope
@@ -124,7 +125,8 @@ class Projects:
         check_name(project)
         row = await self._database.fetchrow(
             self._sql["start"],
-            None, project, scope.url, scope.match.value, scope.start, scope.end, archive,
+            *_id_or_name(await named_or_new(self._database, project)),
+            scope.url, scope.match.value, scope.start, scope.end, archive,
             number_of(queue_class), goal.value,
         )  # fmt: skip
         return int(_placed(row, project)["run"])
@@ -135,7 +137,9 @@ class Projects:
         Its runs stand together: what is done to the first is done to all.
         `NotFound` for a project's id that there is not, `Conflict` while it is being deleted.
         """
-        return await self._database.transact(lambda c: self.begin_on(c, wanted))
+        check_project(wanted.project)
+        meant = replace(wanted, project=await named_or_new(self._database, wanted.project))
+        return await self._database.transact(lambda c: self.begin_on(c, meant))
 
     async def begin_on(self, connection: Connection, wanted: Collection) -> Begun:
         """`begin` by one statement, in the transaction of whoever asks."""
@@ -153,8 +157,9 @@ class Projects:
     async def domain(self, scope: Scope, *, project: str | int) -> int:
         """The id of a domain, which comes into being with its project where it is missing."""
         check_project(project)
+        meant = await named_or_new(self._database, project)
         row = await self._database.fetchrow(
-            self._sql["place"], *_id_or_name(project), scope.url, scope.match.value
+            self._sql["place"], *_id_or_name(meant), scope.url, scope.match.value
         )
         return int(_placed(row, project)["domain"])
 
@@ -235,12 +240,11 @@ class Projects:
             raise InvalidInput(
                 "The weight cannot be used", why=f"1 to {WEIGHT_MOST}", code="project_weight"
             )
+        project_id = await project_named(self._database, project)
         async with self._database.begin() as connection:
-            changed = await connection.execute(
-                update(projects).where(projects.c.name == project).values(weight=weight)
+            await connection.execute(
+                update(projects).where(projects.c.id == project_id).values(weight=weight)
             )
-        if not changed.rowcount:
-            raise NotFound(f"There is no project {project!r}", fix="`chrono project list`")
 
 
 def number_of(queue_class: QueueClass) -> int:

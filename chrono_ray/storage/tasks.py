@@ -16,24 +16,31 @@ from uuid import UUID, uuid4
 import asyncpg
 import orjson
 
+from chrono_ray.model.accounts import Actor
 from chrono_ray.model.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from chrono_ray.model.priority import QueueClass, mask
 from chrono_ray.model.task import (
     ATTEMPTS,
     CLASSES,
+    Certify,
     DeleteProject,
     Discover,
     Export,
     Finished,
+    OfRun,
     Part,
+    Prioritise,
     Progress,
     Purge,
     Reindex,
+    Retry,
+    Start,
     Task,
     kind_of,
     read,
 )
 from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.named import named_or_new
 
 LEASE: Final = timedelta(seconds=60)
 DETAIL_LIMIT: Final = 1000
@@ -99,6 +106,45 @@ class TaskRow:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    project_id: int
+    """0 is none, or one that is gone."""
+    run_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks are listed; None is any."""
+
+    project_id: int | None = None
+    run_id: int | None = None
+    state: TaskState | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOfRun:
+    """What became of a task that somebody asked for about a run.
+
+    `role` is theirs in its project, `deleting` the task that deletes that, and
+    `run_ids` the runs that are meant; `first` stands for their collection.
+    """
+
+    role: str
+    state: str
+    deleting: int | None
+    project_id: int
+    first: int
+    run_ids: tuple[int, ...]
+    submitted: Submitted | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelling:
+    """A task as it is now, and whether it was ended just so; `role` is the asker's, or empty."""
+
+    task: TaskRow
+    role: str
+    ended: bool
 
 
 class Tasks:
@@ -123,19 +169,54 @@ class Tasks:
         task itself. A project's deletion begins with this call: no run of it
         can be started any more.
         """
-        arguments = orjson.dumps(asdict(task), option=orjson.OPT_SORT_KEYS).decode()
+        return await self._database.transact(
+            lambda connection: self.submit_on(
+                connection, task, queue_class=queue_class, key=key, delay=delay
+            )
+        )
+
+    async def submit_on(
+        self,
+        connection: Connection,
+        task: Task,
+        *,
+        queue_class: QueueClass | None = None,
+        key: str = "",
+        delay: float = 0.0,
+        asked_by: int | None = None,
+    ) -> Submitted:
+        """`submit` in the transaction of whoever asks, for the user who did."""
+        said = _said(task)
+        project_id, run_id = await self._concerned(connection, task)
         chosen = queue_class or CLASSES[type(task)]
-
-        async def work(connection: Connection) -> asyncpg.Record:
-            project_id, run_id = await self._concerned(connection, task)
-            return await connection.fetchrow(
-                self._sql["submit"],
-                key or f"{kind_of(task)} {arguments}", kind_of(task),
-                list(QueueClass).index(chosen), project_id, run_id, arguments, delay,
-            )  # fmt: skip
-
-        row = await self._database.transact(work)
+        row = await connection.fetchrow(
+            self._sql["submit"],
+            key or said.key, said.kind, list(QueueClass).index(chosen), project_id, run_id,
+            said.arguments, delay, asked_by,
+        )  # fmt: skip
         return Submitted(row["id"], row["joined"])
+
+    async def submit_for(
+        self, connection: Connection, task: OfRun, actor: Actor, *, states: Collection[str]
+    ) -> AskedOfRun | None:
+        """Have a task about a run done for somebody; None when they see no such run.
+
+        Nothing is submitted for one who only reads, while its project is being
+        deleted, or for a run in none of these states.
+        """
+        said = _said(task)
+        row = await connection.fetchrow(
+            self._sql["submit_for"],
+            said.key, said.kind, list(QueueClass).index(CLASSES[type(task)]), said.arguments,
+            task.run_id, actor.user_id, actor.is_admin, list(states),
+        )  # fmt: skip
+        if row is None:
+            return None
+        submitted = None if row["task"] is None else Submitted(row["task"], row["joined"])
+        return AskedOfRun(
+            row["role"], row["state"], row["deleting"], row["project"], row["first"],
+            tuple(row["run_ids"]), submitted,
+        )  # fmt: skip
 
     async def _concerned(self, connection: Connection, task: Task) -> tuple[int, int | None]:
         """The project whose share a task has (0: none) and its run, should it be about one."""
@@ -144,10 +225,15 @@ class Tasks:
                 # whoever starts a run holds this row too: one of us sees the other
                 await connection.fetch(self._sql["hold_project"], task.project_id)
                 return task.project_id, None
+            case Discover() if task.project_id:
+                return task.project_id, None
+            case Start() | Retry() | Prioritise() | Certify():
+                row = await connection.fetchrow(self._sql["run_of"], task.run_id)
+                return (row["project_id"], row["id"]) if row else (0, None)
             case Export() | Discover():
-                found = await connection.fetchval(self._sql["project_named"], task.project)
+                meant = await named_or_new(connection, task.project)
                 run_id = task.run_id if isinstance(task, Export) else 0
-                return found or 0, run_id or None
+                return (meant if isinstance(meant, int) else 0), run_id or None
             case Purge() | Reindex():
                 return 0, None
             case other:
@@ -254,13 +340,45 @@ class Tasks:
         """One task; `NotFound` when there is none."""
         rows = await self._database.fetch(self._sql["show"], task_id, "", 1)
         if not rows:
-            raise NotFound(f"There is no task {task_id}", fix="`chrono task list` lists them")
+            raise _no_task(task_id, fix="`chrono task list` lists them")
         return _row(rows[0])
 
     async def recent(self, limit: int, *, state: TaskState | None = None) -> list[TaskRow]:
         """The newest tasks, newest first."""
         rows = await self._database.fetch(self._sql["show"], None, state or "", limit)
         return [_row(row) for row in rows]
+
+    async def seen(
+        self, actor: Actor, which: TaskFilter, *, before: int | None, limit: int
+    ) -> list[TaskRow]:
+        """Newest first, older than task `before`, that somebody sees: their projects', and what they
+        asked for themselves of a project that is gone. `NotFound` for no such project."""
+        rows = await self._database.fetch(
+            self._sql["seen"],
+            actor.user_id, actor.is_admin, before, which.project_id,
+            which.state and which.state.value, which.kind, which.run_id, limit,
+        )  # fmt: skip
+        if not rows[0]["known"]:
+            raise NotFound(f"There is no project {which.project_id}")
+        return [_row(row) for row in rows if row["id"] is not None]
+
+    async def seen_one(self, task_id: int, actor: Actor) -> TaskRow:
+        """One task that somebody sees; `NotFound` when there is none for them."""
+        row = await self._database.fetchrow(
+            self._sql["seen_one"], task_id, actor.user_id, actor.is_admin
+        )
+        if row is None:
+            raise _no_task(task_id)
+        return _row(row)
+
+    async def cancel_seen(self, task_id: int, actor: Actor) -> Cancelling:
+        """End it at its next safe point, by somebody who may; `NotFound` when they see none."""
+        row = await self._database.fetchrow(
+            self._sql["cancel_seen"], task_id, actor.user_id, actor.is_admin
+        )
+        if row is None:
+            raise _no_task(task_id)
+        return Cancelling(_row(row), row["role"] or "", ended=row["ended"])
 
     async def _end(
         self, name: str, lease: TaskLease | UnreadableTask, *arguments: str | float
@@ -287,7 +405,28 @@ def _row(row: asyncpg.Record) -> TaskRow:
         detail=row["detail"], attempts=row["attempts"],
         worker=row["worker"] if row["token"] else "", created_at=row["created_at"],
         started_at=row["started_at"], finished_at=row["finished_at"],
+        project_id=row["project_id"], run_id=row["run_id"],
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A task as it is stored; the key is the task itself."""
+
+    kind: str
+    arguments: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind} {self.arguments}"
+
+
+def _said(task: Task) -> _Said:
+    return _Said(kind_of(task), orjson.dumps(asdict(task), option=orjson.OPT_SORT_KEYS).decode())
+
+
+def _no_task(task_id: int, *, fix: str = "") -> NotFound:
+    return NotFound(f"There is no task {task_id}", fix=fix)
 
 
 def _lost(lease: TaskLease | UnreadableTask) -> LeaseLost:

@@ -23,6 +23,7 @@ from chrono_ray.pipeline.verify import Recount, Verify
 from chrono_ray.settings import Settings
 from chrono_ray.storage.certificate import Certificate
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.named import project_named
 
 RUN_MOST: Final = 2**63 - 1
 
@@ -68,9 +69,9 @@ async def _ended_runs(record: Database, project: str) -> list[int]:
     if not project:
         return []
     rows = await record.fetch(
-        "SELECT r.id FROM runs r JOIN projects p ON p.id = r.project_id"
-        " WHERE p.name = $1 AND r.state = 'done' ORDER BY r.id", project,
-    )  # fmt: skip
+        "SELECT id FROM runs WHERE project_id = $1 AND state = 'done' ORDER BY id",
+        await project_named(record, project),
+    )
     if not rows:
         raise NotFound(f"Project {project!r} has no run that has ended")
     return [row["id"] for row in rows]

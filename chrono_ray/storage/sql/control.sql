@@ -166,8 +166,8 @@ SELECT count(*) FROM moved
 
 -- name: find_capture
 -- the one that a URL and a moment name: spelled as asked before another spelling, a page before an event
-SELECT c.id FROM captures c JOIN domains d ON d.id = c.domain_id JOIN projects p ON p.id = d.project_id
- WHERE p.name = $1 AND c.url_id = $2 AND c.ts BETWEEN $4 AND $5 AND ($6 = '' OR c.archive = $6)
+SELECT c.id FROM captures c JOIN domains d ON d.id = c.domain_id
+ WHERE d.project_id = $1 AND c.url_id = $2 AND c.ts BETWEEN $4 AND $5 AND ($6 = '' OR c.archive = $6)
  ORDER BY c.original <> $3, c.fetch_id IS NULL, c.statuscode <> '200', c.ts, c.id LIMIT 1
 
 -- name: lock_capture

@@ -63,6 +63,6 @@ SELECT h.archive, h.key, p.id
 
 -- name: bad_records
 SELECT b ->> 'text' AS place, b ->> 'reason' AS reason
-  FROM runs r JOIN projects p ON p.id = r.project_id AND p.name = $1 JOIN slices s ON s.run_id = r.id
+  FROM runs r JOIN slices s ON s.run_id = r.id
   JOIN listing_pages l ON l.slice_id = s.id CROSS JOIN LATERAL jsonb_array_elements(l.bad_rows) b
- WHERE r.archive = $2 ORDER BY r.id, l.id, (b ->> 'line')::int
+ WHERE r.project_id = $1 AND r.archive = $2 ORDER BY r.id, l.id, (b ->> 'line')::int

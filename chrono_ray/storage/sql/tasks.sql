@@ -3,15 +3,71 @@
 -- name: hold_project
 SELECT FROM projects WHERE id = $1 FOR UPDATE
 
--- name: project_named
-SELECT id FROM projects WHERE name = $1
-
 -- name: submit
 -- an unfinished task of the same key is that task
-INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, not_before)
-VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, clock_timestamp() + make_interval(secs => $7))
+INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, not_before, asked_by)
+VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, clock_timestamp() + make_interval(secs => $7), $8)
 ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
 RETURNING id, xmax <> 0 AS joined
+
+-- name: run_of
+SELECT id, project_id FROM runs WHERE id = $1
+
+-- name: submit_for
+-- by somebody ($6, $7: an admin) who may, about a run that is in one of these states ($8). The runs that
+-- are meant are all of its collection by the first.
+WITH seen AS MATERIALIZED (
+    SELECT r.id, r.project_id, coalesce(r.together, r.id) AS first, r.state, v.role,
+           (SELECT t.id FROM tasks t WHERE t.project_id = r.project_id AND t.kind = 'delete_project' AND t.state = 'pending' LIMIT 1) AS deleting
+      FROM runs r JOIN visible_projects($6, $7) v ON v.project_id = r.project_id WHERE r.id = $5
+), put AS (
+    INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, asked_by)
+    SELECT $1, $2, $3, s.project_id, s.id, $4::text::jsonb, $6
+      FROM seen s WHERE s.role <> 'read' AND s.deleting IS NULL AND s.state = ANY ($8::text[])
+    ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
+    RETURNING id, xmax <> 0 AS joined
+)
+SELECT s.role, s.project_id AS project, s.first, s.state, s.deleting, p.id AS task, p.joined,
+       (SELECT array_agg(r.id ORDER BY r.preference, r.id) FROM runs r WHERE r.id = s.id OR r.together = s.id) AS run_ids
+  FROM seen s LEFT JOIN put p ON true
+
+-- name: seen
+-- newest first, before task $3 if that is given: of projects that user $1 sees, and those that they asked
+-- for themselves whose project is gone; all for an admin ($2). `known`: there is such a project for them.
+SELECT ($4::int IS NULL OR EXISTS (SELECT FROM visible_projects($1, $2) v WHERE v.project_id = $4)) AS known, t.*
+  FROM (SELECT 1) one LEFT JOIN LATERAL (
+    SELECT t.*, coalesce(p.name, t.arguments ->> 'project', '') AS project
+      FROM tasks t LEFT JOIN projects p ON p.id = t.project_id
+     WHERE ($3::bigint IS NULL OR t.id < $3) AND ($4::int IS NULL OR t.project_id = $4)
+       AND ($5::text IS NULL OR t.state = $5) AND ($6::text IS NULL OR t.kind = $6) AND ($7::bigint IS NULL OR t.run_id = $7)
+       AND ($2 OR t.project_id IN (SELECT v.project_id FROM visible_projects($1, false) v) OR (t.asked_by = $1 AND p.id IS NULL))
+     ORDER BY t.id DESC LIMIT $8) t ON true
+ ORDER BY t.id DESC
+
+-- name: seen_one
+SELECT t.*, coalesce(p.name, t.arguments ->> 'project', '') AS project
+  FROM tasks t LEFT JOIN projects p ON p.id = t.project_id
+ WHERE t.id = $1
+   AND ($3 OR t.project_id IN (SELECT v.project_id FROM visible_projects($2, false) v) OR (t.asked_by = $2 AND p.id IS NULL))
+
+-- name: cancel_seen
+-- by somebody who may write in its project, as cancel does
+WITH seen AS MATERIALIZED (
+    SELECT t.id, v.role, coalesce(p.name, t.arguments ->> 'project', '') AS project
+      FROM tasks t LEFT JOIN projects p ON p.id = t.project_id
+      LEFT JOIN visible_projects($2, $3) v ON v.project_id = t.project_id
+     WHERE t.id = $1 AND ($3 OR v.role IS NOT NULL OR (t.asked_by = $2 AND p.id IS NULL))
+), ended AS (
+    UPDATE tasks t SET state = 'cancelled', reason = 'asked', token = NULL, leased_until = NULL, finished_at = clock_timestamp()
+      FROM seen s
+     WHERE t.id = s.id AND s.role IS DISTINCT FROM 'read' AND t.state = 'pending'
+       AND NOT (t.kind = 'delete_project' AND t.started_at IS NOT NULL)
+    RETURNING t.*
+), found AS (
+    SELECT e.*, true AS ended FROM ended e
+    UNION ALL SELECT t.*, false FROM tasks t JOIN seen s ON s.id = t.id WHERE NOT EXISTS (SELECT FROM ended)
+)
+SELECT f.*, s.role, s.project FROM found f JOIN seen s ON s.id = f.id
 
 -- name: claim
 SELECT * FROM claim_task($1, $2::interval, $3, $4)

@@ -190,7 +190,7 @@ async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
         ("frontier", "unpark", "parked_until", ()),
         ("outbox", "backlog", "outbox_pkey", (100,)),
         ("settle", "lock_fetches", "fetches_pkey", ([1, 2, 3], timedelta(days=1))),
-        ("control", "find_capture", "captures_url", ("p1", bytes(16), "u", "0", "9", "")),
+        ("control", "find_capture", "captures_url", (1, bytes(16), "u", "0", "9", "")),
         ("control", "take_queued", "queue_fetch", (1, 1, 1, 0)),
         ("control", "next_window", "queue_take", (1, 0, 10_000)),
         ("control", "retry_ids", "captures_fetch", (1, ["failed"], None, [], 1, 9, False, 100)),
