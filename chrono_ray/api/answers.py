@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
 from fastapi import Request
 from starlette.responses import Response
 
 from chrono_ray.api.parts import Parts
+from chrono_ray.cache.entry import digest_of
 from chrono_ray.cache.redis import Ttl
 
 CACHE_CONTROL: Final = "private, max-age=0, must-revalidate"
+VARY: Final = "Authorization, Accept-Encoding"
+OFF: Final = "off"
+"""What `X-Cache` says where there is no cache, or the answer is not one to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Kept:
     """Where an answer is kept: `key` holds all it depends on, the asker's rights above all.
 
     `tags` name what it tells of (`project:7`, `run:9`, `user:3`): a change of
-    any of them ends it at once. See `tag_of_...` in chrono_ray/cache/tags.py.
+    any of them ends it at once. See chrono_ray/cache/tags.py.
     """
 
     key: str
@@ -36,32 +39,37 @@ class Kept:
 async def answered(
     request: Request, parts: Parts, kept: Kept, compute: Callable[[], Awaitable[bytes]]
 ) -> Response:
-    """The kept answer or a computed one, 304 when the asker has it already."""
-    told = "off"
+    """The kept answer or a computed one, 304 when the asker has it already.
+
+    Who sends `Cache-Control: no-cache` gets a computed one.
+    """
     if parts.cache is None:
-        body = await compute()
-    else:
-        told = "hit"
-
-        async def computed() -> bytes:
-            nonlocal told
-            told = "miss"
-            return await compute()
-
-        body = await parts.cache.get_or_compute(
-            kept.key, computed, ttl=kept.ttl, tags=kept.tags
-        )
-    return tagged(request, body, x_cache=told)
+        return tagged(request, await compute(), x_cache=OFF)
+    found = await parts.cache.answer(
+        kept.key, compute, ttl=kept.ttl, tags=kept.tags, anew=_wants_anew(request)
+    )
+    return _answer(request, found.body, f'"{found.digest}"', x_cache=found.how)
 
 
-def tagged(request: Request, body: bytes, *, x_cache: str) -> Response:
-    """JSON with its ETag; 304 without a body when the asker has it already."""
-    etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
-    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "X-Cache": x_cache}
-    if etag in _known(request.headers.get("if-none-match", "")):
+def tagged(request: Request, body: bytes, *, x_cache: str = OFF) -> Response:
+    """JSON with its content's ETag; 304 without a body when the asker has it already."""
+    return _answer(request, body, f'"{digest_of(body)}"', x_cache=x_cache)
+
+
+def is_known(etag: str, header: str) -> bool:
+    """Whether an `If-None-Match` holds this ETag, compared weakly (RFC 9110, 13.1.2)."""
+    known = [each.strip().removeprefix("W/") for each in header.split(",")]
+    return etag.removeprefix("W/") in known or known == ["*"]
+
+
+def _answer(request: Request, body: bytes, etag: str, *, x_cache: str) -> Response:
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, "X-Cache": x_cache}
+    known = request.headers.get("if-none-match")
+    if known is not None and is_known(etag, known):
         return Response(None, 304, headers)
     return Response(body, 200, headers, "application/json")
 
 
-def _known(header: str) -> set[str]:
-    return {each.strip().removeprefix("W/") for each in header.split(",")}
+def _wants_anew(request: Request) -> bool:
+    wanted = request.headers.get("cache-control", "")
+    return "no-cache" in [each.strip().lower() for each in wanted.split(",")]

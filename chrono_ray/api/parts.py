@@ -26,7 +26,7 @@ from chrono_ray.storage.users import Users
 POOL_SIZE: Final = 4
 CANCELS: Final = 20
 CANCEL_SECONDS: Final = 0.25
-CACHE_VERSION: Final = "1"
+CACHE_VERSION: Final = "2"
 """Change it with the shape of any answer that is cached."""
 
 
@@ -109,6 +109,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
         if settings.redis_url is not None:
             cache = JsonCache(settings.redis_url.get_secret_value(), version=CACHE_VERSION)
             stack.push_async_callback(cache.aclose)
+            await stack.enter_async_context(_beside(cache.keep_promises()))
         doors = await _doors(settings, record, stack)
         yield Parts(record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors)
 

@@ -7,10 +7,14 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+
+from chrono_ray.cache.redis import JsonCache
 
 START_SECONDS = 10.0
 
@@ -76,8 +80,22 @@ class Valkey:
 
 
 @pytest.fixture
-def valkey(tmp_path):
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
     server = Valkey(tmp_path)
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+async def cache(valkey: Valkey) -> AsyncIterator[JsonCache]:
+    """One that nobody helps to keep its promises."""
+    cache = JsonCache(valkey.url, version="1")
+    yield cache
+    await cache.aclose()
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    async with Redis.from_url(valkey.url) as client:
+        yield client

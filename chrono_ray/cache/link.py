@@ -1,0 +1,176 @@
+"""One Redis or Valkey: it answers within a deadline, or it is passed by."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as WireTimeoutError
+
+from chrono_ray.model.errors import Unavailable
+
+FIRST_REST: Final = 0.1
+"""Seconds without a call after a failure: it may be a hiccup."""
+REST: Final = 1.0
+"""The same after a further one, so that an outage is not paid for by every read."""
+CONNECTIONS: Final = 8
+"""One process is not faster with more, and slower where all are opened at once."""
+ROOM_SECONDS: Final = 0.5
+"""How long a call waits for one of them."""
+LATE: Final = 0.02
+"""A deadline noticed so many seconds late says that this process is busy, not the server."""
+LATE_MOST: Final = 3
+"""And so often in a row, that it may be both."""
+OUTAGE_FALLS: Final = 3
+"""Failures in a row, a rest between them, that make an outage of a hiccup."""
+
+T = TypeVar("T")
+Meeting = Callable[[AbstractConnection, bytes], Awaitable[None]]
+
+_RUN_ID: Final = re.compile(rb"run_id:([0-9a-f]+)")
+_ROLE: Final = re.compile(rb"role:(\w+)")
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """Connections to one server, none of them opened before it is needed.
+
+    `met` is called for each new connection with the server's run id: another
+    one than before says that it was started again, and may have forgotten.
+    """
+
+    def __init__(self, url: str, *, deadline: float, met: Meeting) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=None,  # whoever has room has a connection
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=deadline,
+            socket_connect_timeout=deadline,
+            redis_connect_func=self._meet,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._met = met
+        self._deadline = deadline
+        self._resting_until = 0.0
+        self._falls = 0
+        self._late = 0
+        self._same_until = 0.0
+        self._outages = 0
+
+    @property
+    def outages(self) -> int:
+        """How many outages are over: what was said meanwhile may not have been heard."""
+        return self._outages
+
+    @property
+    def in_outage(self) -> bool:
+        """Whether one is under way."""
+        return self._falls >= OUTAGE_FALLS
+
+    async def ask(
+        self, what: Callable[[Redis], Awaitable[T]], *, knocking: bool = False
+    ) -> T | None:
+        """The server's answer, or None when there is none to be had in time, whatever the reason.
+
+        `knocking` asks even while everybody else passes it by.
+        """
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                await self._room.acquire()
+        except TimeoutError:
+            return None
+        try:
+            return None if self._passed_by() and not knocking else await self._asked(what)
+        finally:
+            self._room.release()
+
+    async def ask_long(self, what: Callable[[Redis], Awaitable[T]], *, seconds: float) -> T:
+        """For what an operator asks: its own deadline, and `Unavailable` without an answer."""
+        try:
+            async with asyncio.timeout(seconds):
+                found = await what(self._redis)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unavailable(
+                "The cache does not answer",
+                why=type(error).__name__,
+                fix="Reads go on without it, only slower",
+            ) from error
+        self._answered()
+        return found
+
+    async def refused(self, error: Exception) -> None:
+        """A write was refused. A server that takes none is no cache: its reads grow old."""
+        if isinstance(error, ReadOnlyError):
+            await self._fell(error, 0.0)
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+
+    async def _asked(self, what: Callable[[Redis], Awaitable[T]]) -> T | None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._deadline):
+                found = await what(self._redis)
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._fell(error, time.monotonic() - began)
+            return None
+        self._answered()
+        return found
+
+    async def _meet(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        await connection.send_command("INFO", "server", "replication")
+        told = bytes(await connection.read_response())
+        role, run_id = _ROLE.search(told), _RUN_ID.search(told)
+        if role is None or run_id is None or role[1] != b"master":
+            raise ReadOnlyError("It copies another server")
+        await self._met(connection, run_id[1])
+
+    def _passed_by(self) -> bool:
+        """One caller in a rest's length tries, the others do not wait for what becomes of it."""
+        if not self._falls:
+            return False
+        now = time.monotonic()
+        if now < self._resting_until:
+            return True
+        self._resting_until = now + REST
+        return False
+
+    async def _fell(self, error: Exception, seconds: float) -> None:
+        late = seconds > self._deadline + LATE
+        if late and isinstance(error, TimeoutError | WireTimeoutError):
+            self._late += 1
+            if self._late < LATE_MOST:
+                return
+        if isinstance(error, ReadOnlyError):
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+        now = time.monotonic()
+        if now < self._same_until:
+            return  # it is the same failure, met by another caller
+        self._falls += 1
+        rest = FIRST_REST if self._falls == 1 else REST
+        self._resting_until, self._same_until = now + rest, now + rest / 2
+        if self._falls == 1:
+            log.warning("cache.away", extra={"why": type(error).__name__})
+
+    def _answered(self) -> None:
+        self._late = 0
+        if not self._falls:
+            return
+        if self.in_outage:
+            self._outages += 1
+        self._falls = 0
+        self._resting_until = self._same_until = 0.0
+        log.info("cache.back")
