@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -200,6 +201,21 @@ class Accounts(_Frozen):
         return self
 
 
+class Live(_Frozen):
+    """Who may watch progress from a browser, besides our own pages."""
+
+    origins: str = ""
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for each in filter(None, (part.strip() for part in value.split(","))):
+            parts = urlsplit(each)
+            if parts.scheme not in ("http", "https") or f"{parts.scheme}://{parts.netloc}" != each:
+                raise ValueError(f"holds {each!r}: write https://host or https://host:port")
+        return ",".join(part.strip() for part in value.split(",") if part.strip())
+
+
 class Settings(BaseSettings):
     """The whole tree. Read it once, at the edge, with `load`."""
 
@@ -224,6 +240,7 @@ class Settings(BaseSettings):
     indexing: Indexing = Indexing()
     serving: Serving = Serving()
     accounts: Accounts = Accounts()
+    live: Live = Live()
 
     @field_validator("data_dir")
     @classmethod

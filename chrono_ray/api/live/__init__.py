@@ -1,0 +1,1 @@
+"""Progress while it happens, for whoever listens."""

@@ -1,0 +1,46 @@
+"""Live progress as an application of its own: its connections are long, and take nobody's place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from chrono_ray import __version__
+from chrono_ray.api import parts, problems
+from chrono_ray.api.edge import Edge
+from chrono_ray.api.live import parts as live_parts
+from chrono_ray.api.live.connection import Limits
+from chrono_ray.api.live.wire import Wire
+from chrono_ray.api.routes import live
+from chrono_ray.settings import Settings
+
+
+def create_live_app(settings: Settings, *, limits: Limits | None = None) -> ASGIApp:
+    """`/api/v1/live/...`: tickets, WebSockets and server-sent events.
+
+    Its lifespan's end closes every connection (1012) before it returns: end it
+    before what serves it waits for its connections.
+    """
+    chosen = limits or Limits()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with (
+            parts.opened(settings, None) as app.state.parts,
+            live_parts.opened(
+                settings, app.state.parts, limits=chosen, steady=True
+            ) as app.state.live,
+        ):
+            yield
+
+    app = FastAPI(
+        title="chrono_ray live", version=__version__, lifespan=lifespan, openapi_url=None,
+        docs_url=None, redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    app.include_router(live.router, prefix="/api/v1")
+    problems.install(app)
+    app.add_middleware(Edge)
+    return Wire(app)

@@ -1,0 +1,85 @@
+"""What live progress works with: opened beside the application's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from chrono_ray.api.live.channel import Channel
+from chrono_ray.api.live.connection import Limits
+from chrono_ray.api.live.events import State
+from chrono_ray.api.live.hub import Hub
+from chrono_ray.api.live.seats import Seats
+from chrono_ray.api.live.source import Source
+from chrono_ray.api.live.tickets import Origins, Tickets
+from chrono_ray.api.parts import Parts, beside
+from chrono_ray.cache.tags import project_tag, run_tag
+from chrono_ray.settings import Settings
+from chrono_ray.storage.live import Live
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParts:
+    """Who listens, who may, and what one of them may cost."""
+
+    live: Live
+    hub: Hub
+    tickets: Tickets
+    origins: Origins
+    seats: Seats
+    limits: Limits
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, parts: Parts, *, limits: Limits, steady: bool
+) -> AsyncIterator[LiveParts]:
+    """Live progress of one process; connections that are open at the end are ended in order.
+
+    `steady` ones look also while nobody listens: for the cache, and for
+    throughput over time.
+    """
+    url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    live = Live(parts.record)
+    hub = Hub(live)
+    async with AsyncExitStack() as stack:
+        channel = Channel(url) if url else None
+        if channel:
+            stack.push_async_callback(channel.aclose)
+        seats = Seats(url, most=limits.connections)
+        stack.push_async_callback(seats.aclose)
+        source = Source(hub, live, channel, changed=partial(_changed, parts), steady=steady)
+        works = [source.look(), source.listen(), hub.answer_wishes(), hub.recheck()]
+        works += [seats.say_alive(), *([source.take_samples()] if steady else [])]
+        for work in works:
+            await stack.enter_async_context(beside(work))
+        stack.push_async_callback(source.resign)
+        stack.push_async_callback(hub.stop)
+        origins = Origins(settings.live.origins.split(","))
+        yield LiveParts(live, hub, Tickets(live), origins, seats, limits)
+
+
+async def _changed(parts: Parts, news: Sequence[State]) -> None:
+    """Cached answers about a run at work end as often as the cache allows; at its end at once."""
+    runs = [(int(each.key[4:]), each) for each in news if each.key.startswith("run:")]
+    ended = [(run_id, each.project_id) for run_id, each in runs if each.final]
+    if ended:
+        tags = {tag for run_id, project in ended for tag in (run_tag(run_id), project_tag(project))}
+        await parts.invalidate(*sorted(tags))
+    if parts.cache:
+        for run_id, each in runs:
+            if not each.final:
+                await parts.cache.progressed(run_id, each.project_id)
+
+
+async def _live(request: Request) -> LiveParts:
+    found: LiveParts = request.app.state.live
+    return found
+
+
+OurLive = Annotated[LiveParts, Depends(_live)]
