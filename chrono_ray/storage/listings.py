@@ -254,7 +254,7 @@ def share_key(capture: Capture, *, domain_id: int, archive: str, key: bytes = b"
 
     The digest's own bytes when it names a payload, else bytes of this one
     capture: the empty payload's digest and `-` are never shared. `key` is the
-    capture's own as it was stored.
+    capture's own as it was stored. The record's function of this name says the same.
     """
     if capture.shareable:
         try:
@@ -263,11 +263,10 @@ def share_key(capture: Capture, *, domain_id: int, archive: str, key: bytes = b"
             digest = b""
         if len(digest) == 20:
             return digest
-        return hashlib.blake2b(
-            b"digest\0" + capture.digest.encode("utf-8", "surrogatepass"), digest_size=20
-        ).digest()
+        named = b"digest\0" + capture.digest.encode("utf-8", "surrogatepass")
+        return hashlib.sha256(named).digest()[:20]
     own = f"capture\0{domain_id}\0{archive}\0".encode() + (key or capture.key)
-    return hashlib.blake2b(own, digest_size=20).digest()
+    return hashlib.sha256(own).digest()[:20]
 
 
 def url_id(urlkey: str) -> bytes:

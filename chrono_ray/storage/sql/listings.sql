@@ -107,11 +107,11 @@ UPDATE stage s SET fate = 'known' FROM fetches f
             AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = s.id AND a.final))
 
 -- name: insert_captures
-INSERT INTO captures (id, domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts, instant,
+INSERT INTO captures (id, project_id, domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts, instant,
                       original, mimetype, statuscode, digest, length, locator, impossible, reason, rule,
                       confidence, priority)
-SELECT id, $1, $2, fetch_id, $3, key, url_id, urlkey, ts, instant, original, mimetype, statuscode,
-       digest, length, locator, impossible, reason, rule, confidence, band
+SELECT id, (SELECT d.project_id FROM domains d WHERE d.id = $1), $1, $2, fetch_id, $3, key, url_id, urlkey, ts, instant,
+       original, mimetype, statuscode, digest, length, locator, impossible, reason, rule, confidence, band
   FROM stage WHERE fate = 'new'
 
 -- name: adopt
