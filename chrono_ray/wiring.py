@@ -24,10 +24,12 @@ from chrono_ray.pipeline.redecide import Redeciding
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
 from chrono_ray.pipeline.tasks import DRAIN_SECONDS, TaskPace, TaskRunner
+from chrono_ray.pipeline.verify import Recount, Verify
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.batch import BatchLimits
 from chrono_ray.settings import Archives, Settings
 from chrono_ray.storage.blobs import Blobs
+from chrono_ray.storage.certificate import Certificate
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.deleting import Deleting
@@ -283,10 +285,23 @@ def task_runner(
     parts = KindParts(
         purge=PurgeParts(Deleting(record), projects, tasks, blobs(settings)),
         export=ExportParts(record, tasks), projects=projects, rebuilds=Rebuilds(record),
+        record=record, recounting=partial(recounted, settings, record),
     )  # fmt: skip
     chosen = settings.tasks
     pace = TaskPace(slots=chosen.slots, soft=chosen.soft, hard=chosen.hard, drain=drain)
     return TaskRunner(tasks, partial(open_steps, parts), worker=worker, pace=pace)
+
+
+async def recounted(settings: Settings, record: Database, run_id: int) -> Recount:
+    """A run's certificate, made now; `NotFound` when there is no such run."""
+    certificate = Certificate(record)
+    found = archive_named(settings, await certificate.archive_of(run_id))
+    async with AsyncExitStack() as stack:
+        for each in found.values():
+            stack.push_async_callback(each.aclose)
+        target = index(settings, "reader")
+        stack.push_async_callback(target.aclose)
+        return await Verify(certificate, blobs(settings), found, target).run(run_id)
 
 
 def frontier(

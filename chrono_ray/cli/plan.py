@@ -70,7 +70,7 @@ async def _plan(
         if isinstance(ended, Interrupted):
             await _interrupt(projects, run_id, stop=request.stop_on_interrupt)
             return INTERRUPTED, not request.stop_on_interrupt
-        plan = await read_plan(record, wiring.governor(record, settings), run_id)
+        plan = await read_plan(record, run_id)
         sys.stdout.write((as_json(plan) if request.json else summary(plan)) + "\n")
         return plan.report.exit_code, False
     finally:

@@ -11,9 +11,8 @@ import orjson
 
 from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
-from chrono_ray.pipeline.verify import Recount, Verify
+from chrono_ray.pipeline.verify import Recount
 from chrono_ray.settings import Settings
-from chrono_ray.storage.certificate import Certificate
 
 FAULTS_SHOWN = 50
 
@@ -33,16 +32,9 @@ def verify_and_print(run_id: int, *, json: bool) -> int:
 
 async def _verify(settings: Settings, run_id: int) -> Recount:
     record = wiring.database(settings, pool_size=2, name="chrono verify")
-    index = wiring.index(settings, "reader")
-    archives = wiring.archives(settings)
     try:
-        return await Verify(Certificate(record), wiring.blobs(settings), archives, index).run(
-            run_id
-        )
+        return await wiring.recounted(settings, record, run_id)
     finally:
-        for each in archives.values():
-            await each.aclose()
-        await index.aclose()
         await record.aclose()
 
 

@@ -32,6 +32,7 @@ class Form(StrEnum):
     JSONL = "jsonl"
     JSONL_GZIP = "jsonl.gz"
     JSONL_ZSTD = "jsonl.zst"
+    CSV = "csv"
     PARQUET = "parquet"
 
 
@@ -60,7 +61,8 @@ class Export:
 
     `run_id` 0 is all runs. `start` and `end` are 14 digits, inclusive, or
     empty; a page lies within when it was seen within. `domain` is the URL
-    that was collected, empty for all.
+    that was collected, empty for all. `project_id` 0: the project is known by
+    its name.
     """
 
     project: str
@@ -72,6 +74,7 @@ class Export:
     start: str = ""
     end: str = ""
     rows_per_part: int = 50_000
+    project_id: int = 0
 
     def __post_init__(self) -> None:
         if "://" not in self.to and not self.to.startswith("/"):
@@ -93,6 +96,8 @@ class Discover:
     match: str
     start: str = ""
     end: str = ""
+    project_id: int = 0
+    """0: the project of this name that has no owner."""
 
     def __post_init__(self) -> None:
         if self.match not in tuple(MatchType):
@@ -104,7 +109,55 @@ class Reindex:
     """A fresh index from the record, followed to its end."""
 
 
-Task = DeleteProject | Purge | Export | Discover | Reindex
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A plan is fetched, or all plans of its collection by the first."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What of a run, or of its collection, ended without a page is tried again.
+
+    `states` and `reasons` are words with commas between; no reasons are all.
+    """
+
+    run_id: int
+    states: str
+    reasons: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prioritise:
+    """Waiting payloads of a run, or of its collection, get a place: now, high, normal or low.
+
+    Those with a capture in the scope; without a `url` all of that time.
+    """
+
+    run_id: int
+    priority: str
+    url: str = ""
+    match: str = MatchType.PREFIX.value
+    start: str = ""
+    end: str = ""
+
+    def __post_init__(self) -> None:
+        if self.match not in tuple(MatchType):
+            raise _bad("match", f"one of {', '.join(MatchType)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Certify:
+    """A run recounted from what the archive said and from every row; what that says is kept."""
+
+    run_id: int
+
+
+OfRun = Start | Retry | Prioritise | Certify
+"""Tasks about one run, in the share of its project."""
+Task = DeleteProject | Purge | Export | Discover | Reindex | OfRun
 
 KINDS: Final[Mapping[str, type[Task]]] = {
     "delete_project": DeleteProject,
@@ -112,6 +165,10 @@ KINDS: Final[Mapping[str, type[Task]]] = {
     "export": Export,
     "discover": Discover,
     "reindex": Reindex,
+    "start": Start,
+    "retry": Retry,
+    "prioritise": Prioritise,
+    "certify": Certify,
 }
 CLASSES: Final[Mapping[type[Task], QueueClass]] = {
     DeleteProject: QueueClass.CRITICAL,
@@ -119,6 +176,10 @@ CLASSES: Final[Mapping[type[Task], QueueClass]] = {
     Export: QueueClass.DEFAULT,
     Discover: QueueClass.SCRAPING,
     Reindex: QueueClass.INDEXING,
+    Start: QueueClass.CRITICAL,
+    Retry: QueueClass.CRITICAL,
+    Prioritise: QueueClass.CRITICAL,
+    Certify: QueueClass.DEFAULT,
 }
 """Which class a kind is of unless it is asked for in another."""
 

@@ -9,17 +9,30 @@ from typing import Final, assert_never
 from chrono_ray.model.errors import ChronoError
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.task import (
+    Certify,
     DeleteProject,
     Discover,
     Export,
     Finished,
+    OfRun,
+    Prioritise,
     Progress,
     Purge,
     Reindex,
+    Retry,
+    Start,
 )
 from chrono_ray.pipeline.export import ExportParts, export
+from chrono_ray.pipeline.of_run import (
+    Recounting,
+    certify,
+    place_captures,
+    start_plan,
+    try_again,
+)
 from chrono_ray.pipeline.purge import PurgeParts, delete_project, purge
 from chrono_ray.pipeline.tasks import Steps
+from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Collection, Projects
 from chrono_ray.storage.rebuilds import Rebuilds, RebuildState
 from chrono_ray.storage.tasks import TaskLease
@@ -35,6 +48,8 @@ class KindParts:
     export: ExportParts
     projects: Projects
     rebuilds: Rebuilds
+    record: Database
+    recounting: Recounting
 
 
 def open_steps(parts: KindParts, lease: TaskLease) -> Steps:
@@ -50,6 +65,22 @@ def open_steps(parts: KindParts, lease: TaskLease) -> Steps:
             return discover(parts.projects, task)
         case Reindex():
             return reindex(parts.rebuilds, lease)
+        case Start() | Retry() | Prioritise() | Certify() as task:
+            return _of_run(parts, task)
+        case other:
+            assert_never(other)
+
+
+def _of_run(parts: KindParts, task: OfRun) -> Steps:
+    match task:
+        case Start():
+            return start_plan(parts.record, task)
+        case Retry():
+            return try_again(parts.record, task)
+        case Prioritise():
+            return place_captures(parts.record, task)
+        case Certify():
+            return certify(parts.record, parts.recounting, task)
         case other:
             assert_never(other)
 
@@ -57,7 +88,8 @@ def open_steps(parts: KindParts, lease: TaskLease) -> Steps:
 async def discover(projects: Projects, task: Discover) -> Steps:
     """Begin the run, or join the one of exactly this that is under way."""
     scope = Scope(task.url, MatchType(task.match), task.start, task.end)
-    begun = await projects.begin(Collection(scope, task.project, (task.archive,)))
+    project = task.project_id or task.project
+    begun = await projects.begin(Collection(scope, project, (task.archive,)))
     yield Finished({"run": begun.run_ids[0], "joined": int(begun.joined)})
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import orjson
 
 from chrono_ray.pipeline.report import RunReport, captures_json, read_report
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.governor import Budget, Governor, Kind
 from chrono_ray.storage.planning import Estimate, Planning
 
 FILTERS_SHOWN = 20
@@ -22,8 +20,6 @@ class Plan:
 
     report: RunReport
     estimate: Estimate
-    per_minute: dict[str, int]
-    """Replays a minute over all egresses; 0 is no limit."""
 
     @property
     def requests(self) -> int:
@@ -42,31 +38,21 @@ class Plan:
 
     def hours(self, archive: str) -> float | None:
         """At least so long its budget makes the requests take; None without a limit."""
-        rate = self.per_minute.get(archive, 0)
+        rate = self.estimate.per_minute.get(archive, 0)
         return self.estimate.wires[archive].requests / rate / 60 if rate else None
 
 
-async def read_plan(database: Database, governor: Governor, run_id: int) -> Plan:
+async def read_plan(database: Database, run_id: int) -> Plan:
     """The plan of a run as it is now; the first of a collection stands for all of it."""
     report = await read_report(database, run_id)
-    estimate = await Planning(database).estimate(report.run_ids)
-    return Plan(report, estimate, _rates(await governor.budgets()))
-
-
-def _rates(budgets: Sequence[Budget]) -> dict[str, int]:
-    """A limit on one egress and none on another is no limit."""
-    rates: dict[str, list[int]] = {}
-    for budget in budgets:
-        if budget.kind is Kind.REPLAY:
-            rates.setdefault(budget.archive, []).append(budget.per_minute)
-    return {name: sum(each) if all(each) else 0 for name, each in rates.items()}
+    return Plan(report, await Planning(database).estimate(report.run_ids))
 
 
 def as_json(plan: Plan) -> str:
     """One object on one line (docs/cli.md)."""
     progress, estimate = plan.report.progress, plan.estimate
     archives = {
-        name: {**asdict(wire), "per_minute": plan.per_minute.get(name, 0),
+        name: {**asdict(wire), "per_minute": estimate.per_minute.get(name, 0),
                "hours": _rounded(plan.hours(name))}
         for name, wire in estimate.wires.items()
     }  # fmt: skip

@@ -44,7 +44,7 @@ class PageFact:
 
 
 class Certificate:
-    """Reads the rows of one run."""
+    """Reads the rows of one run; keeps what a recount of them said."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -119,6 +119,10 @@ class Certificate:
     async def pages(self, run_id: int) -> list[PageFact]:
         rows = await self._database.fetch(self._sql["pages"], run_id)
         return [PageFact(row["id"], row["index_error"], row["waiting"]) for row in rows]
+
+    async def keep(self, run_id: int, body: str) -> None:
+        """What a recount said, as JSON: the last one of a run stays."""
+        await self._database.fetch(self._sql["keep"], run_id, body)
 
     async def known_pages(self, ids: Collection[int]) -> set[int]:
         """Which of these page ids the record has."""

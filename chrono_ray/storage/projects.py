@@ -125,11 +125,11 @@ class Projects:
         check_name(project)
         row = await self._database.fetchrow(
             self._sql["start"],
-            *_id_or_name(await named_or_new(self._database, project)),
+            *id_or_name(await named_or_new(self._database, project)),
             scope.url, scope.match.value, scope.start, scope.end, archive,
             number_of(queue_class), goal.value,
         )  # fmt: skip
-        return int(_placed(row, project)["run"])
+        return int(placed(row, project)["run"])
 
     async def begin(self, wanted: Collection) -> Begun:
         """Start a collection, or join one of exactly this that is not finished: it goes on then.
@@ -148,10 +148,10 @@ class Projects:
         scope = wanted.scope
         row = await connection.fetchrow(
             self._sql["begin"],
-            *_id_or_name(wanted.project), scope.url, scope.match.value, scope.start, scope.end,
+            *id_or_name(wanted.project), scope.url, scope.match.value, scope.start, scope.end,
             list(wanted.archives), wanted.since, number_of(wanted.queue_class), wanted.goal.value,
         )  # fmt: skip
-        found = _placed(row, wanted.project)
+        found = placed(row, wanted.project)
         return Begun(tuple(found["run_ids"]), joined=found["joined"])
 
     async def domain(self, scope: Scope, *, project: str | int) -> int:
@@ -159,9 +159,9 @@ class Projects:
         check_project(project)
         meant = await named_or_new(self._database, project)
         row = await self._database.fetchrow(
-            self._sql["place"], *_id_or_name(meant), scope.url, scope.match.value
+            self._sql["place"], *id_or_name(meant), scope.url, scope.match.value
         )
-        return int(_placed(row, project)["domain"])
+        return int(placed(row, project)["domain"])
 
     async def together(self, run_id: int) -> tuple[int, ...]:
         """The runs that are meant with this one: all of its collection when it is their first.
@@ -257,11 +257,12 @@ def before(state: RunState) -> list[str]:
     return [each.value for each, after in LEGAL.items() if state in after]
 
 
-def _id_or_name(project: str | int) -> tuple[int | None, str | None]:
+def id_or_name(project: str | int) -> tuple[int | None, str | None]:
+    """How the functions of the record are told of a project."""
     return (project, None) if isinstance(project, int) else (None, project)
 
 
-def _placed(row: asyncpg.Record | None, project: str | int) -> asyncpg.Record:
+def placed(row: asyncpg.Record | None, project: str | int) -> asyncpg.Record:
     """What was placed in a project; `NotFound` without one, `Conflict` while a task deletes it."""
     if row is None or row["project"] is None:
         raise NotFound(f"There is no project {project}")

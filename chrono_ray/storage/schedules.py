@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
 
+from chrono_ray.model.accounts import Actor
 from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
-from chrono_ray.storage.database import Database, statements
-from chrono_ray.storage.projects import Collection, Projects, check_overlap, number_of
+from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.named import named_or_new
+from chrono_ray.storage.projects import (
+    Collection,
+    check_overlap,
+    check_project,
+    id_or_name,
+    number_of,
+    placed,
+)
+from chrono_ray.storage.visible import check_writes
 
 LEAST: Final = timedelta(minutes=1)
 MOST: Final = timedelta(days=3660)
@@ -30,6 +40,25 @@ class Schedule:
     next_at: datetime
     last_run: int | None
     last_state: str | None
+    project_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A new schedule, and when it is due."""
+
+    id: int
+    project_id: int
+    next_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What of a schedule is to be another; None stays."""
+
+    every: timedelta | None = None
+    enabled: bool | None = None
+    queue_class: QueueClass | None = None
 
 
 class Schedules:
@@ -41,24 +70,78 @@ class Schedules:
 
     async def add(self, wanted: Collection, *, every: timedelta) -> int:
         """A new schedule, due at once; its project and domain come into being with it."""
-        if not LEAST <= every <= MOST:
-            raise InvalidInput(
-                "The interval cannot be used",
-                why=f"{every}",
-                fix="From a minute to ten years",
-                code="schedule_every",
-            )
+        meant = await named_or_new(self._database, wanted.project)
+        found = await self._database.transact(
+            lambda c: self.add_on(c, replace(wanted, project=meant), every=every)
+        )
+        return found.id
+
+    async def add_on(
+        self, connection: Connection, wanted: Collection, *, every: timedelta
+    ) -> Added:
+        """`add` by one statement, in the transaction of whoever asks."""
+        _check_every(every)
+        check_project(wanted.project)
         check_overlap(wanted.since)
-        domain_id = await Projects(self._database).domain(wanted.scope, project=wanted.project)
         scope = wanted.scope
-        return int(
-            await self._database.fetchval(
-                self._sql["add"],
-                domain_id, list(wanted.archives), scope.start, scope.end,
-                wanted.since is not None, wanted.since or timedelta(), every,
-                number_of(wanted.queue_class),
-            )
+        row = await connection.fetchrow(
+            self._sql["add"],
+            *id_or_name(wanted.project), scope.url, scope.match.value, list(wanted.archives),
+            scope.start, scope.end, wanted.since is not None, wanted.since or timedelta(), every,
+            number_of(wanted.queue_class),
         )  # fmt: skip
+        found = placed(row, wanted.project)
+        return Added(found["id"], found["project"], found["next_at"])
+
+    async def seen(
+        self, actor: Actor, *, project_id: int | None, after: int, limit: int
+    ) -> list[Schedule]:
+        """What somebody sees, oldest first, behind schedule `after`.
+
+        `NotFound` for no such project.
+        """
+        rows = await self._seen(actor, after, project_id, limit, None)
+        if not rows[0]["known"]:
+            raise NotFound(f"There is no project {project_id}")
+        return [_schedule(row) for row in rows if row["id"] is not None]
+
+    async def seen_one(self, schedule_id: int, actor: Actor) -> Schedule:
+        """One that somebody sees; `NotFound` when there is none for them."""
+        [row] = await self._seen(actor, 0, None, 1, schedule_id)
+        if row["id"] is None:
+            raise _none(schedule_id)
+        return _schedule(row)
+
+    async def _seen(
+        self, actor: Actor, after: int, project_id: int | None, limit: int, only: int | None
+    ) -> list[asyncpg.Record]:
+        return await self._database.fetch(
+            self._sql["seen"], actor.user_id, actor.is_admin, after, project_id, limit, only
+        )
+
+    async def change(self, schedule_id: int, actor: Actor, changes: Changes) -> Schedule:
+        """`NotFound` when they see none, `Forbidden` for one who only reads in its project."""
+        if changes.every is not None:
+            _check_every(changes.every)
+        number = None if changes.queue_class is None else number_of(changes.queue_class)
+        row = await self._database.fetchrow(
+            self._sql["change"], schedule_id, actor.user_id, actor.is_admin, changes.every,
+            changes.enabled, number,
+        )  # fmt: skip
+        if row is None:
+            raise _none(schedule_id)
+        check_writes(row["role"])
+        return _schedule(row)
+
+    async def drop(self, schedule_id: int, actor: Actor) -> int:
+        """Forget it, as `change`; its runs stay. Returns its project."""
+        row = await self._database.fetchrow(
+            self._sql["drop"], schedule_id, actor.user_id, actor.is_admin
+        )
+        if row is None:
+            raise _none(schedule_id)
+        check_writes(row["role"])
+        return int(row["project_id"])
 
     async def all(self) -> list[Schedule]:
         """Every schedule, oldest first."""
@@ -80,6 +163,20 @@ class Schedules:
         return tuple(row["begun"] for row in rows if row["begun"] is not None)
 
 
+def _check_every(every: timedelta) -> None:
+    if not LEAST <= every <= MOST:
+        raise InvalidInput(
+            "The interval cannot be used",
+            why=f"{every}",
+            fix="From a minute to ten years",
+            code="schedule_every",
+        )
+
+
+def _none(schedule_id: int) -> NotFound:
+    return NotFound(f"There is no schedule {schedule_id}")
+
+
 def _found(value: int | None, schedule_id: int) -> None:
     if value is None:
         raise NotFound(f"There is no schedule {schedule_id}", fix="`chrono schedule list`")
@@ -93,5 +190,5 @@ def _schedule(row: asyncpg.Record) -> Schedule:
     )  # fmt: skip
     return Schedule(
         row["id"], wanted, row["every"], row["enabled"], row["next_at"], row["last_run"],
-        row["last_state"],
+        row["last_state"], row["project_id"],
     )  # fmt: skip

@@ -351,8 +351,11 @@ class Tasks:
     async def seen(
         self, actor: Actor, which: TaskFilter, *, before: int | None, limit: int
     ) -> list[TaskRow]:
-        """Newest first, older than task `before`, that somebody sees: their projects', and what they
-        asked for themselves of a project that is gone. `NotFound` for no such project."""
+        """What somebody sees, newest first, older than task `before`.
+
+        Tasks of their projects, and what they asked for themselves of a project
+        that is gone. `NotFound` for no such project.
+        """
         rows = await self._database.fetch(
             self._sql["seen"],
             actor.user_id, actor.is_admin, before, which.project_id,

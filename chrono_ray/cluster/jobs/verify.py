@@ -19,9 +19,7 @@ from chrono_ray.cluster.jobs.frame import (
     worst,
 )
 from chrono_ray.model.errors import InvalidInput, NotFound
-from chrono_ray.pipeline.verify import Recount, Verify
 from chrono_ray.settings import Settings
-from chrono_ray.storage.certificate import Certificate
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.named import project_named
 
@@ -44,25 +42,12 @@ async def _work(chosen: Chosen, session: Session) -> int:
             left = " ".join(str(each) for each in run_ids[number - 1 :])
             say(f"stopped; nothing is changed by it. Go on: verify.py {left}")
             break
-        recount = await _recount(session, run_id)
+        recount = await wiring.recounted(session.settings, session.record, run_id)
         word = "adds up" if recount.clean else f"does NOT add up: {len(recount.faults)} faults"
         say(f"{number}/{len(run_ids)} run {run_id}: {word}")
         result({**asdict(recount), "clean": recount.clean})
         codes.append(DONE if recount.clean else FAILED)
     return worst(codes, interrupted=session.stop.is_set())
-
-
-async def _recount(session: Session, run_id: int) -> Recount:
-    certificate = Certificate(session.record)
-    settings = session.settings
-    archives = wiring.archive_named(settings, await certificate.archive_of(run_id))
-    index = wiring.index(settings, "reader")
-    try:
-        return await Verify(certificate, wiring.blobs(settings), archives, index).run(run_id)
-    finally:
-        for each in archives.values():
-            await each.aclose()
-        await index.aclose()
 
 
 async def _ended_runs(record: Database, project: str) -> list[int]:

@@ -49,6 +49,11 @@ SELECT left(m.ts, 4) AS year, count(*) AS captures, count(m.fetch_id) AS wanted
 SELECT r.archive, s.start_ts, s.end_ts, s.reason, s.detail FROM slices s JOIN runs r ON r.id = s.run_id
  WHERE s.run_id = ANY ($1::bigint[]) AND s.state = 'hole' ORDER BY s.run_id, s.id
 
+-- name: rates
+-- a limit on one egress and none on another is no limit
+SELECT archive, CASE WHEN bool_or(per_minute = 0) THEN 0 ELSE sum(per_minute) END AS per_minute
+  FROM archive_budgets WHERE kind = 'replay' GROUP BY archive ORDER BY archive
+
 -- name: start
 -- one that is still listing fetches from now on what it has listed; a paused one stays paused
 UPDATE runs SET goal = 'collect', state = CASE WHEN state = 'planned' THEN 'active' ELSE state END, finished_at = NULL, ready = true

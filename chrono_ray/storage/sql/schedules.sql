@@ -40,15 +40,57 @@ UPDATE schedules s
 RETURNING f.run_id AS begun
 
 -- name: add
-INSERT INTO schedules (domain_id, archives, start_ts, end_ts, since_last, overlap, every, class)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
+WITH place AS MATERIALIZED (
+    SELECT project, domain, task FROM place_domain($1, $2, $3, $4)
+), made AS (
+    INSERT INTO schedules (domain_id, archives, start_ts, end_ts, since_last, overlap, every, class)
+    SELECT p.domain, $5, $6, $7, $8, $9, $10, $11 FROM place p WHERE p.domain IS NOT NULL RETURNING id, next_at
+)
+SELECT p.project, p.task, m.id, m.next_at FROM place p LEFT JOIN made m ON true
 
 -- name: list
-SELECT s.id, p.name AS project, d.url, d.match, s.archives, s.start_ts, s.end_ts, s.since_last, s.overlap, s.every,
-       s.class, s.enabled, s.next_at, s.last_run, r.state AS last_state
+SELECT s.id, p.id AS project_id, p.name AS project, d.url, d.match, s.archives, s.start_ts, s.end_ts, s.since_last, s.overlap,
+       s.every, s.class, s.enabled, s.next_at, s.last_run, r.state AS last_state
   FROM schedules s JOIN domains d ON d.id = s.domain_id JOIN projects p ON p.id = d.project_id
   LEFT JOIN runs r ON r.id = s.last_run
  ORDER BY s.id
+
+-- name: seen
+-- oldest first, behind schedule $3; `known`: there is such a project for them
+SELECT ($4::int IS NULL OR EXISTS (SELECT FROM visible_projects($1, $2) v WHERE v.project_id = $4)) AS known, s.*
+  FROM (SELECT 1) one LEFT JOIN LATERAL (
+    SELECT s.id, p.id AS project_id, p.name AS project, d.url, d.match, s.archives, s.start_ts, s.end_ts, s.since_last, s.overlap,
+           s.every, s.class, s.enabled, s.next_at, s.last_run, r.state AS last_state
+      FROM schedules s JOIN domains d ON d.id = s.domain_id JOIN visible_projects($1, $2) v ON v.project_id = d.project_id
+      JOIN projects p ON p.id = d.project_id LEFT JOIN runs r ON r.id = s.last_run
+     WHERE s.id > $3 AND ($4::int IS NULL OR d.project_id = $4) AND ($6::bigint IS NULL OR s.id = $6)
+     ORDER BY s.id LIMIT $5) s ON true
+ ORDER BY s.id
+
+-- name: change
+-- by somebody who may write there; what stays is null. It is due no later than its new interval from now.
+WITH seen AS MATERIALIZED (
+    SELECT s.id, v.role FROM schedules s JOIN domains d ON d.id = s.domain_id
+      JOIN visible_projects($2, $3) v ON v.project_id = d.project_id WHERE s.id = $1
+), changed AS (
+    UPDATE schedules s
+       SET every = coalesce($4, s.every), enabled = coalesce($5, s.enabled), class = coalesce($6, s.class),
+           next_at = CASE WHEN $4::interval IS NULL THEN s.next_at ELSE least(s.next_at, clock_timestamp() + $4) END
+      FROM seen n WHERE s.id = n.id AND n.role <> 'read' RETURNING s.*
+)
+SELECT n.role, c.id, p.id AS project_id, p.name AS project, d.url, d.match, c.archives, c.start_ts, c.end_ts, c.since_last, c.overlap,
+       c.every, c.class, c.enabled, c.next_at, c.last_run, r.state AS last_state
+  FROM seen n LEFT JOIN (changed c JOIN domains d ON d.id = c.domain_id JOIN projects p ON p.id = d.project_id
+                         LEFT JOIN runs r ON r.id = c.last_run) ON true
+
+-- name: drop
+WITH seen AS MATERIALIZED (
+    SELECT s.id, d.project_id, v.role FROM schedules s JOIN domains d ON d.id = s.domain_id
+      JOIN visible_projects($2, $3) v ON v.project_id = d.project_id WHERE s.id = $1
+), gone AS (
+    DELETE FROM schedules s USING seen n WHERE s.id = n.id AND n.role <> 'read'
+)
+SELECT role, project_id FROM seen
 
 -- name: enable
 -- what one that stood still has missed meanwhile is one run

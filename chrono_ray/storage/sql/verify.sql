@@ -94,3 +94,7 @@ SELECT DISTINCT p.id, p.index_error, EXISTS (SELECT 1 FROM outbox o WHERE o.page
 
 -- name: known_pages
 SELECT id FROM pages WHERE id = ANY ($1::bigint[])
+
+-- name: keep
+INSERT INTO certificates (run_id, body) VALUES ($1, $2::text::jsonb)
+ON CONFLICT (run_id) DO UPDATE SET body = excluded.body, made_at = clock_timestamp()

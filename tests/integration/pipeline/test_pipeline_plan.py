@@ -36,7 +36,7 @@ async def planned(rig: Rig, site: Site, *, rules: str = "") -> int:
 
 
 async def plan_of(rig: Rig, run: int) -> Plan:
-    return await read_plan(rig.database, rig.governor, run)
+    return await read_plan(rig.database, run)
 
 
 def replays(server: HostileArchive) -> int:
