@@ -16,3 +16,8 @@ def run_tag(run_id: int) -> str:
 def user_tag(user_id: int) -> str:
     """What one user alone sees: the list of projects, stars, saved searches."""
     return f"user:{user_id}"
+
+
+def projects_tag() -> str:
+    """Which projects there are, and their names: what an admin sees of all."""
+    return "projects"
