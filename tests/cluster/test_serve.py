@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from chrono_ray.cluster.serve import Api, application, check_port, options
+from chrono_ray.cluster.serve import APPLICATIONS, application, check_port, options
 from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, fit
 from chrono_ray.model.errors import SettingsError
 from chrono_ray.settings import Serving
@@ -87,17 +87,17 @@ def test_the_file_for_serve_deploy_agrees_with_the_budget():
     """What `serve deploy` reads is what `chrono up` deploys, on the reference machine."""
     document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config = ServeDeploySchema.model_validate(document)
-    [app] = config.applications
-    [deployment] = document["applications"][0]["deployments"]
-    ours = options(fit(REFERENCE_CPUS, REFERENCE_MEMORY), at_head=False)
-    wanted = {name: value for name, value in ours.items() if name != "backpressure_config"}
-    wanted["ray_actor_options"].pop("resources")
-    assert {name: deployment[name] for name in wanted} == wanted
-    assert deployment["backpressure_config"] == ours["backpressure_config"].model_dump(
-        exclude_none=True
-    )
-    assert app.import_path == f"{application.__module__}:{application.__name__}"
-    assert deployment["name"] == Api.__name__
+    assert [each.name for each in config.applications] == [each.part for each in APPLICATIONS]
+    for chosen, app, said in zip(
+        APPLICATIONS, config.applications, document["applications"], strict=True
+    ):
+        assert (app.route_prefix, app.args) == (chosen.prefix, {"application": chosen.part})
+        assert app.import_path == f"{application.__module__}:{application.__name__}"
+        [deployment] = said["deployments"]
+        wanted = options(chosen, fit(REFERENCE_CPUS, REFERENCE_MEMORY), at_head=False)
+        wanted["ray_actor_options"].pop("resources")
+        wanted["backpressure_config"] = wanted["backpressure_config"].model_dump(exclude_none=True)
+        assert deployment == wanted
     assert config.http_options.host == Serving().host
     assert config.http_options.port == Serving().port
 
