@@ -41,6 +41,7 @@ CODES: Final[Mapping[int, str]] = {
     405: "method_not_allowed",
     413: "too_large",
     415: "media_type",
+    416: "range",
     422: "invalid_request",
 }
 """Codes of what the HTTP layer itself refuses; everything else has its error's own."""
@@ -56,7 +57,14 @@ STATUSES: Final[Mapping[type[ChronoError], int]] = {
     Unavailable: 503,
 }
 Ours = (
-    InvalidInput | NotFound | Conflict | Stale | Unauthenticated | Forbidden | TooOften | Unavailable
+    InvalidInput
+    | NotFound
+    | Conflict
+    | Stale
+    | Unauthenticated
+    | Forbidden
+    | TooOften
+    | Unavailable
 )
 
 

@@ -1,0 +1,132 @@
+"""Answers about pages: kept by what they tell of, for whoever may see the page at this moment.
+
+Whose a page is never changes, so a process asks the record once; who may see
+that project comes with the token. So a kept answer asks nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Path, Query, Request
+from starlette.responses import Response
+
+from chrono_ray.api.answers import Kept, answered
+from chrono_ray.api.cursors import CHARS_MAX, Place
+from chrono_ray.api.parts import Parts, within
+from chrono_ray.cache.redis import Ttl
+from chrono_ray.cache.tags import project_tag, user_tag
+from chrono_ray.model.accounts import Actor
+from chrono_ray.storage.pages import no_page
+
+READ_SECONDS: Final = 10.0
+ID_MOST: Final = 2**63 - 1
+INT_MOST: Final = 2**31 - 1
+
+PageId = Annotated[int, Path(ge=1, le=ID_MOST)]
+ProjectId = Annotated[int, Path(ge=1, le=INT_MOST)]
+CursorText = Annotated[
+    str | None,
+    Query(alias="cursor", max_length=CHARS_MAX, description="`next` of the answer before"),
+]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer, and the project of each page that it was asked for."""
+
+    projects: tuple[int, ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A request about pages. `what` is asked of them, with all that the answer depends on."""
+
+    request: Request
+    parts: Parts
+    actor: Actor
+    pages: tuple[int, ...]
+    what: str
+
+
+Compute = Callable[[], Awaitable[Told]]
+
+
+async def about_pages(asking: Asking, compute: Compute) -> Response:
+    """The kept answer or a computed one; `NotFound` for who may not see the pages."""
+    kept, body = await _plan(asking, compute)
+    return await answered(asking.request, asking.parts, kept, body)
+
+
+async def body_about_pages(asking: Asking, compute: Compute) -> bytes:
+    """The same for what is not yet an answer."""
+    kept, body = await _plan(asking, compute)
+    cache = asking.parts.cache
+    if cache is None:
+        return await body()
+    return await cache.get_or_compute(kept.key, body, ttl=kept.ttl, tags=kept.tags)
+
+
+async def _plan(asking: Asking, compute: Compute) -> tuple[Kept, Callable[[], Awaitable[bytes]]]:
+    """Where the answer is kept, and how it is made."""
+    parts = asking.parts
+    projects = [parts.pages.project_of(each) for each in asking.pages]
+    known = tuple(each for each in projects if each is not None)
+    for page_id, project_id in zip(asking.pages, projects, strict=True):
+        if project_id is not None and not sees(asking.actor, project_id):
+            raise no_page(page_id)
+
+    async def told() -> Told:
+        async with within(READ_SECONDS, "Reading the page"):
+            return await compute()
+
+    async def body() -> bytes:
+        return (await told()).body
+
+    if len(known) == len(projects):
+        return _kept(asking, known, Ttl.MEDIUM), body
+    first = await told()
+    for page_id, project_id in zip(asking.pages, first.projects, strict=True):
+        parts.pages.learn([page_id], project_id)
+
+    async def just_read() -> bytes:
+        return first.body
+
+    # read before its tags were: should it be old already, then not for long
+    return _kept(asking, first.projects, Ttl.GLANCE), just_read
+
+
+def _kept(asking: Asking, projects: Sequence[int], ttl: Ttl) -> Kept:
+    pages = ",".join(map(str, asking.pages))
+    key = f"page:{pages}:u{asking.actor.user_id}:{asking.what}"
+    return Kept(key, ttl, tags_of(asking.actor, *dict.fromkeys(projects)))
+
+
+def tags_of(actor: Actor, *projects: int) -> tuple[str, ...]:
+    """What an answer of these projects' pages tells of; stars are the asker's own."""
+    return (*map(project_tag, projects), user_tag(actor.user_id))
+
+
+def sees(actor: Actor, project_id: int) -> bool:
+    """Whether the project is among those that the token shows; an admin sees every one."""
+    return actor.is_admin or any(each.project_id == project_id for each in actor.grants)
+
+
+async def behind(parts: Parts, cursor: str | None, *, of: str, actor: Actor) -> list[Place] | None:
+    """The position of a cursor; None without one."""
+    if cursor is None:
+        return None
+    return (await parts.cursors.get()).position(cursor, of=of, actor=actor)
+
+
+async def next_cursor(
+    parts: Parts, position: Sequence[Place] | None, *, of: str, actor: Actor
+) -> str | None:
+    """The cursor behind a position; None at a list's end."""
+    if position is None:
+        return None
+    return (await parts.cursors.get()).after(position, of=of, actor=actor)
