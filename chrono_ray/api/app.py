@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 from chrono_ray import __version__
 from chrono_ray.api import problems
+from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.parts import Actors, opened
@@ -44,6 +45,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
         app.include_router(each, prefix=PREFIX)
     app.include_router(stats.router, prefix=PREFIX)
     problems.install(app)
+    app.add_middleware(Compression)
     app.add_middleware(Edge)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

@@ -1,10 +1,12 @@
 """The application's skin: an id for every request, a bound on its body, a line in the log.
 
-A JSON body is looked at as a whole before anything reads it.
+A JSON body is looked at as a whole before anything reads it. How long a
+request's head may take to arrive is the proxy's to bound, or the server's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -15,6 +17,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chrono_ray.api import spent
 from chrono_ray.api.json_body import fault_of
 from chrono_ray.api.problems import REQUEST_ID, plain, response
 
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX: Final = 64 * 1024
 PATH_SHOWN: Final = 200
+SLOW_MS: Final = 1000.0
+RESPONSE_TIME: Final = "X-Response-Time"
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -43,6 +48,9 @@ class Edge:
             await self._admit(scope, receive, line.send)
         finally:
             line.write()
+            if line.is_slow:
+                await asyncio.sleep(0)  # what it asked last is not counted yet
+                line.write_slow()
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, request_id = Headers(scope=scope), scope["state"]["request_id"]
@@ -82,13 +90,21 @@ class _Line:
         self._send = send
         self._new_id = new_id
         self._began = time.perf_counter()
+        self._spent = spent.begin()
         self._status = 500
+        self._answered_ms: float | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Until its answer began: that may go on for as long as somebody listens."""
+        return (self._ms() if self._answered_ms is None else self._answered_ms) > SLOW_MS
 
     async def send(self, message: Message) -> None:
         """Serve's proxy sends an id that the asker gave back by itself."""
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self._status, self._answered_ms = message["status"], self._ms()
             headers = MutableHeaders(scope=message)
+            headers[RESPONSE_TIME] = f"{self._answered_ms:.1f} ms"
             if self._new_id:
                 headers[REQUEST_ID] = self._new_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -96,17 +112,30 @@ class _Line:
         await self._send(message)
 
     def write(self) -> None:
-        scope, state = self._scope, self._scope["state"]
-        client = scope.get("client") or ("",)
-        log.info(
-            "request.served",
+        state, client = self._scope["state"], self._scope.get("client") or ("",)
+        fields = {**self._told(), "status": self._status, "ms": round(self._ms(), 2)}
+        log.info("request.served", extra={**fields, "user": state.get("user"), "client": client[0]})
+
+    def write_slow(self) -> None:
+        """With what it spent in the record: whether it waited there, or was long by itself."""
+        log.warning(
+            "request.slow",
             extra={
-                "request": state["request_id"], "method": scope["method"],
-                "path": scope["path"][:PATH_SHOWN], "status": self._status,
-                "ms": round((time.perf_counter() - self._began) * 1000, 2),
-                "user": state.get("user"), "client": client[0],
+                **self._told(), "ms": round(self._answered_ms or self._ms(), 2),
+                "statements": self._spent.statements,
+                "record_ms": round(self._spent.seconds * 1000, 2),
             },
         )  # fmt: skip
+
+    def _told(self) -> dict[str, str]:
+        scope = self._scope
+        return {
+            "request": scope["state"]["request_id"], "method": scope["method"],
+            "path": scope["path"][:PATH_SHOWN],
+        }  # fmt: skip
+
+    def _ms(self) -> float:
+        return (time.perf_counter() - self._began) * 1000
 
 
 def _is_json(content_type: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from chrono_ray import wiring
+from chrono_ray.api import spent
 from chrono_ray.api.cursors import Cursors
 from chrono_ray.api.passwords import Passwords
 from chrono_ray.api.sessions import Changes, Sessions
@@ -103,6 +104,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
     async with AsyncExitStack() as stack:
         record = wiring.database(settings, pool_size=POOL_SIZE, name="chrono api")
         stack.push_async_callback(record.aclose)
+        spent.watch(record)
         index = wiring.index(settings, "reader")
         stack.push_async_callback(index.aclose)
         cache = None

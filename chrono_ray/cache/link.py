@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -26,6 +27,8 @@ CONNECTIONS: Final = 8
 """One process is not faster with more, and slower where all are opened at once."""
 ROOM_SECONDS: Final = 0.5
 """How long a call waits for one of them."""
+CONNECT_SECONDS: Final = 0.3
+"""How long it may take to open one: several round trips, and most of them when all is busy."""
 LATE: Final = 0.02
 """A deadline noticed so many seconds late says that this process is busy, not the server."""
 LATE_MOST: Final = 3
@@ -38,6 +41,8 @@ Meeting = Callable[[AbstractConnection, bytes], Awaitable[None]]
 
 _RUN_ID: Final = re.compile(rb"run_id:([0-9a-f]+)")
 _ROLE: Final = re.compile(rb"role:(\w+)")
+
+_limit: ContextVar[asyncio.Timeout | None] = ContextVar("limit", default=None)
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +60,8 @@ class Link:
             max_connections=CONNECTIONS,
             timeout=None,  # whoever has room has a connection
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=deadline,
-            socket_connect_timeout=deadline,
+            socket_timeout=CONNECT_SECONDS,  # `_limit` is the deadline of each call
+            socket_connect_timeout=CONNECT_SECONDS,
             redis_connect_func=self._meet,
         )
         self._redis = Redis.from_pool(pool)
@@ -100,6 +105,7 @@ class Link:
         """For what an operator asks: its own deadline, and `Unavailable` without an answer."""
         try:
             async with asyncio.timeout(seconds):
+                _limit.set(None)
                 found = await what(self._redis)
         except (RedisError, OSError, TimeoutError) as error:
             raise Unavailable(
@@ -121,7 +127,8 @@ class Link:
     async def _asked(self, what: Callable[[Redis], Awaitable[T]]) -> T | None:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline) as limit:
+                _limit.set(limit)
                 found = await what(self._redis)
         except (RedisError, OSError, TimeoutError) as error:
             await self._fell(error, time.monotonic() - began)
@@ -130,6 +137,10 @@ class Link:
         return found
 
     async def _meet(self, connection: AbstractConnection) -> None:
+        """The call that needs a new connection may take longer for it."""
+        limit, now = _limit.get(), asyncio.get_running_loop().time
+        if limit:
+            limit.reschedule(now() + CONNECT_SECONDS)
         await connection.on_connect()
         await connection.send_command("INFO", "server", "replication")
         told = bytes(await connection.read_response())
@@ -137,6 +148,8 @@ class Link:
         if role is None or run_id is None or role[1] != b"master":
             raise ReadOnlyError("It copies another server")
         await self._met(connection, run_id[1])
+        if limit:
+            limit.reschedule(now() + self._deadline)
 
     def _passed_by(self) -> bool:
         """One caller in a rest's length tries, the others do not wait for what becomes of it."""
@@ -149,7 +162,7 @@ class Link:
         return False
 
     async def _fell(self, error: Exception, seconds: float) -> None:
-        late = seconds > self._deadline + LATE
+        late = self._deadline + LATE < seconds < CONNECT_SECONDS
         if late and isinstance(error, TimeoutError | WireTimeoutError):
             self._late += 1
             if self._late < LATE_MOST:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+RUNS: Final = "runs"
+"""The lists of runs."""
+SCHEDULES: Final = "schedules"
+TASKS: Final = "tasks"
+
 
 def project_tag(project_id: int) -> str:
     """A project, its domains, runs, captures, pages and what people added to them."""

@@ -1,0 +1,71 @@
+"""What one request spends in the record, whoever in the application asks it for that request."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import event
+
+from chrono_ray.storage.database import Connection, Database
+
+FRAME: Final = ("BEGIN", "COMMIT", "ROLLBACK", "SET ")
+"""What opens and closes a transaction is no statement; nor is the pool's sign of life, a `;`."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """Statements, and the seconds until their answers."""
+
+    statements: int = 0
+    seconds: float = 0.0
+
+
+_spent: ContextVar[Spent | None] = ContextVar("spent", default=None)
+
+
+def begin() -> Spent:
+    """What the request that begins here will have spent."""
+    spent = Spent()
+    _spent.set(spent)
+    return spent
+
+
+def watch(record: Database) -> None:
+    """Have every statement of this pool counted for its request.
+
+    The driver tells of one on the loop's next turn.
+    """
+    engine = record.engine.sync_engine
+    event.listen(engine, "connect", _connected)
+    event.listen(engine, "before_cursor_execute", _executing)
+    event.listen(engine, "after_cursor_execute", _executed)
+
+
+def _connected(adapted: Any, _record: Any) -> None:
+    driver: Connection = adapted.driver_connection
+    driver.add_query_logger(_heard)
+
+
+def _heard(query: asyncpg.connection.LoggedQuery) -> None:
+    spent, text = _spent.get(), query.query.strip(" ;\n")
+    if spent and text and not text.upper().startswith(FRAME):
+        _add(spent, query.elapsed)
+
+
+def _executing(connection: Any, *_rest: Any) -> None:
+    """SQLAlchemy's statements are prepared ones: the driver does not tell of them."""
+    connection.info["began"] = time.perf_counter()
+
+
+def _executed(connection: Any, *_rest: Any) -> None:
+    if spent := _spent.get():
+        _add(spent, time.perf_counter() - connection.info["began"])
+
+
+def _add(spent: Spent, seconds: float) -> None:
+    spent.statements += 1
+    spent.seconds += seconds

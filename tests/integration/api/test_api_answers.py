@@ -1,0 +1,174 @@
+"""Answers that are kept: asked once, known by their ETag, ended by a change, never a stranger's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+
+import httpx2
+import pytest
+import zstandard
+from fastapi import FastAPI, Request
+from redis.asyncio import Redis
+from starlette.responses import Response
+
+from chrono_ray.api.answers import Kept, answered
+from chrono_ray.api.deps import Reader
+from chrono_ray.api.edge import SLOW_MS
+from chrono_ray.api.parts import OurParts
+from chrono_ray.api.sessions import CHANNEL
+from chrono_ray.cache.redis import Ttl
+from chrono_ray.cache.tags import project_tag
+from tests.integration.api.conftest import Client, serving, settings_of
+from tests.integration.api.counting import Queries
+from tests.integration.cache.conftest import Valkey
+from tests.support.accounts import bearer, user_with_key
+
+PATH = "/test/answer"
+STATEMENT = "SELECT repeat('town ', 1000)"
+
+
+def routed(app: FastAPI) -> None:
+    """A route as any other: kept by who asks, told of a project."""
+
+    @app.get(PATH)
+    async def route(request: Request, actor: Reader, parts: OurParts) -> Response:
+        async def compute() -> bytes:
+            text = await parts.record.fetchval(STATEMENT)
+            return json.dumps({"user": actor.user_id, "text": text}).encode()
+
+        kept = Kept(f"test:{actor.user_id}", Ttl.STATISTICS, (project_tag(7),))
+        return await answered(request, parts, kept, compute)
+
+    @app.get("/test/slow")
+    async def slow(parts: OurParts) -> dict[str, str]:
+        await parts.record.fetch("SELECT pg_sleep($1)", SLOW_MS / 1000)
+        async with parts.record.engine.begin() as core:
+            await core.exec_driver_sql("SELECT 1")
+        return {}
+
+
+@pytest.fixture
+async def client(settings, valkey, queries: Queries):
+    async with serving(settings) as opened:
+        routed(opened.app)
+        await remembered(opened, valkey, queries)
+        yield opened
+
+
+async def remembered(client: Client, valkey: Valkey, queries: Queries) -> None:
+    """Until the process listens for changes: what it knew of tokens before that is forgotten."""
+    async with asyncio.timeout(10), Redis.from_url(valkey.url) as redis:
+        while not (await redis.pubsub_numsub(CHANNEL))[0][1]:
+            await asyncio.sleep(0.01)
+        costs: list[int] = []
+        while costs[-5:] != [1] * 5:
+            queries.statements.clear()
+            await client.get("/api/v1/users/me")
+            await asyncio.sleep(0.005)
+            costs.append(len(queries.statements))
+
+
+async def test_a_kept_answer_costs_no_statement_and_a_known_one_no_body(
+    client, database, queries: Queries
+):
+    async with queries.at_most(1):
+        first = await client.get(PATH)
+    assert (first.status_code, first.headers["x-cache"]) == (200, "miss")
+    assert first.headers["cache-control"] == "private, max-age=0, must-revalidate"
+    assert {each.strip() for each in first.headers["vary"].split(",")} == {
+        "Authorization", "Accept-Encoding",
+    }  # fmt: skip
+    etag = first.headers["etag"]
+    async with queries.at_most(0):
+        again = await client.get(PATH)
+        assert (again.text, again.headers["x-cache"]) == (first.text, "hit")
+        for known in (etag, etag.removeprefix("W/"), f'"x", {etag}', "*"):
+            answer = await client.get(PATH, headers={"If-None-Match": known})
+            assert (answer.status_code, answer.content) == (304, b""), known
+            assert answer.headers["etag"].removeprefix("W/") == etag.removeprefix("W/")
+            assert answer.headers["cache-control"] == first.headers["cache-control"]
+            assert answer.headers["vary"] == first.headers["vary"]
+        for other in ('"x"', etag.strip('"'), ""):
+            answer = await client.get(PATH, headers={"If-None-Match": other})
+            assert (answer.status_code, answer.text) == (200, first.text), other
+    _, key = await user_with_key(database)
+    theirs = await client.get(PATH, headers=bearer(key))
+    assert (theirs.headers["x-cache"], theirs.text == first.text) == ("miss", False)
+
+
+async def test_a_change_and_an_asker_in_doubt_are_answered_anew(client, queries: Queries):
+    await client.get(PATH)
+    parts = client.app.state.parts
+    async with queries.at_most(2):
+        doubting = await client.get(PATH, headers={"Cache-Control": "no-cache"})
+        assert doubting.headers["x-cache"] == "miss"
+        await parts.invalidate(project_tag(8))
+        assert (await client.get(PATH)).headers["x-cache"] == "hit"
+        await parts.invalidate(project_tag(7))
+        assert (await client.get(PATH)).headers["x-cache"] == "miss"
+    assert len(queries.statements) == 2
+
+
+async def test_without_redis_and_with_a_dead_one_all_is_computed(
+    client, tmp_path, database_url, valkey
+):
+    await client.get(PATH)
+    valkey.stop()
+    answer = await client.get(PATH)
+    assert (answer.status_code, answer.headers["x-cache"]) == (200, "bypass")
+    known = {"If-None-Match": answer.headers["etag"]}
+    assert (await client.get(PATH, headers=known)).status_code == 304
+    await client.app.state.parts.invalidate(project_tag(7))
+    async with serving(settings_of(tmp_path, database_url=database_url)) as without:
+        routed(without.app)
+        assert (await without.get(PATH)).headers["x-cache"] == "off"
+        await without.app.state.parts.invalidate(project_tag(7))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "identity"])
+async def test_an_answer_says_the_same_however_it_is_encoded(client, encoding):
+    plain = await client.get(PATH, headers={"Accept-Encoding": "identity"})
+    answer = await client.get(PATH, headers={"Accept-Encoding": encoding})
+    text = answer.content  # the client undoes gzip by itself
+    if encoding == "zstd" and not text.startswith(b"{"):
+        text = zstandard.ZstdDecompressor().decompress(text)
+    assert text == plain.content
+    assert answer.headers.get("content-encoding", "identity") == encoding
+    if encoding != "identity":
+        assert int(answer.headers["content-length"]) < len(plain.content) / 5
+
+
+async def test_many_at_once_ask_the_record_once(client, queries: Queries):
+    async with queries.at_most(1):
+        answers = await asyncio.gather(*(client.get(PATH) for _ in range(20)))
+    assert len({each.text for each in answers}) == 1
+
+
+async def test_every_answer_says_how_long_it_took_and_a_slow_one_why(
+    client, caplog, ours: Callable[[str], list[logging.LogRecord]]
+):
+    caplog.set_level(logging.INFO)
+    quick = await client.get("/api/v1/users/me")
+    assert 0 < float(quick.headers["x-response-time"].removesuffix(" ms")) < SLOW_MS
+    assert ours("request.slow") == []
+    slow = await client.get("/test/slow", headers={"x-request-id": "slow-1"})
+    assert slow.status_code == 200
+    assert float(slow.headers["x-response-time"].removesuffix(" ms")) > SLOW_MS
+    [line] = [vars(record) for record in ours("request.slow")]
+    assert (line["request"], line["path"], line["statements"]) == ("slow-1", "/test/slow", 2)
+    assert SLOW_MS <= line["record_ms"] <= line["ms"]
+
+
+@pytest.fixture
+def ours(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[logging.LogRecord]]:
+    return lambda event: [each for each in caplog.records if each.getMessage() == event]
+
+
+async def test_a_door_is_not_compressed(client: httpx2.AsyncClient):
+    """Its length would tell of the secret in it."""
+    long = {"email": "x" * 200 + "@example.org", "password": "y" * 3000}
+    answer = await client.post("/api/v1/auth/login", json=long)
+    assert "content-encoding" not in answer.headers
