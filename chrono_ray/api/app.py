@@ -16,7 +16,17 @@ from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.parts import Actors, opened
-from chrono_ray.api.routes import auth, health, runs, search, stats, users
+from chrono_ray.api.routes import (
+    auth,
+    domains,
+    health,
+    members,
+    projects,
+    runs,
+    search,
+    stats,
+    users,
+)
 from chrono_ray.settings import Settings
 
 PREFIX: Final = "/api/v1"
@@ -44,6 +54,8 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     for each in (health.router, auth.router, users.router, search.router, runs.router):
         app.include_router(each, prefix=PREFIX)
     app.include_router(stats.router, prefix=PREFIX)
+    for each in (projects.router, members.router, domains.router):
+        app.include_router(each, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Compression)
     app.add_middleware(Edge)

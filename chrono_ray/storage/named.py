@@ -11,6 +11,11 @@ from chrono_ray.storage.database import Connection, Database
 _ID: Final = re.compile("#[0-9]+")
 
 
+def is_number(name: str) -> bool:
+    """Whether it names a project by its id: no project is called so."""
+    return _ID.fullmatch(name) is not None
+
+
 async def project_named(database: Database | Connection, name: str) -> int:
     """The project without an owner, else the only one of that name; `#7` names one by its id.
 
@@ -24,8 +29,10 @@ async def project_named(database: Database | Connection, name: str) -> int:
 
 async def named_or_new(database: Database | Connection, project: str | int) -> str | int:
     """The same where there may be none yet: then the name that a new one is to have."""
-    if isinstance(project, int) or _ID.fullmatch(project):
-        return project if isinstance(project, int) else await project_named(database, project)
+    if isinstance(project, int):
+        return project
+    if is_number(project):
+        return await project_named(database, project)
     ids = await _meant(database, project)
     return ids[0] if ids else project
 

@@ -64,7 +64,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Who sees a project, and as what; `since` is None where the owner is."""
+    """Who sees a project, and as what. The owner does since it was made."""
 
     user_id: int
     email: str
@@ -74,13 +74,10 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class NewMember:
-    """`former` was the owner before."""
+class Seated:
+    """A member in a role; `former` was the project's owner before."""
 
-    user_id: int
-    email: str
-    name: str
-    role: ProjectRole
+    member: Member
     former: int | None
 
 
@@ -107,8 +104,13 @@ class ProjectEdits:
             self._sql["add"],
             owner.user_id, project.name, project.description, project.weight, PROJECTS_MOST,
         )  # fmt: skip
-        if row is None:
-            raise _taken(f"one of that name, or {PROJECTS_MOST} projects")
+        if row["is_full"]:
+            raise Conflict(
+                "There are too many projects", why=f"at most {PROJECTS_MOST} a user",
+                fix="Delete one, or give it to somebody else", code="too_many_projects",
+            )  # fmt: skip
+        if row["id"] is None:
+            raise _taken()
         return head_of(row)
 
     async def change(
@@ -127,6 +129,8 @@ class ProjectEdits:
             check(before)
             if before.deleting:
                 raise being_deleted(project_id, before.deleting)
+            if change == Change():
+                return Changed(before, ())
             after = await connection.fetchrow(
                 self._sql["change"], project_id, change.name, change.description, change.weight
             )
@@ -135,7 +139,7 @@ class ProjectEdits:
         try:
             return await self._database.transact(work)
         except asyncpg.UniqueViolationError:
-            raise _taken("one of that name") from None
+            raise _taken() from None
 
     async def delete(self, actor: Actor, project_id: int) -> Deletion:
         """Have all of it deleted for good: no run of it begins from now on."""
@@ -180,23 +184,23 @@ class ProjectEdits:
 
     async def add_member(
         self, connection: Connection, actor: Actor, project_id: int, email: str, role: ProjectRole
-    ) -> NewMember:
+    ) -> Seated:
         """Somebody with an account, by its address. `Conflict` for one who is a member."""
         row = await connection.fetchrow(
             self._sql["set_member"],
             actor.user_id, actor.is_admin, project_id, role, None, email,
         )  # fmt: skip
-        return _member(row, project_id, role)
+        return _seated(row, project_id, role)
 
     async def set_member(
         self, actor: Actor, project_id: int, user_id: int, role: ProjectRole
-    ) -> NewMember:
+    ) -> Seated:
         """Another role of a member, or the project to them; an admin may name anybody."""
         row = await self._database.fetchrow(
             self._sql["set_member"],
             actor.user_id, actor.is_admin, project_id, role, user_id, None,
         )  # fmt: skip
-        return _member(row, project_id, role)
+        return _seated(row, project_id, role)
 
     async def drop_member(self, actor: Actor, project_id: int, user_id: int) -> None:
         """By the owner, or by the member."""
@@ -293,18 +297,19 @@ def _owners_alone() -> Forbidden:
     return Forbidden("Only the project's owner may do this", code="project_role")
 
 
-def _taken(why: str) -> Conflict:
+def _taken() -> Conflict:
     return Conflict(
-        "There is a project in the way", why=f"its owner has {why}", fix="Choose another name",
+        "The name is taken", why="its owner has a project of that name", fix="Choose another",
         code="project_exists",
     )  # fmt: skip
 
 
-def _member(row: asyncpg.Record | None, project_id: int, role: ProjectRole) -> NewMember:
+def _seated(row: asyncpg.Record | None, project_id: int, role: ProjectRole) -> Seated:
     if row is None:
         raise no_project(project_id)
     _refuse_member(row["outcome"], project_id, row["user_id"] or 0)
-    return NewMember(row["user_id"], row["email"], row["name"], role, row["former"])
+    held = Member(row["user_id"], row["email"], row["name"], role, row["since"])
+    return Seated(held, row["former"])
 
 
 def _refuse_member(outcome: str, project_id: int, user_id: int) -> None:
@@ -323,6 +328,6 @@ def _refuse_member(outcome: str, project_id: int, user_id: int) -> None:
                 code="project_owner",
             )  # fmt: skip
         case "name":
-            raise _taken("one of that name")
+            raise _taken()
         case _:
             pass

@@ -2,10 +2,14 @@
 
 -- name: add
 -- $5: so many may one user own
-INSERT INTO projects (owner_id, name, description, weight)
-SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM projects WHERE owner_id = $1) < $5
-ON CONFLICT ON CONSTRAINT projects_owner_name DO NOTHING
-RETURNING id, name, description, weight, version, owner_id, created_at, changed_at, 'owner' AS role, NULL::bigint AS deleting
+WITH room AS MATERIALIZED (
+    SELECT count(*) >= $5 AS is_full FROM projects WHERE owner_id = $1
+), made AS (
+    INSERT INTO projects (owner_id, name, description, weight) SELECT $1, $2, $3, $4 FROM room WHERE NOT is_full
+    ON CONFLICT ON CONSTRAINT projects_owner_name DO NOTHING
+    RETURNING id, name, description, weight, version, owner_id, created_at, changed_at
+)
+SELECT r.is_full, m.*, 'owner' AS role, NULL::bigint AS deleting FROM room r LEFT JOIN made m ON true
 
 -- name: hold
 -- the project's row stays locked
@@ -48,7 +52,7 @@ SELECT v.role AS own_role, m.user_id, u.email, u.name, m.role, m.created_at
  WHERE v.project_id = $3 AND ($6::int IS NULL OR m.user_id = $6) ORDER BY m.user_id LIMIT $5
 
 -- name: set_member
-SELECT s.outcome, s.former, u.id AS user_id, u.email, u.name
+SELECT s.outcome, s.former, s.since, u.id AS user_id, u.email, u.name
   FROM set_member($1, $2, $3, $4, $5, $6) s LEFT JOIN users u ON u.id = s.member
 
 -- name: drop_member

@@ -26,6 +26,30 @@ METHODS = {
     "/api/v1/keys": {"get": {"200", *KNOWN}, "post": {"201", "409", *KNOWN, *BODY}},
     "/api/v1/keys/{key_id}": {"delete": {"204", "404", "422", *KNOWN}},
     "/api/v1/search/": {"get": {"200", "422", *KNOWN}, "post": {"200", *KNOWN, *BODY}},
+    "/api/v1/projects/": {
+        "get": {"200", "422", *KNOWN}, "post": {"201", "409", "422", *KNOWN, *BODY}
+    },
+    "/api/v1/projects/{project_id}": {
+        "get": {"200", "404", "422", *KNOWN}, "patch": {"200", "404", "409", "412", *KNOWN, *BODY},
+        "delete": {"202", "404", "422", *KNOWN},
+    },
+    "/api/v1/projects/{project_id}/stats": {"get": {"200", "404", "422", *KNOWN}},
+    "/api/v1/projects/{project_id}/members/": {
+        "get": {"200", "404", "422", *KNOWN}, "post": {"201", "404", "409", *KNOWN, *BODY}
+    },
+    "/api/v1/projects/{project_id}/members/{user_id}": {
+        "get": {"200", "404", "422", *KNOWN}, "put": {"200", "404", "409", *KNOWN, *BODY},
+        "delete": {"204", "404", "409", "422", *KNOWN},
+    },
+    "/api/v1/projects/{project_id}/domains/": {
+        "get": {"200", "404", "422", *KNOWN}, "post": {"201", "404", "409", *KNOWN, *BODY}
+    },
+    "/api/v1/projects/{project_id}/domains/{domain_id}": {
+        "get": {"200", "404", "422", *KNOWN}, "delete": {"204", "404", "409", "422", *KNOWN},
+    },
+    "/api/v1/projects/{project_id}/domains/{domain_id}/rules": {
+        "get": {"200", "404", "422", *KNOWN}, "put": {"200", "404", *KNOWN, *BODY}
+    },
     "/api/v1/runs/{run_id}": {"get": {"200", "404", "422", *KNOWN}},
 }
 OPEN = {"/api/v1/health", "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/refresh"}

@@ -77,12 +77,12 @@ END $$;
 -- e-mail ($6). Answers `set`, or why not: `project`, `role`, `user`, `member` (already), `owner` (has
 -- no role but that), `name` (the new owner has a project of that name). `former` was the owner before.
 CREATE FUNCTION set_member(p_user int, p_admin boolean, p_project int, p_role text, p_member int, p_email text,
-                           OUT outcome text, OUT member int, OUT former int) LANGUAGE plpgsql AS $$
+                           OUT outcome text, OUT member int, OUT former int, OUT since timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
     v_role text;
     v_known boolean;
 BEGIN
-    SELECT p.owner_id INTO former FROM projects p WHERE p.id = p_project FOR NO KEY UPDATE;
+    SELECT p.owner_id, p.created_at INTO former, since FROM projects p WHERE p.id = p_project FOR NO KEY UPDATE;
     SELECT v.role INTO v_role FROM visible_projects(p_user, p_admin) v WHERE v.project_id = p_project;
     IF NOT FOUND THEN outcome := 'project'; RETURN; END IF;
     IF v_role <> 'owner' THEN outcome := 'role'; RETURN; END IF;
@@ -98,7 +98,7 @@ BEGIN
     END IF;
     IF p_role <> 'owner' THEN
         INSERT INTO project_members (project_id, user_id, role) VALUES (p_project, member, p_role)
-        ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role;
+        ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role RETURNING created_at INTO since;
         RETURN;
     END IF;
     UPDATE projects p SET owner_id = member, version = p.version + 1, changed_at = clock_timestamp() WHERE p.id = p_project;
