@@ -32,7 +32,7 @@ from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.embedded.ports import free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
-from chrono_ray.model.budget import MIB
+from chrono_ray.model.budget import MIB, SPARE
 from chrono_ray.model.errors import ChronoError, EmbeddedError
 from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
@@ -102,7 +102,10 @@ class Owner:
         self._parts = EmbeddedParts(
             settings.data_dir, postgres=settings.database_url is None,
             valkey=settings.redis_url is None,
-            postgres_tuning=PostgresTuning(shared_buffers_mb=budget.postgresql.memory // MIB // 4),
+            postgres_tuning=PostgresTuning(
+                shared_buffers_mb=budget.postgresql.memory // MIB // 4,
+                max_connections=budget.connections + SPARE,
+            ),
             valkey_tuning=ValkeyTuning(maxmemory_mb=budget.redis.memory // MIB),
         )  # fmt: skip
         self._head = Head(settings.data_dir / "ray", budget, settings.serving)

@@ -26,6 +26,16 @@ REFERENCE_MEMORY: Final = 16 * GIB
 OBJECT_STORE_MEMORY: Final = 128 * MIB
 """Bytes of `ray`'s own share that its object store takes: ids and counters need no more."""
 
+CONNECTIONS: Final = {
+    "api": 4, "stats": 4, "live": 4, "supervisor": 1, "indexer": 4, "job": 6, "scraper": 6
+}  # fmt: skip
+"""The most connections to PostgreSQL that one process of a part holds: the size of its pool."""
+COMMANDS: Final = 20
+"""Connections beside them: the owner, deployments, replicas that replace others, people's commands.
+"""
+SPARE: Final = 10
+"""Connections that nobody of ours takes: for whoever looks at the server itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -76,6 +86,11 @@ class Budget:
     def ray_memory(self) -> int:
         """Bytes of logical memory for Ray, its object store not included."""
         return sum(self._of(name).memory * self._of(name).count for name in PLACED)
+
+    @property
+    def connections(self) -> int:
+        """What all pools together may hold; PostgreSQL should have `SPARE` more."""
+        return sum(CONNECTIONS[name] * self._of(name).count for name in PLACED) + COMMANDS
 
     def _of(self, name: str) -> Share:
         share: Share = getattr(self, name)
