@@ -21,10 +21,13 @@ from chrono_ray.api.routes import (
     domains,
     health,
     members,
+    plans,
     projects,
     runs,
+    schedules,
     search,
     stats,
+    tasks,
     users,
 )
 from chrono_ray.settings import Settings
@@ -54,6 +57,8 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     for each in (health.router, auth.router, users.router, search.router, runs.router):
         app.include_router(each, prefix=PREFIX)
     app.include_router(stats.router, prefix=PREFIX)
+    for each in (plans.router, schedules.router, tasks.router):
+        app.include_router(each, prefix=PREFIX)
     for each in (projects.router, members.router, domains.router):
         app.include_router(each, prefix=PREFIX)
     problems.install(app)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
@@ -88,6 +89,8 @@ class Parts:
     cache: JsonCache | None
     actors: Actors | None
     doors: Doors
+    check_archive: Callable[[str], None]
+    """`InvalidInput` for an archive that is unknown or not set up."""
 
     async def invalidate(self, *tags: str) -> None:
         """What these tags name has changed and the change is committed: nobody is told the old.
@@ -113,7 +116,10 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
             stack.push_async_callback(cache.aclose)
             await stack.enter_async_context(_beside(cache.keep_promises()))
         doors = await _doors(settings, record, stack)
-        yield Parts(record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors)
+        yield Parts(
+            record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors,
+            partial(wiring.check_archive, settings=settings),
+        )  # fmt: skip
 
 
 async def _doors(settings: Settings, record: Database, stack: AsyncExitStack) -> Doors:
