@@ -88,7 +88,7 @@ async def _plan(asking: Asking, compute: Compute) -> tuple[Kept, Callable[[], Aw
         return (await told()).body
 
     if len(known) == len(projects):
-        return _kept(asking, known, Ttl.MEDIUM), body
+        return _kept(asking, known), body
     first = await told()
     for page_id, project_id in zip(asking.pages, first.projects, strict=True):
         parts.pages.learn([page_id], project_id)
@@ -96,14 +96,14 @@ async def _plan(asking: Asking, compute: Compute) -> tuple[Kept, Callable[[], Aw
     async def just_read() -> bytes:
         return first.body
 
-    # read before its tags were: should it be old already, then not for long
-    return _kept(asking, first.projects, Ttl.GLANCE), just_read
+    return _kept(asking, first.projects), just_read
 
 
-def _kept(asking: Asking, projects: Sequence[int], ttl: Ttl) -> Kept:
+def _kept(asking: Asking, projects: Sequence[int]) -> Kept:
+    """Not for long: the first answer was read before its tags were, and may be old already."""
     pages = ",".join(map(str, asking.pages))
     key = f"page:{pages}:u{asking.actor.user_id}:{asking.what}"
-    return Kept(key, ttl, tags_of(asking.actor, *dict.fromkeys(projects)))
+    return Kept(key, Ttl.SHORT, tags_of(asking.actor, *dict.fromkeys(projects)))
 
 
 def tags_of(actor: Actor, *projects: int) -> tuple[str, ...]:
