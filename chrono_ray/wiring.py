@@ -14,6 +14,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from chrono_ray.archives.base import Archive
+from chrono_ray.archives.mementos import Mementos
 from chrono_ray.model.errors import InvalidInput, SettingsError
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.export import ExportParts
@@ -157,6 +158,12 @@ def archives(settings: Settings) -> dict[str, Archive]:
             Path(chosen.warc.url.removeprefix("file://")), rows_per_page=chosen.warc.page_rows
         )
     return found
+
+
+def mementos(settings: Settings) -> Mementos:
+    """Where people find what the archives keep."""
+    chosen = settings.archives
+    return Mementos(chosen.wayback.url, chosen.pywb.url, chosen.commoncrawl.data_url)
 
 
 def archive_of_path(path: Path) -> str:

@@ -20,7 +20,9 @@ from chrono_ray.api.routes import (
     auth,
     domains,
     health,
+    library,
     members,
+    pages,
     plans,
     projects,
     runs,
@@ -60,6 +62,8 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     for each in (plans.router, schedules.router, tasks.router):
         app.include_router(each, prefix=PREFIX)
     for each in (projects.router, members.router, domains.router):
+        app.include_router(each, prefix=PREFIX)
+    for each in (pages.router, library.router):
         app.include_router(each, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Compression)

@@ -14,8 +14,10 @@ from fastapi import Depends, Request
 from chrono_ray import wiring
 from chrono_ray.api import spent
 from chrono_ray.api.cursors import Cursors
+from chrono_ray.api.known import KnownPages
 from chrono_ray.api.passwords import Passwords
 from chrono_ray.api.sessions import Changes, Sessions
+from chrono_ray.archives.mementos import Mementos
 from chrono_ray.cache.redis import JsonCache
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.search.base import SearchIndex
@@ -89,6 +91,8 @@ class Parts:
     cache: JsonCache | None
     actors: Actors | None
     doors: Doors
+    pages: KnownPages
+    mementos: Mementos
     check_archive: Callable[[str], None]
     """`InvalidInput` for an archive that is unknown or not set up."""
 
@@ -118,6 +122,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
         doors = await _doors(settings, record, stack)
         yield Parts(
             record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors,
+            KnownPages(), wiring.mementos(settings),
             partial(wiring.check_archive, settings=settings),
         )  # fmt: skip
 
