@@ -229,6 +229,7 @@ class Settings(BaseSettings):
     meilisearch_url: str | None = None
     meilisearch_key: SecretStr | None = None
     blobs_url: str | None = None
+    exports_url: str | None = None
     ray_address: str | None = None
     egress: str = "default"
     contact: str = ""
@@ -247,7 +248,9 @@ class Settings(BaseSettings):
     def _expand(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("database_url", "redis_url", "meilisearch_url", "blobs_url", "ray_address")
+    @field_validator(
+        "database_url", "redis_url", "meilisearch_url", "blobs_url", "exports_url", "ray_address"
+    )
     @classmethod
     def _not_empty(cls, value: Any) -> Any:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -82,6 +82,11 @@ def blobs(settings: Settings) -> Blobs:
     return Blobs(settings.blobs_url or str(settings.data_dir / "payloads"))
 
 
+def exports_place(settings: Settings) -> str:
+    """Where exports that are asked for over HTTP stand: a folder or a URL."""
+    return settings.exports_url or str(settings.data_dir / "exports")
+
+
 def index(settings: Settings, role: Literal["writer", "reader"]) -> SearchIndex:
     """Meilisearch when its URL is set, else tantivy in the data folder."""
     if settings.meilisearch_url and settings.meilisearch_key:

@@ -19,6 +19,7 @@ from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.routes import (
     auth,
     domains,
+    exports,
     health,
     library,
     members,
@@ -65,6 +66,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
         app.include_router(each, prefix=PREFIX)
     for each in (pages.router, library.router):
         app.include_router(each, prefix=PREFIX)
+    app.include_router(exports.router, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Compression)
     app.add_middleware(Edge)

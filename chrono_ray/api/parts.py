@@ -17,9 +17,11 @@ from chrono_ray.api.cursors import Cursors
 from chrono_ray.api.known import KnownPages
 from chrono_ray.api.passwords import Passwords
 from chrono_ray.api.sessions import Changes, Sessions
+from chrono_ray.api.streams import Exports, Gate
 from chrono_ray.archives.mementos import Mementos
 from chrono_ray.cache.redis import JsonCache
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.settings import Accounts, Settings
 from chrono_ray.storage.blobs import Blobs
@@ -91,6 +93,7 @@ class Parts:
     cache: JsonCache | None
     actors: Actors | None
     doors: Doors
+    exports: Exports
     pages: KnownPages
     mementos: Mementos
     check_archive: Callable[[str], None]
@@ -122,6 +125,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
         doors = await _doors(settings, record, stack)
         yield Parts(
             record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors,
+            Exports(KeptExports(wiring.exports_place(settings)), Gate()),
             KnownPages(), wiring.mementos(settings),
             partial(wiring.check_archive, settings=settings),
         )  # fmt: skip

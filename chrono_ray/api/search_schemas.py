@@ -149,7 +149,7 @@ def chosen(
     if among is not None:
         parts.append(in_projects(among))
     if start or end:
-        parts.append(CapturedBetween(_date(start, late=False), _date(end, late=True)))
+        parts.append(CapturedBetween(*map(_instant, span_of(start, end))))
     return And(tuple(parts)) if parts else EVERYTHING
 
 
@@ -249,6 +249,19 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _date(text: str, *, late: bool) -> datetime | None:
-    digits = moment(text, Timestamp14.of(datetime.now(UTC)), late=late)
+def span_of(start: str, end: str) -> tuple[str, str]:
+    """14 digits of each date as it was typed, of the end its last second; empty for an open end.
+
+    `InvalidInput` for what is no date, or no span of time.
+    """
+    span = _digits(start, late=False), _digits(end, late=True)
+    CapturedBetween(*map(_instant, span))
+    return span
+
+
+def _digits(text: str, *, late: bool) -> str:
+    return moment(text, Timestamp14.of(datetime.now(UTC)), late=late)
+
+
+def _instant(digits: str) -> datetime | None:
     return Timestamp14(digits).instant if digits else None

@@ -13,7 +13,7 @@ from chrono_ray.api.search_schemas import SearchAnswer, chosen, sort_of, told_of
 from chrono_ray.cli.task import asked as ask
 from chrono_ray.model.query import Field, Fragment, Hit, Query, Results
 from chrono_ray.settings import Settings
-from chrono_ray.storage.catalogue import Catalogue
+from chrono_ray.storage.named import project_named
 from chrono_ray.storage.searching import ProjectNames
 
 
@@ -59,7 +59,7 @@ def query_of(asked: Asked, among: Collection[int] | None) -> Query:
 
 def _project(name: str) -> tuple[int, ...]:
     """`NotFound` when there is none."""
-    return (ask(lambda record: Catalogue(record).project(name)).id,)
+    return (ask(lambda record: project_named(record, name)),)
 
 
 async def _search(settings: Settings, query: Query) -> Results:

@@ -35,6 +35,7 @@ from chrono_ray.storage.exporting import (
     PageRow,
     Place,
     Slab,
+    wanted_of,
 )
 from chrono_ray.storage.tasks import TaskLease, Tasks
 
@@ -81,7 +82,8 @@ async def export(
     parts: ExportParts, lease: TaskLease, task: Export
 ) -> AsyncGenerator[Progress | Finished, None]:
     """Every row up to the mark, then the manifest."""
-    writing = _Writing(parts, task)
+    reading = Exporting(parts.database, await wanted_of(parts.database, task))
+    writing = _Writing(parts, task, reading)
     position = await writing.begin(lease.position)
     yield Progress(position.rows, lease.total, position.text())
     async for step in writing.steps(position):
@@ -97,15 +99,14 @@ class _Step:
 
 
 class _Writing:
-    def __init__(self, parts: ExportParts, task: Export) -> None:
+    def __init__(self, parts: ExportParts, task: Export, reading: Exporting) -> None:
         self._tasks = parts.tasks
         self._task = task
-        self._reading = Exporting(parts.database, task)
+        self._reading = reading
         self._target = Target(task.to)
 
     async def begin(self, position: str) -> Position:
         """Where it goes on; a new one is checked and marked first."""
-        self._project_id = await self._reading.project_id()
         if position:
             return Position.read(position)
         await asyncio.to_thread(check_free, self._target, MANIFEST)
@@ -138,7 +139,7 @@ class _Writing:
 
     async def _partitions(self, position: Position) -> AsyncIterator[tuple[Domain, int]]:
         """From the position on, in order. Only Parquet is divided by year."""
-        for domain in await self._reading.domains(self._project_id):
+        for domain in await self._reading.domains():
             if domain.id < position.domain:
                 continue
             if self._task.form is not Form.PARQUET:

@@ -28,14 +28,13 @@ from obstore.store import ObjectStore, from_url
 
 from chrono_ray.model.errors import Conflict, InvalidInput, SettingsError, Unavailable
 from chrono_ray.model.task import Form, Part
-from chrono_ray.storage.exporting import CaptureRow, PageRow
+from chrono_ray.pipeline.export_rows import Row, columns_of, csv_head, csv_lines, json_lines
+from chrono_ray.storage.exporting import PageRow
 
 ROW_GROUP: Final = 5_000
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
 HASHED: Final = 1024 * 1024
 LEVEL: Final = 6
-
-Row = PageRow | CaptureRow
 
 
 class RowWriter(Protocol):
@@ -156,16 +155,19 @@ def write_manifest(
 
 
 class _Lines:
-    """One JSON object a line."""
+    """One JSON object a line, or a CSV record under the names of its columns."""
 
-    def __init__(self, path: Path, form: Form) -> None:
+    def __init__(self, path: Path, form: Form, kind: type[Row]) -> None:
         self._open = ExitStack()
         file = self._open.enter_context(path.open("wb"))
         self._file = self._open.enter_context(_packed(file, form))
+        self._columns = columns_of(kind)
+        self._lines = csv_lines if form is Form.CSV else json_lines
+        if form is Form.CSV:
+            self._file.write(csv_head(self._columns))
 
     def write(self, rows: Sequence[Row]) -> None:
-        option = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-        self._file.write(b"".join(orjson.dumps(row, option=option) for row in rows))
+        self._file.write(self._lines(rows, self._columns))
 
     def close(self) -> None:
         self._open.close()
@@ -243,7 +245,7 @@ def check_free(target: Target, manifest: str) -> None:
 
 
 def _writer(path: Path, form: Form, kind: type[Row]) -> RowWriter:
-    return _Parquet(path, kind) if form is Form.PARQUET else _Lines(path, form)
+    return _Parquet(path, kind) if form is Form.PARQUET else _Lines(path, form, kind)
 
 
 def _hints(kind: type[Row]) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""Exporting: a project's pages and captures in an order that stands still, up to a mark."""
+"""Exporting: a project's pages and captures in an order that stands still, up to a mark.
+
+What a search has found is read here too: its pages by number, a slab at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
 import asyncpg
 
+from chrono_ray.model.accounts import Actor
 from chrono_ray.model.capture import Timestamp14
-from chrono_ray.model.errors import NotFound
+from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.task import Export, Subject
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.deleting import BARRIER_TIMEOUT, IdSet
@@ -18,6 +22,8 @@ from chrono_ray.storage.named import project_named
 
 PAGES_READ: Final = 500
 CAPTURES_READ: Final = 5_000
+TEXT_BYTES: Final = 8 * 1024 * 1024
+"""Texts of one slab; a longer one comes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class PageRow:
     """A version of a URL's content with what was understood of it, as it is exported."""
 
     id: int
+    project_id: int
     project: str
     domain: str
     url: str
@@ -54,6 +61,7 @@ class CaptureRow:
     """A listed capture with what became of it, as it is exported. `sha256` names its payload."""
 
     id: int
+    project_id: int
     project: str
     domain: str
     run: int
@@ -97,31 +105,60 @@ class Slab:
     after: Place
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is read of a project. `run_id` 0 is all runs, an empty `domain` all that it collects;
+    `start` and `end` have 14 digits or none. Without `texts` those of the pages stay unread."""
+
+    project_id: int
+    project: str
+    subject: Subject
+    run_id: int = 0
+    domain: str = ""
+    start: str = ""
+    end: str = ""
+    texts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A project as somebody sees it, how far its rows reach now, and where reading begins: at
+    this place of the first of the domains."""
+
+    project: str
+    mark: int
+    domains: tuple[Domain, ...]
+    place: Place
+
+
+async def wanted_of(database: Database, task: Export) -> Wanted:
+    """`NotFound` when there is no such project, or no such run in it."""
+    found = task.project_id or await project_named(database, task.project)
+    name = await database.fetchval("SELECT name FROM projects WHERE id = $1", found)
+    if name is None:
+        raise NotFound(f"There is no project {task.project!r} any more")
+    if task.run_id and not await database.fetchval(
+        "SELECT id FROM runs WHERE id = $1 AND project_id = $2", task.run_id, found
+    ):
+        raise NotFound(f"Project {task.project!r} has no run {task.run_id}")
+    return Wanted(found, task.project, task.subject, task.run_id, task.domain, task.start, task.end)
+
+
 class Exporting:
     """Reads what one export holds."""
 
-    def __init__(self, database: Database, task: Export) -> None:
+    def __init__(self, database: Database, wanted: Wanted) -> None:
         self._database = database
-        self._task = task
+        self._wanted = wanted
         self._sql = statements("export")
         self._run_pages: dict[int, IdSet] = {}
-
-    async def project_id(self) -> int:
-        """`NotFound` when there is no such project, or no such run in it."""
-        task = self._task
-        found = await project_named(self._database, task.project)
-        if task.run_id and not await self._database.fetchval(
-            "SELECT id FROM runs WHERE id = $1 AND project_id = $2", task.run_id, found
-        ):
-            raise NotFound(f"Project {task.project!r} has no run {task.run_id}")
-        return int(found)
 
     async def mark(self) -> int | None:
         """The highest row id, when all below it have been committed or never will be.
 
         None when a writer did not end within two seconds: ask again.
         """
-        name = self._task.subject.value
+        name = self._wanted.subject.value
 
         async def work(connection: Connection) -> int:
             await connection.execute(f"SET LOCAL lock_timeout = '{BARRIER_TIMEOUT}'")
@@ -133,22 +170,23 @@ class Exporting:
         except asyncpg.LockNotAvailableError:
             return None
 
-    async def domains(self, project_id: int) -> list[Domain]:
+    async def domains(self) -> list[Domain]:
         """The domains that are exported, by id."""
+        wanted = self._wanted
         rows = await self._database.fetch(
-            self._sql["domains"], project_id, self._task.domain, self._task.run_id
+            self._sql["domains"], wanted.project_id, wanted.domain, wanted.run_id
         )
         return [Domain(row["id"], row["url"]) for row in rows]
 
     async def years(self, domain: Domain, mark: int) -> list[int]:
         """The years that a domain has rows in, ascending."""
-        name = f"{self._task.subject.value}_years"
+        name = f"{self._wanted.subject.value}_years"
         rows = await self._database.fetch(self._sql[name], domain.id, mark)
         return [row["year"] for row in rows]
 
     async def rows(self, domain: Domain, year: int, after: Place, mark: int) -> AsyncIterator[Slab]:
         """A partition's rows behind a place, a slab at a time. Year 0 is all years."""
-        if self._task.subject is Subject.PAGES:
+        if self._wanted.subject is Subject.PAGES:
             async for slab in self._pages(domain, year, after, mark):
                 yield slab
         else:
@@ -158,36 +196,41 @@ class Exporting:
     async def _pages(
         self, domain: Domain, year: int, after: Place, mark: int
     ) -> AsyncIterator[Slab]:
-        task, place = self._task, after
-        wanted = await self._pages_of_run(domain) if task.run_id else None
-        start = Timestamp14(task.start).instant if task.start else None
-        end = Timestamp14(task.end).instant if task.end else None
+        wanted, place = self._wanted, after
+        of_run = await self._pages_of_run(domain) if wanted.run_id else None
+        start = Timestamp14(wanted.start).instant if wanted.start else None
+        end = Timestamp14(wanted.end).instant if wanted.end else None
         while rows := await self._database.fetch(
-            self._sql["pages"], domain.id, place.id, mark, year, start, end, PAGES_READ
-        ):
+            self._sql["pages"], domain.id, place.id, mark, year, start, end, PAGES_READ,
+            wanted.texts, TEXT_BYTES,
+        ):  # fmt: skip
             place = Place(rows[-1]["id"])
             found = [
-                PageRow(project=task.project, domain=domain.url, **dict(row))
-                for row in rows if wanted is None or row["id"] in wanted
+                _page(row, wanted.project_id, wanted.project, domain.url)
+                for row in rows if of_run is None or row["id"] in of_run
             ]  # fmt: skip
             yield Slab(found, place)
+            if rows[-1]["n"] == rows[-1]["here"] < PAGES_READ:
+                return
 
     async def _captures(
         self, domain: Domain, year: int, after: Place, mark: int
     ) -> AsyncIterator[Slab]:
-        task, place = self._task, after
+        wanted, place = self._wanted, after
         while rows := await self._database.fetch(
-            self._sql["captures"], domain.id, place.archive, place.key, mark, year, task.start,
-            task.end, task.run_id, CAPTURES_READ,
+            self._sql["captures"], domain.id, place.archive, place.key, mark, year, wanted.start,
+            wanted.end, wanted.run_id, CAPTURES_READ,
         ):  # fmt: skip
             place = Place(0, rows[-1]["archive"], rows[-1]["key"])
-            yield Slab([_capture(row, task.project, domain) for row in rows], place)
+            yield Slab([_capture(row, wanted, domain) for row in rows], place)
+            if len(rows) < CAPTURES_READ:
+                return
 
     async def _pages_of_run(self, domain: Domain) -> IdSet:
         if domain.id not in self._run_pages:
             found, archive, key = IdSet(), "", b""
             while rows := await self._database.fetch(
-                self._sql["run_pages"], domain.id, archive, key, self._task.run_id, CAPTURES_READ
+                self._sql["run_pages"], domain.id, archive, key, self._wanted.run_id, CAPTURES_READ
             ):
                 found.add([row["id"] for row in rows if row["id"] is not None])
                 archive, key = rows[-1]["archive"], rows[-1]["key"]
@@ -195,9 +238,70 @@ class Exporting:
         return self._run_pages[domain.id]
 
 
-def _capture(row: asyncpg.Record, project: str, domain: Domain) -> CaptureRow:
+class Seen:
+    """Reads what somebody may see, as long as they may see it."""
+
+    def __init__(self, database: Database, actor: Actor) -> None:
+        self._database = database
+        self._actor = actor
+        self._sql = statements("export")
+
+    async def begin(self, wanted: Wanted, *, after: int) -> Begin:
+        """Where to read a project from: from its beginning, or behind the row `after`.
+
+        `NotFound` for a project that is not theirs, `InvalidInput` for a row that is not there.
+        """
+        actor = self._actor
+        row = await self._database.fetchrow(
+            self._sql[f"begin_{wanted.subject.value}"], wanted.project_id, actor.user_id,
+            actor.is_admin, after, wanted.domain, wanted.run_id,
+        )  # fmt: skip
+        if row is None:
+            raise NotFound(f"There is no project {wanted.project_id}")
+        if after and row["domain_id"] is None:
+            raise InvalidInput(
+                "There is no such row to go on behind", why=f"{after} is not, or no more, there",
+                fix="Go on behind the line before it", code="export_after",
+            )  # fmt: skip
+        domains = tuple(map(Domain, row["ids"] or (), row["urls"] or ()))
+        inside = bool(domains) and domains[0].id == row["domain_id"]
+        place = Place(after, row["archive"], row["key"]) if inside else Place()
+        return Begin(row["name"], row["mark"], domains, place)
+
+    async def pages(self, ids: Sequence[int], *, texts: bool) -> AsyncIterator[list[PageRow]]:
+        """These pages as they are now, by their numbers, without those that are gone."""
+        actor, left = self._actor, list(ids)
+        while left:
+            rows = await self._database.fetch(
+                self._sql["found"], left, actor.user_id, actor.is_admin, texts, TEXT_BYTES
+            )
+            yield [_page(row, row["project_id"], row["project"], row["domain"]) for row in rows]
+            if not rows or rows[-1]["n"] == rows[-1]["here"]:
+                return
+            left = [each for each in left if each > rows[-1]["id"]]
+
+    async def still_sees(self, project_ids: Collection[int] | None) -> bool:
+        """Whether they may still see these projects, or as an admin all of them (None)."""
+        actor = self._actor
+        ids = None if project_ids is None else list(project_ids)
+        asked = (actor.user_id, actor.is_admin, actor.token_id, ids)
+        return bool(await self._database.fetchval(self._sql["still_sees"], *asked))
+
+
+_COUNTS: Final = ("n", "here")
+_OF_PROJECT: Final = ("project_id", "project", "domain")
+
+
+def _page(row: asyncpg.Record, project_id: int, project: str, domain: str) -> PageRow:
+    fields = {k: v for k, v in row.items() if k not in _COUNTS and k not in _OF_PROJECT}
+    return PageRow(project_id=project_id, project=project, domain=domain, **fields)
+
+
+def _capture(row: asyncpg.Record, wanted: Wanted, domain: Domain) -> CaptureRow:
     fields = {name: value for name, value in row.items() if name != "key"}
-    return CaptureRow(project=project, domain=domain.url, **fields)
+    return CaptureRow(
+        project_id=wanted.project_id, project=wanted.project, domain=domain.url, **fields
+    )
 
 
 @dataclass(frozen=True, slots=True)

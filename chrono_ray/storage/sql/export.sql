@@ -26,14 +26,72 @@ SELECT DISTINCT extract(year FROM p.first_seen AT TIME ZONE 'UTC')::int AS year 
 SELECT DISTINCT left(ts, 4)::int AS year FROM captures WHERE domain_id = $1 AND id <= $2 ORDER BY 1
 
 -- name: pages
-SELECT p.id, p.url, p.urlkey, p.first_seen, p.last_seen, p.captures, t.title, t.text, t.author, t.published,
+-- of the next $7 those whose texts ($8: are they wanted?) fit into $9 bytes, at least one; `here` of `n` are read.
+-- octet_length of a stored text reads its header, not the text.
+WITH next AS MATERIALIZED (
+    SELECT p.id, row_number() OVER w AS n, count(*) OVER () AS here,
+           sum(CASE WHEN $8::bool THEN octet_length(t.text) ELSE 0 END) OVER w AS upto
+      FROM (SELECT p.id, p.document_id FROM pages p
+             WHERE p.domain_id = $1 AND p.id > $2 AND p.id <= $3
+               AND ($4::int = 0 OR extract(year FROM p.first_seen AT TIME ZONE 'UTC') = $4)
+               AND ($5::timestamptz IS NULL OR p.last_seen >= $5) AND ($6::timestamptz IS NULL OR p.first_seen <= $6)
+             ORDER BY p.id LIMIT $7) p
+      JOIN documents t ON t.id = p.document_id
+    WINDOW w AS (ORDER BY p.id)
+)
+SELECT p.id, p.url, p.urlkey, p.first_seen, p.last_seen, p.captures, t.title,
+       CASE WHEN $8::bool THEN t.text ELSE '' END AS text, t.author, t.published,
        t.language, t.words, t.description, t.canonical, t.media_type, t.charset, t.flags, t.extractor,
-       encode(y.sha256, 'hex') AS sha256, y.sha1, y.size
-  FROM pages p JOIN documents t ON t.id = p.document_id JOIN payloads y ON y.id = p.payload_id
- WHERE p.domain_id = $1 AND p.id > $2 AND p.id <= $3
-   AND ($4::int = 0 OR extract(year FROM p.first_seen AT TIME ZONE 'UTC') = $4)
-   AND ($5::timestamptz IS NULL OR p.last_seen >= $5) AND ($6::timestamptz IS NULL OR p.first_seen <= $6)
- ORDER BY p.id LIMIT $7
+       encode(y.sha256, 'hex') AS sha256, y.sha1, y.size, x.n, x.here
+  FROM next x JOIN pages p ON p.id = x.id JOIN documents t ON t.id = p.document_id
+  JOIN payloads y ON y.id = p.payload_id
+ WHERE x.n = 1 OR x.upto <= $9::bigint
+ ORDER BY p.id
+
+-- name: found
+-- these pages, as far as somebody sees them: as many as fit into $5 bytes of text, at least one
+WITH asked AS MATERIALIZED (
+    SELECT p.id, row_number() OVER w AS n, count(*) OVER () AS here,
+           sum(CASE WHEN $4::bool THEN octet_length(t.text) ELSE 0 END) OVER w AS upto
+      FROM pages p JOIN visible_projects($2, $3) v ON v.project_id = p.project_id
+      JOIN documents t ON t.id = p.document_id
+     WHERE p.id = ANY ($1::bigint[])
+    WINDOW w AS (ORDER BY p.id)
+)
+SELECT p.id, p.project_id, r.name AS project, d.url AS domain, p.url, p.urlkey, p.first_seen, p.last_seen, p.captures,
+       t.title, CASE WHEN $4::bool THEN t.text ELSE '' END AS text, t.author, t.published,
+       t.language, t.words, t.description, t.canonical, t.media_type, t.charset, t.flags, t.extractor,
+       encode(y.sha256, 'hex') AS sha256, y.sha1, y.size, x.n, x.here
+  FROM asked x JOIN pages p ON p.id = x.id JOIN projects r ON r.id = p.project_id JOIN domains d ON d.id = p.domain_id
+  JOIN documents t ON t.id = p.document_id JOIN payloads y ON y.id = p.payload_id
+ WHERE x.n = 1 OR x.upto <= $5::bigint
+ ORDER BY p.id
+
+-- name: begin_pages
+-- a project that user $2 ($3: an admin) sees, how far its rows reach, where row $4 stands in its order, and its
+-- domains from there on, as below
+SELECT p.name, (SELECT coalesce(max(id), 0) FROM pages) AS mark, g.domain_id, '' AS archive, ''::bytea AS key, d.*
+  FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id
+  LEFT JOIN pages g ON g.id = $4 AND g.project_id = p.id
+  CROSS JOIN LATERAL (SELECT array_agg(d.id ORDER BY d.id) AS ids, array_agg(d.url ORDER BY d.id) AS urls FROM domains d
+       WHERE d.project_id = p.id AND d.id >= coalesce(g.domain_id, 0) AND ($5::text = '' OR d.url = $5)
+         AND ($6::bigint = 0 OR d.id = (SELECT r.domain_id FROM runs r WHERE r.id = $6))) d
+ WHERE p.id = $1
+
+-- name: begin_captures
+SELECT p.name, (SELECT coalesce(max(id), 0) FROM captures) AS mark, c.domain_id, c.archive, c.key, d.*
+  FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id
+  LEFT JOIN (captures c JOIN domains o ON o.id = c.domain_id) ON c.id = $4 AND o.project_id = p.id
+  CROSS JOIN LATERAL (SELECT array_agg(d.id ORDER BY d.id) AS ids, array_agg(d.url ORDER BY d.id) AS urls FROM domains d
+       WHERE d.project_id = p.id AND d.id >= coalesce(c.domain_id, 0) AND ($5::text = '' OR d.url = $5)
+         AND ($6::bigint = 0 OR d.id = (SELECT r.domain_id FROM runs r WHERE r.id = $6))) d
+ WHERE p.id = $1
+
+-- name: still_sees
+-- user $1 ($2: as an admin, by the token $3) and all of the projects $4
+SELECT EXISTS (SELECT FROM users u WHERE u.id = $1 AND u.state = 'active' AND (u.role = 'admin' OR NOT $2::bool))
+   AND NOT EXISTS (SELECT FROM api_tokens t WHERE t.id = $3 AND t.kind = 'key' AND t.revoked_at IS NOT NULL)
+   AND ($2 OR NOT EXISTS (SELECT unnest($4::int[]) EXCEPT SELECT v.project_id FROM visible_projects($1, false) v))
 
 -- name: captures
 SELECT c.id, c.run_id AS run, c.archive, c.ts AS timestamp, c.impossible, c.original AS url, c.urlkey, c.mimetype,

@@ -242,8 +242,9 @@ async def test_the_mark_waits_for_a_lister_that_has_numbered_its_captures(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(exporting, "BARRIER_TIMEOUT", "50ms")
-    subject = Export("town", "/nowhere", subject=Subject.CAPTURES, form=Form.JSONL)
-    reading = exporting.Exporting(record.database, subject)
+    task = Export("town", "/nowhere", subject=Subject.CAPTURES, form=Form.JSONL)
+    wanted = await exporting.wanted_of(record.database, task)
+    reading = exporting.Exporting(record.database, wanted)
     first, second = [
         await record.start(name, project="town") for name in ("c.example", "d.example")
     ]

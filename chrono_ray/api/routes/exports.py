@@ -1,0 +1,263 @@
+"""Exports: a result or a project as a stream, and a project as files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from chrono_ray.api.answers import Kept, answered
+from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
+from chrono_ray.api.export_schemas import (
+    ExportAnswer,
+    ExportFile,
+    ExportFilesAnswer,
+    ExportRequest,
+    ExportsAnswer,
+    ProjectExport,
+    SearchExport,
+)
+from chrono_ray.api.parts import OurParts, Parts, within
+from chrono_ray.api.problems import told
+from chrono_ray.api.ranges import part_of
+from chrono_ray.api.routes.search import among_of, rebuilt
+from chrono_ray.api.streams import Stream, Watching, begun
+from chrono_ray.cache.redis import Ttl
+from chrono_ray.cache.tags import project_tag
+from chrono_ray.model import query as model
+from chrono_ray.model.accounts import Actor
+from chrono_ray.model.errors import NotFound, SearchError
+from chrono_ray.model.task import Form, Subject
+from chrono_ray.pipeline.export import MANIFEST
+from chrono_ray.pipeline.export_streams import Shape, of_project, of_search
+from chrono_ray.storage.database import Connection
+from chrono_ray.storage.export_tasks import ExportTasks
+from chrono_ray.storage.exporting import Exporting, Seen
+from chrono_ray.storage.searching import ProjectNames
+from chrono_ray.storage.tasks import TaskState
+
+SECONDS: Final = 10.0
+BEGIN_SECONDS: Final = 30.0
+"""Until the first rows of a stream."""
+ID_MOST: Final = 2**63 - 1
+NAME_CHARS_MAX: Final = 1000
+MEDIA: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+STREAMED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "All rows, a line each. A body that is cut is incomplete as HTTP has it;"
+        ' JSONL ends in {"end": true, "rows": n}',
+        "content": {"application/x-ndjson": {}, "text/csv": {}},
+    }
+}
+FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file", "content": {"application/octet-stream": {}}},
+    206: {"description": "A part of it", "content": {"application/octet-stream": {}}},
+    304: {"description": "Known already"},
+}
+
+StreamForm = Literal["jsonl", "csv"]
+ProjectId = Annotated[int, Path(ge=1, le=2**31 - 1)]
+ExportId = Annotated[int, Path(ge=1, le=ID_MOST)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=2000)]
+
+router = APIRouter(tags=["exports"])
+
+
+@router.get("/exports/search.{form}", response_class=Response, responses=STREAMED)
+async def search_export(
+    form: StreamForm, asked: Annotated[SearchExport, Query()], actor: Reader, parts: OurParts
+) -> Response:
+    """Every page that a search finds, by number. Go on behind a line with `after` its `id`."""
+    among = await among_of(asked.projects, actor, ProjectNames(parts.record))
+    query = model.Query(asked.words, asked.tree(among.ids), typos=asked.typos)
+    seen = Seen(parts.record, actor)
+    shape = Shape(Form(form), Subject.PAGES, asked.text, asked.bom)
+    watch = Watching(seen, among.ids)
+    chunks = of_search(parts.index, seen, query, shape, watch, after=asked.after)
+    try:
+        async with within(BEGIN_SECONDS, "The search"):
+            opened = await begun(parts.exports.gate, chunks)
+    except SearchError as error:
+        raise rebuilt(error) from error
+    return Stream(opened, MEDIA[form], filename=f"search.{form}")
+
+
+@router.get(
+    "/projects/{project_id}/export.{form}", response_class=Response,
+    responses=STREAMED | told(404),
+)  # fmt: skip
+async def project_export(
+    project_id: ProjectId,
+    form: StreamForm,
+    asked: Annotated[ProjectExport, Query()],
+    actor: Reader,
+    parts: OurParts,
+) -> Response:
+    """Every page, or every listed capture, of a project. Go on behind a line with its `id`."""
+    seen = Seen(parts.record, actor)
+    wanted = asked.wanted(project_id)
+    async with within(BEGIN_SECONDS, "The export"):
+        begin = await seen.begin(wanted, after=asked.after)
+        reading = Exporting(parts.record, replace(wanted, project=begin.project))
+        shape = Shape(Form(form), asked.subject, asked.text, asked.bom)
+        watch = Watching(seen, None if actor.is_admin else {project_id})
+        opened = await begun(parts.exports.gate, of_project(reading, begin, shape, watch))
+    name = f"project-{project_id}-{asked.subject.value}.{form}"
+    return Stream(opened, MEDIA[form], filename=name)
+
+
+@router.post(
+    "/projects/{project_id}/exports", status_code=202, response_model=ExportAnswer,
+    include_in_schema=False,
+)  # fmt: skip
+@router.post(
+    "/projects/{project_id}/exports/", status_code=202, response_model=ExportAnswer,
+    responses=told(404, 409),
+)  # fmt: skip
+async def make_export(
+    project_id: ProjectId, asked: ExportRequest, by: WriterOnce, parts: OurParts
+) -> Response:
+    """Have a project written to files, however large it is; whoever may read it may."""
+    wanted = asked.export(project_id, parts.exports.kept.new(project_id))
+    tasks = ExportTasks(parts.record, by.actor)
+
+    async def work(connection: Connection) -> Made:
+        return Made(202, ExportAnswer.of(await tasks.submit(connection, wanted)))
+
+    answer = await by.once.answer(work)
+    await parts.invalidate(project_tag(project_id))
+    return answer
+
+
+@router.get("/projects/{project_id}/exports", response_model=ExportsAnswer, include_in_schema=False)
+@router.get(
+    "/projects/{project_id}/exports/", response_model=ExportsAnswer, responses=told(404)
+)  # fmt: skip
+async def exports(
+    project_id: ProjectId,
+    request: Request,
+    actor: Reader,
+    parts: OurParts,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Response:
+    """A project's exports to files, newest first."""
+    cursors, of = await parts.cursors.get(), f"exports?{project_id}"
+    before = cursors.position(cursor, of=of, actor=actor)[0] if cursor else None
+
+    async def compute() -> bytes:
+        tasks = ExportTasks(parts.record, actor)
+        async with within(SECONDS, "Reading the exports"):
+            rows = await tasks.of_project(
+                project_id, before=None if before is None else int(before), limit=limit + 1
+            )
+        shown, more = rows[:limit], len(rows) > limit
+        following = cursors.after([shown[-1].id], of=of, actor=actor) if more else None
+        return ExportsAnswer.of(shown, following).model_dump_json().encode()
+
+    key = f"exports:{_asker(actor)}:{project_id}:{before}:{limit}"
+    return await answered(
+        request, parts, Kept(key, Ttl.GLANCE, (project_tag(project_id),)), compute
+    )
+
+
+@router.get("/exports/{export_id}", response_model=ExportAnswer, responses=told(404))
+async def export(export_id: ExportId, request: Request, actor: Reader, parts: OurParts) -> Response:
+    """How far an export is; up to a second old."""
+
+    async def compute() -> bytes:
+        async with within(SECONDS, "Reading the export"):
+            row = await ExportTasks(parts.record, actor).one(export_id)
+        return ExportAnswer.of(row).model_dump_json().encode()
+
+    kept = Kept(f"export:{_asker(actor)}:{export_id}", Ttl.GLANCE, ())
+    return await answered(request, parts, kept, compute)
+
+
+@router.delete("/exports/{export_id}", status_code=204, responses=told(404, 409))
+async def forget_export(export_id: ExportId, actor: Writer, parts: OurParts) -> None:
+    """Delete an export's files, for good. One that is being written is cancelled first."""
+    tasks = ExportTasks(parts.record, actor)
+    async with within(BEGIN_SECONDS, "The deletion"):
+        row = await tasks.one(export_id)
+        tasks.check_may_forget(row)
+        await parts.exports.kept.at(row.to).remove()
+        await tasks.forget(row)
+    await parts.invalidate(project_tag(row.project_id))
+
+
+@router.get(
+    "/exports/{export_id}/files", response_model=ExportFilesAnswer, responses=told(404)
+)  # fmt: skip
+async def export_files(
+    export_id: ExportId,
+    actor: Reader,
+    parts: OurParts,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> ExportFilesAnswer:
+    """The files that are written by now, by name."""
+    cursors, of = await parts.cursors.get(), f"export-files?{export_id}"
+    after = str(cursors.position(cursor, of=of, actor=actor)[0]) if cursor else ""
+    tasks = ExportTasks(parts.record, actor)
+    async with within(SECONDS, "Reading the export"):
+        found = await tasks.files(export_id, after=after, limit=limit + 1)
+    shown = found.parts[:limit]
+    more = len(found.parts) > limit
+    return ExportFilesAnswer(
+        state=found.state, items=[ExportFile.of(part) for part in shown],
+        next=cursors.after([shown[-1].name], of=of, actor=actor) if more else None,
+    )  # fmt: skip
+
+
+@router.get(
+    "/exports/{export_id}/files/{name:path}", response_class=Response,
+    responses=FILE | told(404, 409, 416),
+)  # fmt: skip
+async def export_file(
+    export_id: ExportId,
+    name: Annotated[str, Path(max_length=NAME_CHARS_MAX)],
+    request: Request,
+    actor: Reader,
+    parts: OurParts,
+) -> Response:
+    """One file, or with `Range` a part of it."""
+    async with within(SECONDS, "Reading the file"):
+        return await _file(export_id, name, request, actor, parts)
+
+
+async def _file(
+    export_id: int, name: str, request: Request, actor: Actor, parts: Parts
+) -> Response:
+    found = await ExportTasks(parts.record, actor).file(export_id, name)
+    files = parts.exports.kept.at(found.place)
+    if found.parts:
+        size, mark = found.parts[0].size, found.parts[0].sha256.hex()
+    elif name == MANIFEST and found.state is TaskState.DONE:
+        size, mark = await files.size(name), f"manifest-{export_id}"
+    else:
+        raise NotFound(f"Export {export_id} has no file of that name")
+    etag, headers = f'"{mark}"', request.headers
+    if headers.get("if-none-match", "") in (etag, "*"):
+        return Response(None, 304, {"ETag": etag})
+    whole = headers.get("if-range", etag) != etag
+    part = None if whole else part_of(headers.get("range", ""), size)
+    chosen = part or range(size)
+    stream = Stream(
+        await begun(parts.exports.gate, files.read(name, chosen)), "application/octet-stream",
+        filename=f"export-{export_id}-{name.rpartition('/')[2]}",
+    )  # fmt: skip
+    stream.headers.update(
+        {"ETag": etag, "Accept-Ranges": "bytes", "Content-Length": str(len(chosen))}
+    )
+    if part is not None:
+        stream.status_code = 206
+        stream.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    return stream
+
+
+def _asker(actor: Actor) -> str:
+    return "admin" if actor.is_admin else f"u{actor.user_id}"
