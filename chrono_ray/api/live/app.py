@@ -24,14 +24,13 @@ def create_live_app(settings: Settings, *, limits: Limits | None = None) -> ASGI
     Its lifespan's end closes every connection (1012) before it returns: end it
     before what serves it waits for its connections.
     """
-    chosen = limits or Limits()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             parts.opened(settings, None) as app.state.parts,
             live_parts.opened(
-                settings, app.state.parts, limits=chosen, steady=True
+                settings, app.state.parts, limits=limits, steady=True
             ) as app.state.live,
         ):
             yield

@@ -45,6 +45,7 @@ class Limits:
     gap: float = 0.1
     slow: float = 5.0
     heartbeat: float = 20.0
+    recheck: float = 3.0
 
 
 class Asked(BaseModel):

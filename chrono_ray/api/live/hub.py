@@ -28,7 +28,6 @@ KEPT: Final = 10_000
 LOOK_GAP: Final = 0.05
 LOOK_SECONDS: Final = 20.0
 AGAIN_SECONDS: Final = 1.0
-RECHECK_SECONDS: Final = 3.0
 RECHECKED: Final = 500
 STOP_SECONDS: Final = 3.0
 RESTART: Final = 1012
@@ -124,8 +123,9 @@ class Listener:
 class Hub:
     """All listeners of this process."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, *, recheck_every: float) -> None:
         self._live = live
+        self._recheck_every = recheck_every
         self._listeners: set[Listener] = set()
         self._by_topic: defaultdict[str, set[Listener]] = defaultdict(set)
         self._newest: OrderedDict[str, State] = OrderedDict()
@@ -222,7 +222,7 @@ class Hub:
                         await self._recheck(listeners[begin : begin + RECHECKED])
             except (Unavailable, TimeoutError) as error:
                 log.warning("live.recheck_failed", extra={"why": str(error)})
-            await asyncio.sleep(RECHECK_SECONDS)
+            await asyncio.sleep(self._recheck_every)
 
     def _keep(self, state: State) -> None:
         self._newest[state.key] = state

@@ -37,7 +37,7 @@ class LiveParts:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, parts: Parts, *, limits: Limits, steady: bool
+    settings: Settings, parts: Parts, *, limits: Limits | None = None, steady: bool = False
 ) -> AsyncIterator[LiveParts]:
     """Live progress of one process; connections that are open at the end are ended in order.
 
@@ -45,8 +45,8 @@ async def opened(
     throughput over time.
     """
     url = settings.redis_url.get_secret_value() if settings.redis_url else None
-    live = Live(parts.record)
-    hub = Hub(live)
+    live, limits = Live(parts.record), limits or Limits()
+    hub = Hub(live, recheck_every=limits.recheck)
     async with AsyncExitStack() as stack:
         channel = Channel(url) if url else None
         if channel:

@@ -96,7 +96,8 @@ class Seats:
         """Until cancelled. A Redis that has forgotten us is told of our seats again."""
         while self._redis:
             try:
-                await self._say_alive(self._redis)
+                if self._taken or self._left:
+                    await self._say_alive(self._redis)
             except AWAY as error:
                 log.debug("live.seats_untold", extra={"why": type(error).__name__})
             await asyncio.sleep(SAY_SECONDS)

@@ -194,7 +194,7 @@ async def socket(websocket: WebSocket) -> None:
     )  # fmt: skip
 
 
-router.add_websocket_route("/ws", socket)
+router.add_websocket_route(f"{router.prefix}/ws", socket)
 
 
 async def _admitted(websocket: WebSocket, ours: LiveParts) -> Actor | None:

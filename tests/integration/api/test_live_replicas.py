@@ -1,0 +1,133 @@
+"""Two processes over one Valkey: one looks, all tell; and what holds while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from redis.asyncio import Redis
+
+from chrono_ray.api.live.channel import CHANNEL, LEADER
+from chrono_ray.cache.redis import JsonCache, Ttl
+from chrono_ray.cache.tags import project_tag
+from chrono_ray.storage.projects import Projects, RunState
+from tests.integration.api.counting import Queries
+from tests.integration.api.listening import begin, replica
+from tests.support.accounts import admin_key, user_with_key
+
+
+async def test_one_looks_and_all_tell_whatever_valkey_does(
+    settings, database, database_url, valkey, queries: Queries
+):
+    key, run_id = await admin_key(database_url), await begin(database)
+    projects = Projects(database)
+    async with (
+        replica(settings) as one, replica(settings) as two,
+        one.client(key) as first, two.client(key) as second,
+    ):  # fmt: skip
+
+        async def both(run_id: int, state: str) -> None:
+            told = [await each.run(run_id, state) for each in (first, second)]
+            assert all(each["final"] == (state == "cancelled") for each in told)
+
+        await both(run_id, "active")
+        await asyncio.sleep(1.6)  # both have heard the one that leads
+        queries.statements.clear()
+        await asyncio.sleep(2)
+        looks = [each for each in queries.statements if "live_pulse" in each]
+        assert 2 <= len(looks) <= 5, "one of them, twice a second"
+
+        await poison(valkey.url)
+        await projects.change(run_id, RunState.PAUSED)
+        await both(run_id, "paused")
+
+        valkey.kill()
+        await projects.change(run_id, RunState.CANCELLED)
+        await both(run_id, "cancelled")
+        other = await begin(database, "village")
+        await both(other, "active")
+        valkey.start()
+        await projects.change(other, RunState.CANCELLED)
+        await both(other, "cancelled")
+        assert await leader(valkey.url)
+        last = await begin(database, "hamlet")
+        await both(last, "active")
+
+
+async def poison(url: str) -> None:
+    """What nobody of ours writes."""
+    async with Redis.from_url(url) as redis:
+        for message in (b"\xff", b"[]", b'{"version": 1, "states": [[1]]}', b'{"states": 7}'):
+            await redis.publish(CHANNEL, message)
+        await redis.flushall()
+        await redis.rpush(LEADER, "not a token")
+
+
+async def leader(url: str) -> bool:
+    """Whether somebody leads, within seconds."""
+    async with Redis.from_url(url) as redis, asyncio.timeout(8):
+        while await redis.get(LEADER) is None:
+            await asyncio.sleep(0.05)
+    return True
+
+
+async def test_one_that_dies_is_followed_by_the_other(settings, database, database_url, valkey):
+    """Its run ends while nobody leads."""
+    key, run_id = await admin_key(database_url), await begin(database)
+    async with replica(settings) as two:
+        async with replica(settings) as one, one.client(key) as first:
+            await first.run(run_id, "active")
+            await leader(valkey.url)
+        async with two.client(key) as second:
+            await second.run(run_id, "active")
+            async with Redis.from_url(valkey.url) as redis:
+                await redis.set(LEADER, "of one that is dead", px=2500)
+            await Projects(database).change(run_id, RunState.CANCELLED)
+            began = time.monotonic()
+            await second.run(run_id, "cancelled")
+            assert time.monotonic() - began < 2.4, "it does not wait for the lease to end"
+
+
+async def test_five_connections_are_five_in_all_processes(settings, database, valkey):
+    _, key = await user_with_key(database)
+    async with replica(settings) as one, replica(settings) as two:
+        async with (
+            one.client(key, "me") as a, one.client(key, "me"), one.client(key, "me"),
+            two.client(key, "me"), two.client(key, "me"), two.client(key, "me") as sixth,
+        ):  # fmt: skip
+            assert (await sixth.closed())[0] == 1008
+            await a.nothing(0.1)
+        async with Redis.from_url(valkey.url) as redis:
+            [seats] = [each async for each in redis.scan_iter("chrono:live:seats:*")] or [b"none"]
+            await redis.sadd(seats, *[f"dead/{n}" for n in range(5)])
+        async with two.client(key, "me") as again:
+            await again.nothing(0.2)
+
+
+async def test_kept_answers_end_while_nobody_listens(settings, database, valkey):
+    run_id = await begin(database)
+    project_id = await database.fetchval("SELECT project_id FROM runs")
+    cache = JsonCache(valkey.url, version="2")
+    computed = []
+
+    async def compute() -> bytes:
+        computed.append(1)
+        return b"{}"
+
+    async with replica(settings):
+        await leader(valkey.url)
+        await asyncio.sleep(2.5)
+
+        async def ask() -> None:
+            tags = (project_tag(project_id),)
+            await cache.answer("it", compute, ttl=Ttl.STATISTICS, tags=tags)
+
+        await ask()
+        await ask()
+        assert len(computed) == 1
+        await Projects(database).change(run_id, RunState.CANCELLED)
+        async with asyncio.timeout(4):
+            while len(computed) == 1:
+                await asyncio.sleep(0.1)
+                await ask()
+    await cache.aclose()
