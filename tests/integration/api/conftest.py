@@ -46,7 +46,11 @@ class Client(httpx2.AsyncClient):
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, actors: Actors | None = None, key: str = ""
+    settings: Settings,
+    *,
+    actors: Actors | None = None,
+    key: str = "",
+    app: FastAPI | None = None,
 ) -> AsyncIterator[Client]:
     """A client of the application, which is started and ended around it.
 
@@ -54,7 +58,7 @@ async def serving(
     """
     url = settings.database_url.get_secret_value() if settings.database_url else NO_DATABASE
     brought = key or ("" if url == NO_DATABASE else await admin_key(url))
-    app = create_app(settings, actors=actors)
+    app = app or create_app(settings, actors=actors)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
