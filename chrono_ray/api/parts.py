@@ -121,7 +121,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
         if settings.redis_url is not None:
             cache = JsonCache(settings.redis_url.get_secret_value(), version=CACHE_VERSION)
             stack.push_async_callback(cache.aclose)
-            await stack.enter_async_context(_beside(cache.keep_promises()))
+            await stack.enter_async_context(beside(cache.keep_promises()))
         doors = await _doors(settings, record, stack)
         yield Parts(
             record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors,
@@ -139,7 +139,7 @@ async def _doors(settings: Settings, record: Database, stack: AsyncExitStack) ->
     if settings.redis_url is not None:
         changes = Changes(settings.redis_url.get_secret_value())
         stack.push_async_callback(changes.aclose)
-        await stack.enter_async_context(_beside(changes.listen(sessions)))
+        await stack.enter_async_context(beside(changes.listen(sessions)))
     return Doors(users, passwords, sessions, changes, chosen)
 
 
@@ -164,7 +164,7 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+async def beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Endless work for as long as the block lasts."""
     task = asyncio.create_task(work)
     try:
