@@ -210,9 +210,9 @@ class ProjectStats:
         if row is None:
             raise no_domain(domain_id)
         walk = None
-        if row["state"] is not None:
+        if row["walk"] is not None:
             tally = Tally(*(row[name] for name in Tally.__dataclass_fields__))
-            walk = Redecision(row["state"] == "done", row["held"], tally)
+            walk = Redecision(row["walk"] == "done", row["held"], tally)
         return SeenDomain(_domain(row, ""), ProjectRole(row["role"]), row["stored_rules"], walk)
 
 
@@ -273,13 +273,13 @@ def _of(state: str, sums: Mapping[tuple[str, str], int]) -> dict[str, int]:
 
 def _listed(row: asyncpg.Record, sort: ProjectSort) -> ListedProject:
     rank = row["name"] if sort is ProjectSort.NAME else row["rank"]
-    numbers = numbers_of(orjson.loads(row["numbers"] or "[]"))
-    return ListedProject(head_of(row), numbers, row["active_at"], rank)
+    rows = zip(row["states"] or (), row["reasons"] or (), row["counts"] or (), strict=True)
+    return ListedProject(head_of(row), numbers_of(rows), row["active_at"], rank)
 
 
 def _domain(row: asyncpg.Record, place: str) -> ListedDomain:
+    columns = (row[name] or () for name in ("archives", "states", "reasons", "counts"))
     return ListedDomain(
         row["id"], row["url"], row["match"], row["created_at"], row["rules"],
-        row["rules_version"], shape_of(orjson.loads(row["numbers"] or "[]")), row["active_at"],
-        place,
+        row["rules_version"], shape_of(zip(*columns, strict=True)), row["active_at"], place,
     )  # fmt: skip

@@ -12,9 +12,9 @@ WITH seen AS MATERIALIZED (
        AND ($5::text IS NULL OR (p.name, p.id) > ($5, $6::int))
      ORDER BY p.name, p.id LIMIT $7
 )
-SELECT s.*, t.numbers, greatest(s.changed_at, t.changed_at) AS active_at
+SELECT s.*, t.states, t.reasons, t.counts, greatest(s.changed_at, t.changed_at) AS active_at
   FROM seen s CROSS JOIN LATERAL (
-       SELECT json_agg(json_build_array(n.state, n.reason, n.n))::text AS numbers, max(n.changed_at) AS changed_at
+       SELECT array_agg(n.state) AS states, array_agg(n.reason) AS reasons, array_agg(n.n) AS counts, max(n.changed_at) AS changed_at
          FROM project_numbers n WHERE n.project_id = s.id) t
  ORDER BY s.name, s.id
 
@@ -27,12 +27,12 @@ WITH seen AS MATERIALIZED (
      WHERE ($3 = '' OR strpos(lower(p.name), lower($3)) > 0 OR strpos(lower(p.description), lower($3)) > 0)
        AND ($4 OR NOT EXISTS (SELECT FROM tasks t WHERE t.project_id = p.id AND t.kind = 'delete_project' AND t.state = 'pending'))
 ), told AS MATERIALIZED (
-    SELECT s.*, t.numbers, greatest(s.changed_at, t.changed_at) AS active_at,
+    SELECT s.*, t.states, t.reasons, t.counts, greatest(s.changed_at, t.changed_at) AS active_at,
            (CASE $8 WHEN 'created' THEN extract(epoch FROM s.created_at) * 1000000
                     WHEN 'activity' THEN extract(epoch FROM greatest(s.changed_at, t.changed_at)) * 1000000
                     ELSE t.counted END)::bigint AS rank
       FROM seen s CROSS JOIN LATERAL (
-           SELECT json_agg(json_build_array(n.state, n.reason, n.n))::text AS numbers, max(n.changed_at) AS changed_at,
+           SELECT array_agg(n.state) AS states, array_agg(n.reason) AS reasons, array_agg(n.n) AS counts, max(n.changed_at) AS changed_at,
                   coalesce(sum(n.n) FILTER (WHERE n.state = $8), 0) AS counted
              FROM project_numbers n WHERE n.project_id = s.id) t
 )
@@ -48,7 +48,8 @@ SELECT p.id, p.name, p.description, p.weight, p.version, p.owner_id, p.created_a
 WITH seen AS MATERIALIZED (
     SELECT p.id, p.changed_at FROM projects p JOIN visible_projects($1, $2) v ON v.project_id = p.id WHERE p.id = $3
 ), told AS MATERIALIZED (
-    SELECT n.domain_id, n.archive, n.state, n.reason, n.n, n.changed_at FROM domain_numbers n JOIN seen s ON s.id = n.project_id
+    SELECT n.domain_id, n.archive, n.state, n.reason, n.n, n.changed_at FROM domain_numbers n
+     WHERE n.project_id = $3 AND EXISTS (SELECT FROM seen)
 ), most AS MATERIALIZED (
     SELECT d.id, d.url, d.match, coalesce(c.n, 0) AS captures
       FROM seen s JOIN domains d ON d.project_id = s.id
@@ -77,22 +78,25 @@ WITH place AS MATERIALIZED (
        AND ($5::text IS NULL OR (left(d.url, 300), d.id) > ($5, $6::int))
      ORDER BY left(d.url, 300), d.id LIMIT $7
 )
-SELECT s.*, t.numbers, greatest(s.created_at, t.changed_at) AS active_at
+SELECT s.*, t.archives, t.states, t.reasons, t.counts, greatest(s.created_at, t.changed_at) AS active_at
   FROM place p LEFT JOIN seen s ON true
   LEFT JOIN LATERAL (
-       SELECT json_agg(json_build_array(n.archive, n.state, n.reason, n.n))::text AS numbers, max(n.changed_at) AS changed_at
+       SELECT array_agg(n.archive) AS archives, array_agg(n.state) AS states,
+              array_agg(n.reason) AS reasons, array_agg(n.n) AS counts, max(n.changed_at) AS changed_at
          FROM domain_numbers n WHERE n.project_id = s.project_id AND n.domain_id = s.id) t ON true
  ORDER BY s.place, s.id
 
 -- name: domain
 -- one ($4) of project $3, and how far its newest redecision is
 SELECT d.id, d.project_id, d.url, d.match, d.created_at, d.rules_version, coalesce(jsonb_array_length(d.rules), 0) AS rules,
-       d.rules::text AS stored_rules, v.role, greatest(d.created_at, t.changed_at) AS active_at, t.numbers,
-       x.state, x.waits, x.token IS NOT NULL AND x.leased_until > clock_timestamp() AS held, x.looked, x.wanted, x.skipped,
+       d.rules::text AS stored_rules, v.role, greatest(d.created_at, t.changed_at) AS active_at,
+       t.archives, t.states, t.reasons, t.counts,
+       x.state AS walk, x.waits, x.token IS NOT NULL AND x.leased_until > clock_timestamp() AS held, x.looked, x.wanted, x.skipped,
        x.renamed, x.ended, x.in_flight
   FROM domains d JOIN visible_projects($1, $2) v ON v.project_id = d.project_id
   LEFT JOIN redecisions x ON x.domain_id = d.id
  CROSS JOIN LATERAL (
-       SELECT json_agg(json_build_array(n.archive, n.state, n.reason, n.n))::text AS numbers, max(n.changed_at) AS changed_at
+       SELECT array_agg(n.archive) AS archives, array_agg(n.state) AS states,
+              array_agg(n.reason) AS reasons, array_agg(n.n) AS counts, max(n.changed_at) AS changed_at
          FROM domain_numbers n WHERE n.project_id = d.project_id AND n.domain_id = d.id) t
  WHERE d.id = $4 AND d.project_id = $3

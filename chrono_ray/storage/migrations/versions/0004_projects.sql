@@ -168,12 +168,13 @@ ALTER TABLE total_changes SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum
 CREATE VIEW project_numbers AS
 SELECT project_id, state, reason, n, changed_at FROM project_totals
 UNION ALL
-SELECT project_id, CASE state WHEN 'years' THEN 'captures' ELSE state END, CASE state WHEN 'years' THEN '' ELSE reason END, n, changed_at
-  FROM total_changes;
+SELECT project_id, CASE state WHEN 'years' THEN 'captures' ELSE state END, CASE state WHEN 'years' THEN '' ELSE reason END,
+       sum(n)::bigint, max(changed_at)
+  FROM total_changes GROUP BY 1, 2, 3;
 CREATE VIEW domain_numbers AS
 SELECT project_id, domain_id, archive, state, reason, n, changed_at FROM domain_totals
 UNION ALL
-SELECT project_id, domain_id, archive, state, reason, n, changed_at FROM total_changes;
+SELECT project_id, domain_id, archive, state, reason, sum(n)::bigint, max(changed_at) FROM total_changes GROUP BY 1, 2, 3, 4, 5;
 
 -- One folds at a time; the others go on. What is of a project that is gone goes with it. Answers how many rows.
 CREATE FUNCTION fold_totals(p_most int) RETURNS bigint LANGUAGE sql AS $$
@@ -323,15 +324,35 @@ BEGIN
 END $$;
 CREATE TRIGGER domain_goes BEFORE DELETE ON domains FOR EACH ROW EXECUTE FUNCTION domain_goes();
 
+-- The same counted from the rows, where that differs: never, or the triggers were switched off.
+CREATE VIEW wrong_numbers AS
+WITH counted AS (
+    SELECT r.project_id, k.domain_id, r.archive, k.state, k.reason, sum(k.n)::bigint AS n
+      FROM domain_counters k JOIN runs r ON r.id = k.run_id GROUP BY 1, 2, 3, 4, 5
+    UNION ALL SELECT project_id, domain_id, '', 'pages', '', count(*) FROM pages GROUP BY 1, 2
+    UNION ALL SELECT d.project_id, d.id, c.archive, 'years', left(c.ts, 4), count(*)
+                FROM captures c JOIN domains d ON d.id = c.domain_id GROUP BY d.id, c.archive, left(c.ts, 4)
+    UNION ALL SELECT project_id, domain_id, archive, 'runs', state, count(*) FROM runs GROUP BY 1, 2, 3, 5
+    UNION ALL SELECT r.project_id, r.domain_id, r.archive, 'holes', '', count(*)
+                FROM slices s JOIN runs r ON r.id = s.run_id WHERE s.state = 'hole' GROUP BY 1, 2, 3
+    UNION ALL SELECT project_id, id, '', 'domains', '', 1 FROM domains
+), told AS (
+    SELECT t.project_id, t.domain_id, t.archive, t.state, t.reason, sum(t.n)::bigint AS n
+      FROM domain_numbers t JOIN projects p ON p.id = t.project_id GROUP BY 1, 2, 3, 4, 5
+)
+SELECT project_id, domain_id, archive, state, reason, coalesce(told.n, 0) AS told, coalesce(counted.n, 0) AS counted
+  FROM counted FULL JOIN told USING (project_id, domain_id, archive, state, reason)
+ WHERE coalesce(told.n, 0) <> coalesce(counted.n, 0);
+
+-- Make them right, whatever else goes on: rows and changes are of one snapshot. Answers how many were wrong.
+CREATE FUNCTION mend_totals() RETURNS bigint LANGUAGE sql AS $$
+    WITH mended AS (
+        INSERT INTO total_changes (project_id, domain_id, archive, state, reason, n)
+        SELECT project_id, domain_id, archive, state, reason, counted - told FROM wrong_numbers RETURNING 1
+    )
+    SELECT count(*) FROM mended
+$$;
+
 -- What there is already.
-INSERT INTO total_changes (project_id, domain_id, archive, state, reason, n)
-SELECT r.project_id, k.domain_id, r.archive, k.state, k.reason, sum(k.n)
-  FROM domain_counters k JOIN runs r ON r.id = k.run_id GROUP BY 1, 2, 3, 4, 5 HAVING sum(k.n) <> 0
-UNION ALL SELECT project_id, domain_id, '', 'pages', '', count(*) FROM pages GROUP BY 1, 2
-UNION ALL SELECT d.project_id, d.id, c.archive, 'years', left(c.ts, 4), count(*)
-            FROM captures c JOIN domains d ON d.id = c.domain_id GROUP BY d.id, c.archive, left(c.ts, 4)
-UNION ALL SELECT project_id, domain_id, archive, 'runs', state, count(*) FROM runs GROUP BY 1, 2, 3, 5
-UNION ALL SELECT r.project_id, r.domain_id, r.archive, 'holes', '', count(*)
-            FROM slices s JOIN runs r ON r.id = s.run_id WHERE s.state = 'hole' GROUP BY 1, 2, 3
-UNION ALL SELECT project_id, id, '', 'domains', '', 1 FROM domains;
+SELECT mend_totals();
 SELECT fold_totals(2147483647);
