@@ -217,6 +217,10 @@ async def faults(database: Database) -> list[str]:
         for row in await database.fetch(PAGE_TOTALS)
     ]
     found += [
+        f"domain {row['domain_id']}: {row['told']} {row['state']} are told, counted {row['counted']}"
+        for row in await database.fetch("SELECT * FROM wrong_numbers")
+    ]
+    found += [
         f"run {row['run_id']} (whole: {row['whole']}) says {row['says']} pages and"
         f" {row['noted']} noted ones, its captures make {row['n']}"
         for row in await database.fetch(RUN_PAGES)
