@@ -217,7 +217,7 @@ async def faults(database: Database) -> list[str]:
         for row in await database.fetch(PAGE_TOTALS)
     ]
     found += [
-        f"domain {row['domain_id']}: {row['told']} {row['state']} are told, counted {row['counted']}"
+        f"domain {row['domain_id']} tells {row['told']} {row['state']}, not {row['counted']}"
         for row in await database.fetch("SELECT * FROM wrong_numbers")
     ]
     found += [
