@@ -53,7 +53,7 @@ app.add_typer(archives, name="archive")
 
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
 Task = Annotated[int, typer.Argument(help="The task's number", min=1, max=2**63 - 1)]
-Project = Annotated[str, typer.Argument(help="The project's name")]
+Project = Annotated[str, typer.Argument(help="The project's name, or '#7' for its id")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many that would be")]
 Number = Annotated[int, typer.Argument(help="The schedule's number", min=1, max=2**63 - 1)]
 Archives = Annotated[

@@ -72,15 +72,17 @@ def _confirm(row: ProjectRow) -> None:
 
 def _line(row: ProjectRow) -> str:
     state = f", being deleted by task {row.deleting}" if row.deleting else ""
+    owner = f", {row.owner}" if row.owner else ""
     return (
-        f"{row.name}: {row.domains:,} domains, {row.runs:,} runs ({row.active:,} active),"
+        f"{row.name} (#{row.id}{owner}): {row.domains:,} domains, {row.runs:,} runs ({row.active:,} active),"
         f" {row.captures:,} captures listed, {row.pages:,} pages{state}"
     )
 
 
 def _json(row: ProjectRow, domains: list[DomainRow] | None = None) -> str:
     told = {
-        "project": row.name, "weight": row.weight, "created": row.created_at,
+        "project": row.name, "id": row.id, "owner": row.owner or None, "weight": row.weight,
+        "created": row.created_at,
         "domains": row.domains, "runs": row.runs, "active": row.active, "captures": row.captures,
         "pages": row.pages, "deleting": row.deleting,
     }  # fmt: skip

@@ -7,14 +7,19 @@ from datetime import datetime
 
 from chrono_ray.model.errors import NotFound
 from chrono_ray.storage.database import Database, statements
+from chrono_ray.storage.named import project_named
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectRow:
-    """A project in numbers. `deleting` is the task that deletes it, 0 when none does."""
+    """A project in numbers. `deleting` is the task that deletes it, 0 when none does.
+
+    `owner` is an address, empty for one that was made at the machine.
+    """
 
     id: int
     name: str
+    owner: str
     weight: int
     created_at: datetime
     domains: int
@@ -45,13 +50,14 @@ class Catalogue:
 
     async def projects(self) -> list[ProjectRow]:
         """All of them, by name."""
-        rows = await self._database.fetch(self._sql["projects"], "")
+        rows = await self._database.fetch(self._sql["projects"], None)
         return [ProjectRow(**dict(row)) for row in rows]
 
     async def project(self, name: str) -> ProjectRow:
-        """One of them; `NotFound` when there is none of that name."""
-        row = await self._database.fetchrow(self._sql["projects"], name) if name else None
-        if row is None:
+        """The one that a name means (`project_named`)."""
+        project_id = await project_named(self._database, name)
+        row = await self._database.fetchrow(self._sql["projects"], [project_id])
+        if row is None:  # it went between the two
             raise NotFound(f"There is no project {name!r}", fix="`chrono project list` names them")
         return ProjectRow(**dict(row))
 

@@ -1,19 +1,26 @@
--- Projects with what they hold, for people.
+-- Projects with what they hold, for whoever works at the machine: by their totals.
 
 -- name: projects
-SELECT p.id, p.name, p.weight, p.created_at,
-       (SELECT count(*) FROM domains d WHERE d.project_id = p.id) AS domains,
-       (SELECT count(*) FROM runs r WHERE r.project_id = p.id) AS runs,
-       (SELECT count(*) FROM runs r WHERE r.project_id = p.id AND r.state = 'active') AS active,
-       (SELECT coalesce(sum(k.n), 0)::bigint FROM domain_counters k JOIN domains d ON d.id = k.domain_id
-         WHERE d.project_id = p.id AND k.state = 'discovered') AS captures,
-       (SELECT count(*) FROM pages g WHERE g.project_id = p.id) AS pages,
+-- all of them, or those of the ids $1
+SELECT p.id, p.name, coalesce(u.email, '') AS owner, p.weight, p.created_at, n.domains, n.runs, n.active, n.captures, n.pages,
        coalesce((SELECT t.id FROM tasks t WHERE t.kind = 'delete_project' AND t.state = 'pending' AND t.project_id = p.id LIMIT 1), 0)
            AS deleting
-  FROM projects p WHERE $1::text = '' OR p.name = $1 ORDER BY p.name
+  FROM projects p LEFT JOIN users u ON u.id = p.owner_id
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(o.n) FILTER (WHERE o.state = 'domains'), 0)::bigint AS domains,
+              coalesce(sum(o.n) FILTER (WHERE o.state = 'runs'), 0)::bigint AS runs,
+              coalesce(sum(o.n) FILTER (WHERE o.state = 'runs' AND o.reason = 'active'), 0)::bigint AS active,
+              coalesce(sum(o.n) FILTER (WHERE o.state = 'discovered'), 0)::bigint AS captures,
+              coalesce(sum(o.n) FILTER (WHERE o.state = 'pages'), 0)::bigint AS pages
+         FROM project_numbers o WHERE o.project_id = p.id) n
+ WHERE $1::int[] IS NULL OR p.id = ANY ($1) ORDER BY p.name, p.id
 
 -- name: domains
-SELECT d.url, d.match, (SELECT count(*) FROM runs r WHERE r.domain_id = d.id) AS runs,
-       (SELECT coalesce(sum(k.n), 0)::bigint FROM domain_counters k WHERE k.domain_id = d.id AND k.state = 'discovered') AS captures,
-       (SELECT count(*) FROM pages g WHERE g.domain_id = d.id) AS pages
-  FROM domains d WHERE d.project_id = $1 ORDER BY d.url, d.match
+SELECT d.url, d.match, n.runs, n.captures, n.pages
+  FROM domains d
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(o.n) FILTER (WHERE o.state = 'runs'), 0)::bigint AS runs,
+              coalesce(sum(o.n) FILTER (WHERE o.state = 'discovered'), 0)::bigint AS captures,
+              coalesce(sum(o.n) FILTER (WHERE o.state = 'pages'), 0)::bigint AS pages
+         FROM domain_numbers o WHERE o.project_id = $1 AND o.domain_id = d.id) n
+ WHERE d.project_id = $1 ORDER BY d.url, d.match
