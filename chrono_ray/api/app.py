@@ -17,6 +17,7 @@ from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.routes import (
+    admin,
     auth,
     domains,
     exports,
@@ -67,6 +68,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     for each in (pages.router, library.router):
         app.include_router(each, prefix=PREFIX)
     app.include_router(exports.router, prefix=PREFIX)
+    app.include_router(admin.router, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Compression)
     app.add_middleware(Edge)

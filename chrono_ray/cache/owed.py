@@ -18,7 +18,8 @@ class Owed:
     def __init__(self) -> None:
         self._tags: dict[str, int] = {}
         self._serial = 0
-        self.some = asyncio.Event()
+        self.late = asyncio.Event()
+        """Set while the server could not be told of some at once."""
 
     def __bool__(self) -> bool:
         return bool(self._tags)
@@ -29,15 +30,17 @@ class Owed:
             return False
         return EVERYTHING in self._tags or any(tag in self._tags for tag in tags)
 
-    def add(self, *tags: str) -> None:
+    def add(self, *tags: str) -> Mapping[str, int]:
+        """What to tell of these, for `settle` afterwards."""
         self._serial += 1
-        self._tags.update(dict.fromkeys(tags, self._serial))
+        added = dict.fromkeys(tags, self._serial)
+        self._tags.update(added)
         if len(self._tags) > TAGS_MOST:
-            self._tags = {EVERYTHING: self._serial}
-        self.some.set()
+            self._tags = added = {EVERYTHING: self._serial}
+        return dict(added)
 
     def all(self) -> Mapping[str, int]:
-        """What to tell now, for `settle` afterwards."""
+        """What to tell of everything that is owed."""
         return dict(self._tags)
 
     def settle(self, told: Mapping[str, int]) -> None:
@@ -46,4 +49,4 @@ class Owed:
             if self._tags.get(tag) == serial:
                 del self._tags[tag]
         if not self._tags:
-            self.some.clear()
+            self.late.clear()

@@ -20,7 +20,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -186,8 +186,7 @@ class JsonCache:
         every answer before that process believes one again.
         """
         if tags:
-            self._owed.add(*tags)
-            await self._tell(knocking=True)
+            await self._tell(self._owed.add(*tags), knocking=True)
 
     async def progressed(self, run_id: int, project_id: int) -> None:
         """A run went on: its answers and its project's end within `PROGRESS` seconds.
@@ -207,8 +206,8 @@ class JsonCache:
     async def keep_promises(self) -> None:
         """Tell the server of what it could not be told, until cancelled."""
         while True:
-            await self._owed.some.wait()
-            await self._tell(knocking=True)
+            await self._owed.late.wait()
+            await self._tell(self._owed.all(), knocking=True)
             if self._owed:
                 await asyncio.sleep(AGAIN)
 
@@ -227,8 +226,7 @@ class JsonCache:
 
         `Unavailable` when the server does not answer; it is told later then.
         """
-        self._owed.add(EVERYTHING)
-        await self._tell(knocking=True)
+        await self._tell(self._owed.add(EVERYTHING), knocking=True)
         return await self._link.ask_long(
             lambda redis: swept(redis, f"{self._prefix}:*"), seconds=UPKEEP_SECONDS
         )
@@ -246,7 +244,7 @@ class JsonCache:
     async def aclose(self) -> None:
         """What is owed is told once more, if it can be."""
         if self._owed:
-            await self._tell(knocking=True)
+            await self._tell(self._owed.all(), knocking=True)
         if self._owed:
             log.warning("cache.untold", extra={"tags": len(self._owed.all())})
         await self._link.aclose()
@@ -422,16 +420,18 @@ class JsonCache:
             self._owed.add(EVERYTHING)
         if not self._owed.holds(tags):
             return False
-        await self._tell()
+        await self._tell(self._owed.all(), knocking=False)
         return self._owed.holds(tags)
 
-    async def _tell(self, *, knocking: bool = False) -> None:
-        owed = self._owed.all()
+    async def _tell(self, owed: Mapping[str, int], *, knocking: bool) -> None:
+        """Delete the tokens of what has changed."""
         if not owed:
             return
         names = [self._token_name(tag) for tag in owed]
         told = await self._link.ask(lambda redis: redis.delete(*names), knocking=knocking)
-        if told is not None:
+        if told is None:
+            self._owed.late.set()
+        else:
             self._owed.settle(owed)
 
     async def _meet(self, connection: AbstractConnection, run_id: bytes) -> None:

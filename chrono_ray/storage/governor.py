@@ -33,8 +33,12 @@ MOST_LATE: Final = 5.0
 """How late a slot may be used: an interval, within these bounds (timers are no better)."""
 THROTTLED: Final = "throttled"
 BANNED: Final = "banned"
+OPERATOR: Final = "operator"
+"""Why an archive is silent when somebody wanted it."""
 SILENCED: Final = [Throttled.default_reason, ConnectionRefused.default_reason]
 """Why work is put off until a silence ends."""
+WOKEN: Final = 10_000
+"""Fetches brought back by one statement."""
 
 
 class Kind(StrEnum):
@@ -178,6 +182,22 @@ class Governor:
             return BANNED, self._pauses.ban, self._pauses.ban_most
         return error.reason, self._pauses.outage, self._pauses.outage_most
 
+    async def pause(self, archive: str, seconds: float) -> datetime:
+        """Silence an archive for everybody; until when. A longer silence stays. `NotFound` unknown.
+
+        What is under way ends; what was given a slot of the next two seconds goes out. That the
+        archive throttled or banned us lately stays known.
+        """
+        until: datetime | None = await self._database.fetchval(
+            "SELECT pause_archive($1, coalesce(max(pause_reason) FILTER (WHERE"
+            " pause_reason = ANY ($2) AND paused_until > clock_timestamp() - interval '10 minutes'"
+            "), $3), $4, false, 0) FROM archive_budgets WHERE archive = $1 HAVING count(*) > 0",
+            archive, [THROTTLED, BANNED], OPERATOR, seconds,
+        )  # fmt: skip
+        if until is None:
+            raise _unknown(archive)
+        return until
+
     async def resume(self, archive: str) -> bool:
         """End an archive's silence for everybody; False when it was not silent, `NotFound` unknown.
 
@@ -190,21 +210,15 @@ class Governor:
             " ORDER BY archive, kind, egress FOR UPDATE), ended AS (UPDATE archive_budgets b"
             " SET paused_until = clock_timestamp() FROM known k WHERE b.archive = k.archive"
             " AND b.kind = k.kind AND b.egress = k.egress AND k.paused_until > clock_timestamp()"
-            " RETURNING 1) SELECT (SELECT count(*) FROM ended) FROM known LIMIT 1",
-            archive,
-        )
-        if ended is None:
-            raise NotFound(
-                f"There is no budget of an archive {archive!r}",
-                fix="`chrono archive list` names those that there are",
-            )
-        await self._database.fetch(
-            "UPDATE slices s SET not_before = clock_timestamp() FROM runs r WHERE r.id = s.run_id"
-            " AND r.archive = $1 AND s.state = 'pending' AND s.reason = ANY ($2)"
-            " AND s.not_before > clock_timestamp()",
+            " RETURNING 1), due AS (UPDATE slices s SET not_before = clock_timestamp() FROM runs r"
+            " WHERE r.id = s.run_id AND r.archive = $1 AND s.state = 'pending'"
+            " AND s.reason = ANY ($2) AND s.not_before > clock_timestamp())"
+            " SELECT (SELECT count(*) FROM ended) FROM known LIMIT 1",
             archive, SILENCED,
         )  # fmt: skip
-        while await self._wake(archive):
+        if ended is None:
+            raise _unknown(archive)
+        while await self._wake(archive) == WOKEN:
             pass
         return bool(ended)
 
@@ -214,8 +228,8 @@ class Governor:
             "UPDATE parked p SET until = clock_timestamp() WHERE p.fetch_id IN"
             " (SELECT q.fetch_id FROM parked q JOIN captures c ON c.id = q.capture_id"
             " WHERE c.archive = $1 AND q.reason = ANY ($2) AND q.until > clock_timestamp()"
-            " LIMIT 10000 FOR UPDATE OF q SKIP LOCKED) RETURNING 1",
-            archive, SILENCED,
+            " LIMIT $3 FOR UPDATE OF q SKIP LOCKED) RETURNING 1",
+            archive, SILENCED, WOKEN,
         )  # fmt: skip
         return len(woken)
 
@@ -267,6 +281,13 @@ def slot(delay: float, step: float, *, asked: float, answered: float) -> Slot:
     if step == 0:
         return Slot(answered, math.inf)
     return Slot(answered + delay, min(answered, asked + LATENCY) + delay + _lateness(step))
+
+
+def _unknown(archive: str) -> NotFound:
+    return NotFound(
+        f"There is no budget of an archive {archive!r}",
+        fix="`chrono archive list` names those that there are",
+    )
 
 
 def _lateness(step: float) -> float:

@@ -92,10 +92,11 @@ async def _actors(actors: Actors | None) -> tuple[PartState, dict[str, ActorHeal
         found.update(await actors())
 
     state = await _asked(ask)
-    return state, {name: _actor(each) for name, each in sorted(found.items())}
+    return state, {name: actor_health(each) for name, each in sorted(found.items())}
 
 
-def _actor(state: ActorState | None) -> ActorHealth:
+def actor_health(state: ActorState | None) -> ActorHealth:
+    """An actor's last answer as it is told."""
     if state is None:
         return ActorHealth(state="silent")
     return ActorHealth(state="ok", done=state.done, in_flight=state.in_flight, rss=state.rss)

@@ -11,19 +11,17 @@ import httpx2
 import pytest
 import zstandard
 from fastapi import FastAPI, Request
-from redis.asyncio import Redis
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.deps import Reader
 from chrono_ray.api.edge import SLOW_MS
 from chrono_ray.api.parts import OurParts
-from chrono_ray.api.sessions import CHANNEL
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag
-from tests.integration.api.conftest import Client, serving, settings_of
+from tests.integration.api.conftest import serving, settings_of
 from tests.integration.api.counting import Queries
-from tests.integration.cache.conftest import Valkey
+from tests.integration.api.remembering import remembered
 from tests.support.accounts import bearer, user_with_key
 
 PATH = "/test/answer"
@@ -56,19 +54,6 @@ async def client(settings, valkey, queries: Queries):
         routed(opened.app)
         await remembered(opened, valkey, queries)
         yield opened
-
-
-async def remembered(client: Client, valkey: Valkey, queries: Queries) -> None:
-    """Until the process listens for changes: what it knew of tokens before that is forgotten."""
-    async with asyncio.timeout(10), Redis.from_url(valkey.url) as redis:
-        while not (await redis.pubsub_numsub(CHANNEL))[0][1]:
-            await asyncio.sleep(0.01)
-        costs: list[int] = []
-        while costs[-5:] != [1] * 5:
-            queries.statements.clear()
-            await client.get("/api/v1/users/me")
-            await asyncio.sleep(0.005)
-            costs.append(len(queries.statements))
 
 
 async def test_a_kept_answer_costs_no_statement_and_a_known_one_no_body(

@@ -54,6 +54,18 @@ async def test_what_was_computed_before_a_change_is_no_answer_after_it(cache, va
             await changing.invalidate("t")
 
 
+async def test_a_change_is_told_once(valkey, redis):
+    """Or what was computed after it would be ended for nothing."""
+    async with cache_of(valkey) as cache:
+        await ask(cache, Source(OLD))
+        for _ in range(5):
+            await cache.invalidate("t")
+            await ask(cache, Source(NEW))
+            await asyncio.sleep(0)  # whoever keeps promises has had their turn
+            assert await ask(cache, Source(OLD)) == NEW
+    assert (await redis.info("commandstats"))["cmdstat_del"]["calls"] == 11  # and a lock each time
+
+
 async def test_no_interleaving_of_readers_and_changes_shows_the_past(cache, valkey):
     """A reader that begins after a change was told sees that change or a later one."""
     record = itertools.count(1)
