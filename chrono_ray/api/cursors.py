@@ -47,6 +47,7 @@ class Cursors:
         signature, body = raw[:_SIGNATURE], raw[_SIGNATURE:]
         if not hmac.compare_digest(signature, self._signed(body)):
             raise _no_cursor("it was not given out here")
+        position: list[Place]
         user_id, name, *position = orjson.loads(body)
         if user_id != actor.user_id:
             raise NotFound("There is no such cursor")
