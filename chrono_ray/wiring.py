@@ -18,6 +18,7 @@ from chrono_ray.archives.mementos import Mementos
 from chrono_ray.model.errors import InvalidInput, SettingsError
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.export import ExportParts
+from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.kinds import KindParts, open_steps
 from chrono_ray.pipeline.purge import PurgeParts
@@ -295,7 +296,10 @@ def task_runner(
     """What works on tasks; `drain` seconds are left to each when it is to stop."""
     tasks, projects = Tasks(record), Projects(record)
     parts = KindParts(
-        purge=PurgeParts(Deleting(record), projects, tasks, blobs(settings)),
+        purge=PurgeParts(
+            Deleting(record), projects, tasks, blobs(settings),
+            KeptExports(exports_place(settings)),
+        ),
         export=ExportParts(record, tasks), projects=projects, rebuilds=Rebuilds(record),
         record=record, recounting=partial(recounted, settings, record),
     )  # fmt: skip

@@ -135,7 +135,9 @@ class _Writing:
         }  # fmt: skip
         await asyncio.to_thread(write_manifest, self._target, MANIFEST, head, parts)
         size = sum(part.size for part in parts)
-        return Finished({"to": task.to, "parts": len(parts), "rows": position.rows, "bytes": size})
+        # whoever asked over HTTP reads the files there: where they stand is not theirs to know
+        to: dict[str, int | str] = {} if task.project_id else {"to": task.to}
+        return Finished({**to, "parts": len(parts), "rows": position.rows, "bytes": size})
 
     async def _partitions(self, position: Position) -> AsyncIterator[tuple[Domain, int]]:
         """From the position on, in order. Only Parquet is divided by year."""

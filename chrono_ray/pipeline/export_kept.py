@@ -32,7 +32,14 @@ class KeptExports:
 
     def new(self, project_id: int) -> str:
         """Where the next export of a project is to stand."""
-        return f"{self.place.rstrip('/')}/{project_id}/{uuid4().hex}"
+        return f"{self._of(project_id)}/{uuid4().hex}"
+
+    def of_project(self, project_id: int) -> Files:
+        """The files of all its exports."""
+        return _files(self._of(project_id))
+
+    def _of(self, project_id: int) -> str:
+        return f"{self.place.rstrip('/')}/{project_id}"
 
     def at(self, place: str) -> Files:
         """The files of one export; `Conflict` for one that was written to another place."""
@@ -42,7 +49,7 @@ class KeptExports:
                 "This export's files are not kept here", why="it was written to a place of its own",
                 fix="Whoever asked for it knows where", code="export_elsewhere",
             )  # fmt: skip
-        return Folder(Path(place.removeprefix("file://"))) if _is_local(place) else Objects(place)
+        return _files(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,9 @@ class Objects:
 Files = Folder | Objects
 
 
-def _is_local(place: str) -> bool:
-    return "://" not in place or place.startswith("file://")
+def _files(place: str) -> Files:
+    local = "://" not in place or place.startswith("file://")
+    return Folder(Path(place.removeprefix("file://"))) if local else Objects(place)
 
 
 def _store(url: str) -> ObjectStore:

@@ -18,6 +18,7 @@ from typing import Final
 from chrono_ray.model.errors import Conflict, Unavailable
 from chrono_ray.model.retry import backoff
 from chrono_ray.model.task import DeleteProject, Finished, Progress, Purge
+from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.deleting import CHUNK, Deleting, Dropped, IdSet, Remainder
 from chrono_ray.storage.projects import Projects, RunState
@@ -37,6 +38,8 @@ class PurgeParts:
     projects: Projects
     tasks: Tasks
     blobs: Blobs
+    exports: KeptExports | None = None
+    """Where a project's exports stand that were asked for over HTTP."""
 
 
 @dataclass(slots=True)
@@ -71,6 +74,8 @@ async def delete_project(parts: PurgeParts, task: DeleteProject) -> Steps:
         Purge(), key=f"purge after deleting project {task.project_id}",
         delay=(DAY * 1.1).total_seconds(),
     )  # fmt: skip
+    if parts.exports:
+        await parts.exports.of_project(task.project_id).remove()
     await parts.deleting.drop_project(task.project_id)
     yield Finished(
         {"captures": count.captures, "pages": count.pages, "payloads": count.payloads,

@@ -7,8 +7,8 @@ WITH seen AS MATERIALIZED (
            EXISTS (SELECT FROM tasks t WHERE t.project_id = p.id AND t.kind = 'delete_project' AND t.state = 'pending') AS deleting
       FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id WHERE p.id = $1
 ), made AS (
-    INSERT INTO tasks (key, kind, class, project_id, run_id, arguments)
-    SELECT $4, 'export', $5::smallint, s.id, nullif($7, 0), $6::text::jsonb || jsonb_build_object('project', s.name)
+    INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, asked_by)
+    SELECT $4, 'export', $5::smallint, s.id, nullif($7, 0), $6::text::jsonb || jsonb_build_object('project', s.name), $2
       FROM seen s WHERE s.has_run AND NOT s.deleting
     RETURNING id, created_at
 )

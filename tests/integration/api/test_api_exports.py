@@ -404,8 +404,11 @@ async def test_a_project_is_written_to_files_that_are_read_in_parts(
     async with queries.at_most(1):
         told = (await client.get(one)).json()
     assert (told["state"], told["rows"], told["parts"], told["project"]) == ("done", 18, 2, "town")
+    task = await client.get(f"{API}/tasks/{number}")
+    assert (task.status_code, task.json()["state"]) == (200, "done")
+    assert client.app.state.parts.exports.kept.place not in task.text
     listed = (await client.get(path)).json()
-    assert [each["id"] for each in listed["items"]] == [number]
+    assert listed["items"][0]["id"] == number
     await client.get(f"{one}/files")
     async with queries.at_most(1):
         files = (await client.get(f"{one}/files", params={"limit": 1})).json()

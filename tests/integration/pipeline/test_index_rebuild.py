@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from chrono_ray.model.errors import LeaseLost, Unavailable
+from chrono_ray.model.errors import LeaseLost, SearchError, Unavailable
 from chrono_ray.model.query import Query
 from chrono_ray.pipeline.rebuild import Rebuilding, follow
 from chrono_ray.search.meilisearch import MeilisearchIndex
+from chrono_ray.search.meilisearch_schema import VERSION_MARK
 from chrono_ray.search.tantivy import Role, TantivyIndex
+from chrono_ray.search.tantivy_schema import VERSION
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.rebuilds import Rebuilds, RebuildState
@@ -224,6 +226,29 @@ async def test_a_damaged_index_is_replaced_unasked(database: Database, tmp_path:
         await until_settled(database)
     await assert_same(database, index)
     await index.aclose()
+
+
+async def test_an_index_of_an_older_version_is_refused_then_replaced_unasked(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    """What its documents say means something else by now: no search takes them for ours."""
+    await make_pages(database, 40)
+    async with place.opened() as index, working(indexing(database, index)):
+        await until_settled(database)
+    if place.server is None:
+        mark = tmp_path / "index" / "chrono-index.json"
+        mark.write_text(mark.read_text().replace(f'"schema":{VERSION}', '"schema":2'))
+    else:
+        place.server.indexes["pages"].settings["filterableAttributes"].remove(VERSION_MARK)
+    with pytest.raises(SearchError) as refused:
+        await place.reader.search(Query("written"))
+    assert refused.value.code == "search_schema"
+    await make_pages(database, 5)
+    async with place.opened() as index, working(indexing(database, index)):
+        await until(lambda: _rebuilt(database))
+        await until_settled(database)
+    await assert_same(database, place.reader)
+    assert (await place.reader.search(Query("written"))).total == 45
 
 
 async def test_a_rebuild_waits_for_the_writer_before_us_to_go(

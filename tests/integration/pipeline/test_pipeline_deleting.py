@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from chrono_ray.model.errors import NotFound
 from chrono_ray.model.task import DeleteProject, Finished, Purge, Task
+from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.purge import PurgeParts, delete_project, purge
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database, statements
@@ -93,6 +95,22 @@ async def test_a_project_goes_whole_and_what_another_shares_stays(
     async with rig.working():
         await until(lambda: empty_outbox(rig.database))
     assert [each async for each in rig.index.ids()] == []
+
+
+async def test_the_files_that_were_exported_of_a_project_go_with_it(
+    database: Database, tmp_path: Path
+):
+    record, kept = Record(database), KeptExports(str(tmp_path / "exports"))
+    await record.start("a.example", project="gone")
+    task = await project_named(database, "gone")
+    files = [Path(kept.new(n)) / "part" for n in (task.project_id, task.project_id + 1)]
+    for each in files:
+        each.parent.mkdir(parents=True)
+        each.write_text("rows")
+    parts = replace(parts_over(database, Blobs(str(tmp_path / "payloads"))), exports=kept)
+    await to_the_end(parts, task)
+    assert [each.exists() for each in files] == [False, True]
+    await to_the_end(parts, task)
 
 
 async def empty_outbox(database: Database) -> bool:
