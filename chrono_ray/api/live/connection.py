@@ -110,7 +110,7 @@ class Socket:
                 group.create_task(write(self._listener, self._limits, self._tell))
                 await self._read(wish)
         except* Over as ended:
-            over = _first(ended)
+            over = first(ended)
         except* (WebSocketDisconnect, OSError):
             pass
         return await self._close(over)
@@ -199,6 +199,7 @@ def message_of(told: list[State]) -> str:
     return f'{{"type":"events","events":[{",".join(each.body for each in told)}]}}'
 
 
-def _first(over: BaseExceptionGroup[Over]) -> Over:
+def first(over: BaseExceptionGroup[Over]) -> Over:
+    """Why a connection ended, of what its tasks raised."""
     found = over.exceptions[0]
-    return found if isinstance(found, Over) else _first(found)
+    return found if isinstance(found, Over) else first(found)

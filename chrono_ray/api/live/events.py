@@ -47,7 +47,8 @@ class State:
         """Whether it says more than a state of before did."""
         if self.version <= before.version:
             return False
-        return self.content != before.content or self.rate not in (None, before.rate)
+        moved = self.rate is not None and self.rate != (before.rate or 0.0)
+        return self.content != before.content or moved
 
 
 class Rates:

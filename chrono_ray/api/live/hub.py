@@ -30,6 +30,7 @@ LOOK_SECONDS: Final = 20.0
 AGAIN_SECONDS: Final = 1.0
 RECHECKED: Final = 500
 STOP_SECONDS: Final = 3.0
+NORMAL: Final = 1000
 RESTART: Final = 1012
 POLICY: Final = 1008
 
@@ -162,18 +163,23 @@ class Hub:
 
     def follow(self, listener: Listener, wish: Wish) -> None:
         """Tell what these topics are now, where that is newer than what was seen; then changes."""
-        for topic in wish.topics:
-            listener.topics.add(topic)
-            self._by_topic[topic].add(listener)
+        listener.topics.update(wish.topics)
         self._wishes.append((listener, wish))
         self._wished.set()
+
+    def attach(self, listener: Listener, topics: Iterable[str]) -> None:
+        """Offer it what changes from here on."""
+        for topic in topics:
+            if topic in listener.topics:
+                self._by_topic[topic].add(listener)
 
     def unfollow(self, listener: Listener, topics: Collection[str]) -> None:
         for topic in topics:
             listener.topics.discard(topic)
-            self._by_topic[topic].discard(listener)
-            if not self._by_topic[topic]:
-                del self._by_topic[topic]
+            listeners = self._by_topic.get(topic, set())
+            listeners.discard(listener)
+            if not listeners:
+                self._by_topic.pop(topic, None)
 
     def apply(self, found: Iterable[State]) -> list[State]:
         """Take what was looked at or heard; what is news is offered to whom it concerns."""
@@ -248,6 +254,7 @@ class Hub:
         self.apply(found.values())
         for listener, wish in wishes:
             if listener in self._listeners:
+                self.attach(listener, wish.topics)
                 self._grant(listener, wish, found)
 
     def _grant(self, listener: Listener, wish: Wish, found: Mapping[str, State]) -> None:

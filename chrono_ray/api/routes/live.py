@@ -14,9 +14,18 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from chrono_ray.api.deps import Reader
-from chrono_ray.api.live.connection import Asked, Limits, Over, Socket, Topic, write
+from chrono_ray.api.live.connection import (
+    CLOSE_SECONDS,
+    Asked,
+    Limits,
+    Over,
+    Socket,
+    Topic,
+    first,
+    write,
+)
 from chrono_ray.api.live.events import State
-from chrono_ray.api.live.hub import EVERYTHING, POLICY, Listener, Wish
+from chrono_ray.api.live.hub import EVERYTHING, NORMAL, POLICY, End, Listener, Wish
 from chrono_ray.api.live.parts import LiveParts, OurLive
 from chrono_ray.api.live.wire import cut
 from chrono_ray.api.parts import within
@@ -63,12 +72,14 @@ async def events(
     run: RunIds = [],  # noqa: B006 (FastAPI copies it)
     project: ProjectIds = [],  # noqa: B006
     task: RunIds = [],  # noqa: B006
+    seconds: Annotated[int | None, Query(ge=1, le=86_400)] = None,
     last_event_id: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """The same events as server-sent ones; without a choice all runs and tasks the user sees.
 
     Each has its version as `id`: with `Last-Event-ID` what was not seen yet is
-    told, also of runs that ended meanwhile.
+    told, also of runs that ended meanwhile. It ends after so many `seconds`, or
+    with the right to listen.
     """
     topics = [f"run:{each}" for each in run] + [f"task:{each}" for each in task]
     topics += [f"project:{each}" for each in project]
@@ -76,7 +87,7 @@ async def events(
     listener = Listener(Bearer.of(actor), Sight.of(actor))
     async with within(SECONDS, "Looking up the runs"):
         await _check(ours, listener, run, project, task)
-    return Stream(ours, listener, _wish(chosen, last_event_id))
+    return Stream(ours, listener, _wish(chosen, last_event_id), seconds=seconds)
 
 
 async def _check(
@@ -107,12 +118,15 @@ class Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, ours: LiveParts, listener: Listener, wish: Wish) -> None:
+    def __init__(
+        self, ours: LiveParts, listener: Listener, wish: Wish, *, seconds: float | None
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._ours = ours
         self._listener = listener
         self._wish = wish
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         user_id = self._listener.bearer.user_id
@@ -138,19 +152,31 @@ class Stream(Response):
             beginning = f"retry: {RETRY_MS}\n\n".encode()
             await send({"type": "http.response.body", "body": beginning, "more_body": True})
             self._ours.hub.follow(self._listener, self._wish)
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(self._seconds), asyncio.TaskGroup() as group:
                 group.create_task(write(self._listener, self._ours.limits, sent))
                 while (await receive())["type"] != "http.disconnect":
                     pass
                 raise over
         except* Over as ended:
-            over = next(each for each in ended.exceptions if isinstance(each, Over))
+            over = first(ended)
+        except* TimeoutError:
+            over = Over(End(NORMAL, "as long as asked"))
         except* OSError:
             pass
-        if over.cut:
+        if over.cut or (over.end and not await _finished(send)):
             cut(scope)
-        elif over.end:
+
+
+async def _finished(send: Send) -> bool:
+    """Whether the client took the stream's end."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _framed(state: State) -> str:

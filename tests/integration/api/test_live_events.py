@@ -77,6 +77,16 @@ async def test_a_run_is_followed_and_resumed(settings, database):
                     await anext(stream.lines)
 
 
+async def test_it_ends_when_it_was_asked_to(settings, database):
+    user, key = await user_with_key(database)
+    run_id, _ = await owned(database, user)
+    async with serving(settings, key=key) as client:
+        answer = await client.get(f"{LIVE}/events", params={"seconds": 1})
+    assert answer.status_code == 200
+    [told] = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert json.loads(told[6:])["run"] == run_id
+
+
 async def test_it_ends_with_the_right_to_it(settings, database):
     user, key = await user_with_key(database)
     await owned(database, user)

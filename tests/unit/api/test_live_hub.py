@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chrono_ray.api.live.connection import Limits, Over, message_of, write
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
-from chrono_ray.api.live.hub import POLICY, End, Hub, Listener, Wish
+from chrono_ray.api.live.hub import POLICY, End, Hub, Listener
 from chrono_ray.api.live.tickets import Origins
 from chrono_ray.storage.live import Bearer, Live, LiveRun, Pulse, Sight
 from chrono_ray.storage.stats import Progress, counts
@@ -40,12 +40,16 @@ def hub() -> Hub:
     return Hub(Live(database=None), recheck_every=60)  # type: ignore[arg-type]
 
 
+def listen(own: Hub, hears: Listener, topic: str) -> None:
+    own.join(hears)
+    hears.topics.add(topic)
+    own.attach(hears, (topic,))
+
+
 async def test_no_more_than_one_message_in_a_while_and_the_last_is_told():
     limits, sent, hears = Limits(gap=0.05, heartbeat=60), [], listener(1)
-    hears.topics.add("me")
     own = hub()
-    own.join(hears)
-    own.follow(hears, Wish(("me",)))
+    listen(own, hears, "me")
 
     async def send(told: list[State]) -> None:
         sent.append((time.monotonic(), told))
@@ -98,8 +102,7 @@ async def test_an_end_waits_for_what_is_due():
 def test_older_news_never_takes_the_place_of_newer():
     """Whoever was stopped for a while and goes on publishes into the past."""
     own, hears = hub(), listener(1)
-    own.join(hears)
-    own.follow(hears, Wish(("run:7",)))
+    listen(own, hears, "run:7")
     assert own.apply([state(7, 9, final=True)])
     assert own.apply([state(7, 8), state(7, 9)]) == []
     assert [each.version for each in hears.take(10)] == [9]
@@ -107,8 +110,7 @@ def test_older_news_never_takes_the_place_of_newer():
 
 def test_rights_that_end_take_along_what_waits():
     own, hears = hub(), listener(1)
-    own.join(hears)
-    own.follow(hears, Wish(("me",)))
+    listen(own, hears, "me")
     own.apply([state(7, 1), state(8, 1, project=2)])
     hears.sight = Sight(1, False, frozenset())
     assert hears.take(10) == []
