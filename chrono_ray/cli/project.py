@@ -74,8 +74,8 @@ def _line(row: ProjectRow) -> str:
     state = f", being deleted by task {row.deleting}" if row.deleting else ""
     owner = f", {row.owner}" if row.owner else ""
     return (
-        f"{row.name} (#{row.id}{owner}): {row.domains:,} domains, {row.runs:,} runs ({row.active:,} active),"
-        f" {row.captures:,} captures listed, {row.pages:,} pages{state}"
+        f"{row.name} (#{row.id}{owner}): {row.domains:,} domains, {row.runs:,} runs"
+        f" ({row.active:,} active), {row.captures:,} captures listed, {row.pages:,} pages{state}"
     )
 
 

@@ -44,7 +44,7 @@ async def call(command: Callable[..., int], *arguments: object, **options: objec
 async def test_projects_are_listed_and_shown_with_what_they_hold(record: Record, capsys):
     assert await call(project.list_projects, json=False) == 0
     assert capsys.readouterr().out == (
-        "town: 1 domains, 1 runs (1 active), 3 captures listed, 3 pages\n"
+        "town (#1): 1 domains, 1 runs (1 active), 3 captures listed, 3 pages\n"
     )
     assert await call(project.show_project, "town", json=True) == 0
     told = json.loads(capsys.readouterr().out)
