@@ -244,7 +244,7 @@ class PageRow(Answer):
 class PagesAnswer(Answer):
     """A part of a project's pages. There may be fewer than were asked for, even none, and more
 
-    behind `next`: a request looks at 20,000 pages at most. Only without `next` it is the end.
+    behind `next`: a request looks at 10,000 pages at most. Only without `next` it is the end.
     """
 
     items: list[PageRow]

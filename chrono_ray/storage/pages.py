@@ -21,8 +21,8 @@ from chrono_ray.model.memento import MatchType
 from chrono_ray.model.urls import key_beginnings
 from chrono_ray.storage.database import Database, statements
 
-LOOKED_AT_MOST: Final = 20_000
-"""Pages that one list may pass over for those it is asked for: 40 ms."""
+LOOKED_AT_MOST: Final = 10_000
+"""Pages that one list may pass over for those it is asked for."""
 ID_MOST: Final = 2**63 - 1
 ENDLESS: Final = "\U0010ffff"
 """Behind every key."""
@@ -352,8 +352,8 @@ class Pages:
         begin = ID_MOST if order is Order.NEWEST else 0
         is_narrow = _source(wanted) is not Source.ALL
         rows = await self._database.fetch(
-            self._listing(wanted, order), wanted.project_id, actor.user_id, actor.is_admin,
-            after.place if after else "", after.first_seen if after else None,
+            self.statement(wanted, order), wanted.project_id, actor.user_id, actor.is_admin,
+            after.place if after else least, after.first_seen if after else None,
             after.id if after else begin, least, most, wanted.start, wanted.end, wanted.language,
             wanted.media_type, wanted.tag, wanted.review or "", wanted.starred, limit + 1,
             ID_MOST if is_narrow else max(LOOKED_AT_MOST, limit + 1),
@@ -362,7 +362,8 @@ class Pages:
             raise NotFound(f"There is no project {wanted.project_id}")
         return _page_list(rows, limit)
 
-    def _listing(self, wanted: PageFilter, order: Order) -> str:
+    def statement(self, wanted: PageFilter, order: Order) -> str:
+        """What `listed` asks, for whoever looks at its plan."""
         return (
             self._sql["list"]
             .replace("{behind}", self._sql[f"behind_{order}"])

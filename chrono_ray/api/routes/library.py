@@ -88,7 +88,7 @@ async def unstar(page_id: PageId, actor: Writer, parts: OurParts) -> None:
     await parts.invalidate(user_tag(actor.user_id))
 
 
-@router.get("/stars/", response_model=StarsAnswer)
+@router.get("/stars/", response_model=StarsAnswer, responses=told(404))
 async def stars(
     request: Request, actor: Reader, parts: OurParts, cursor: CursorText = None, limit: Limit = 100
 ) -> Response:
@@ -281,7 +281,7 @@ async def save_search(asked: SavedSearchRequest, by: WriterOnce, parts: OurParts
     return answer
 
 
-@router.get("/saved-searches/", response_model=SavedSearchesAnswer)
+@router.get("/saved-searches/", response_model=SavedSearchesAnswer, responses=told(404))
 async def saved_searches(
     request: Request, actor: Reader, parts: OurParts, cursor: CursorText = None, limit: Limit = 100
 ) -> Response:

@@ -64,15 +64,11 @@ ENDINGS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Of a payload's file; whatever else it is says `bin`."""
 OCTETS: Final = "application/octet-stream"
-RAW: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}},
-    206: {
-        "description": "Partial Content",
-        "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}},
-    },
-    304: {"description": "Not Modified"},
-}
-
+BYTES: Final = {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
+KNOWN: Final = {"description": "Not Modified"}
+PART: Final = {"description": "Partial Content", **BYTES}
+RAW: Final[dict[int | str, dict[str, Any]]] = {200: BYTES, 206: PART, 304: KNOWN}
+HEAD: Final[dict[int | str, dict[str, Any]]] = {200: BYTES, 304: KNOWN}
 PAYLOAD: Final = TypeAdapter(PagePayload)
 
 router = APIRouter(prefix="/pages", tags=["pages"])
@@ -241,7 +237,7 @@ async def raw(page_id: PageId, request: Request, actor: Reader, parts: OurParts)
     return StreamingResponse(pieces, 206, headers, OCTETS)
 
 
-@router.head("/{page_id}/raw", responses={**RAW, **told(404)}, response_class=Response)
+@router.head("/{page_id}/raw", responses={**HEAD, **told(404)}, response_class=Response)
 async def raw_head(page_id: PageId, request: Request, actor: Reader, parts: OurParts) -> Response:
     """How large the archived bytes are, and whether they are known."""
     payload = await _payload(page_id, request, actor, parts)

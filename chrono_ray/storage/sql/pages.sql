@@ -103,31 +103,34 @@ SELECT p.project_id, encode(y.sha256, 'hex') AS sha256, y.size, t.media_type
  WHERE p.id = $1
 
 -- name: list
--- Of project $1, behind ($4, $5, $6); where few pages have what is asked for, only those are its source. Looks at $17 pages at most: where fewer than $16 of them were wanted, the last one
--- looked at says where to go on.
+-- Of project $1, behind ($4, $5, $6); where few pages have what is asked for, only those are its source. Looks
+-- at $17 pages at most: where fewer than $16 of them were wanted, the last one looked at says where to go on.
+-- Filters are subqueries of one value, so that no plan gives up the order or reads all documents.
 WITH found AS MATERIALIZED (
-    SELECT p.id, p.url, p.first_seen, p.last_seen, p.captures, p.place, d.url AS domain, t.title, t.language, t.media_type,
-           t.words, t.flags, coalesce(a.review, 'unreviewed') AS review,
-           ARRAY (SELECT g.tag FROM page_tags g WHERE g.page_id = p.id ORDER BY g.tag) AS tags,
-           EXISTS (SELECT FROM starred_items s WHERE s.page_id = p.id AND s.user_id = $2) AS starred
-      FROM (SELECT p.*, left(p.urlkey, 400) COLLATE "C" AS place FROM {source}
-             WHERE p.project_id = $1 AND {behind} ORDER BY {order} LIMIT $17) p
-     CROSS JOIN LATERAL (SELECT t.* FROM documents t WHERE t.id = p.document_id LIMIT 1) t
-      LEFT JOIN annotated_pages a ON a.page_id = p.id LEFT JOIN domains d ON d.id = p.domain_id
+    SELECT * FROM (SELECT p.*, left(p.urlkey, 400) COLLATE "C" AS place FROM {source}
+                    WHERE p.project_id = $1 AND {behind} ORDER BY {order} LIMIT $17) p
      WHERE left(p.urlkey, 400) COLLATE "C" >= $7::text AND left(p.urlkey, 400) COLLATE "C" < $8::text
        AND ($9::timestamptz IS NULL OR p.last_seen >= $9) AND ($10::timestamptz IS NULL OR p.first_seen <= $10)
-       AND ($11::text = '' OR t.language = $11) AND ($12::text = '' OR t.media_type = $12)
-       AND ($13::text = '' OR EXISTS (SELECT FROM page_tags g WHERE g.page_id = p.id AND g.tag = $13))
-       AND ($14::text = '' OR coalesce(a.review, 'unreviewed') = $14)
-       AND ($15::boolean IS NULL OR $15 = EXISTS (SELECT FROM starred_items s WHERE s.page_id = p.id AND s.user_id = $2))
+       AND ($11::text = '' OR (SELECT t.language FROM documents t WHERE t.id = p.document_id) = $11)
+       AND ($12::text = '' OR (SELECT t.media_type FROM documents t WHERE t.id = p.document_id) = $12)
+       AND ($13::text = '' OR (SELECT g.tag FROM page_tags g WHERE g.page_id = p.id AND g.tag = $13) = $13)
+       AND ($14::text = '' OR $14 = coalesce((SELECT a.review FROM annotated_pages a WHERE a.page_id = p.id), 'unreviewed'))
+       AND ($15::boolean IS NULL
+            OR $15 = coalesce((SELECT true FROM starred_items s WHERE s.page_id = p.id AND s.user_id = $2), false))
      ORDER BY {order} LIMIT $16
 ), looked AS (
     SELECT left(p.urlkey, 400) COLLATE "C" AS place, p.first_seen, p.id FROM {source}
      WHERE (SELECT count(*) FROM found) < $16 AND p.project_id = $1 AND {behind}
      ORDER BY {order} LIMIT 1 OFFSET $17 - 1
 )
-SELECT f.*, l.place AS looked_place, l.first_seen AS looked_at, l.id AS looked_id
+SELECT f.id, f.url, f.first_seen, f.last_seen, f.captures, f.place, d.url AS domain, t.title, t.language, t.media_type,
+       t.words, t.flags, coalesce(a.review, 'unreviewed') AS review,
+       ARRAY (SELECT g.tag FROM page_tags g WHERE g.page_id = f.id ORDER BY g.tag) AS tags,
+       EXISTS (SELECT FROM starred_items s WHERE s.page_id = f.id AND s.user_id = $2) AS starred,
+       l.place AS looked_place, l.first_seen AS looked_at, l.id AS looked_id
   FROM visible_projects($2, $3) v LEFT JOIN found f ON true LEFT JOIN looked l ON true
+  LEFT JOIN documents t ON t.id = f.document_id LEFT JOIN domains d ON d.id = f.domain_id
+  LEFT JOIN annotated_pages a ON a.page_id = f.id
  WHERE v.project_id = $1 ORDER BY {order}
 
 -- name: behind_url

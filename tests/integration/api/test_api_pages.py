@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from chrono_ray.model.page import Link
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.pages import Order, PageFilter, Pages
 from tests.integration.api.conftest import Client
 from tests.integration.api.counting import MOST, Queries
 from tests.integration.api.library_record import OTHER, Body, Town, said, town
@@ -356,3 +358,30 @@ async def test_who_lost_the_right_is_told_nothing_that_was_kept(client, database
     )
     await client.app.state.parts.doors.changed(place.people.ids["reader"])
     assert problem(await client.get(path, headers=reader)) == (404, "not_found")
+
+
+async def test_a_list_is_walked_in_the_order_of_its_index(database: Database, place):
+    """Nothing is sorted before it is known to be wanted."""
+    pages, wanted = Pages(database), PageFilter(place.project, language="de")
+    for order, index in (
+        (Order.URL, "pages_by_url"), (Order.OLDEST, "pages_by_time"),
+        (Order.NEWEST, "pages_by_time"),
+    ):  # fmt: skip
+        async with database.transaction() as connection:
+            for off in ("seqscan", "bitmapscan", "sort"):
+                await connection.execute(f"SET LOCAL enable_{off} = off")
+            await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            [root] = await connection.fetchval(
+                f"EXPLAIN (FORMAT JSON) {pages.statement(wanted, order)}",
+                1, 1, True, "", None, 0, "", "x", None, None, "de", "", "", "", None, 101, 1000,
+            )  # fmt: skip
+        [found] = [each for each in nodes(root["Plan"]) if each.get("Subplan Name") == "CTE found"]
+        below = list(nodes(found))
+        assert index in [each.get("Index Name") for each in below]
+        assert "Sort" not in [each["Node Type"] for each in below]
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from nodes(child)
