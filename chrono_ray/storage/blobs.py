@@ -71,11 +71,11 @@ class Blobs:
     async def pieces(self, digest: bytes, part: range) -> AsyncIterator[bytes]:
         """A part of the body, unpacked as it is taken: what waits in memory is the packed one.
 
-        `NotFound` as `get` before the first piece; a body that turns out not
-        to be that ends too early, with a `NotFound`.
+        `NotFound` as `get`; a body of more than one piece (`PIECE`) that turns
+        out not to be that ends too early, with a `NotFound`.
         """
-        packed = await self._packed(digest)
-        return _pieces(digest, packed, part)
+        found = _unpacked(digest, await self._packed(digest), part)
+        return _chained(await anext(found, b""), found)
 
     async def _packed(self, digest: bytes) -> bytes:
         try:
@@ -157,7 +157,13 @@ def _unpack(digest: bytes, packed: bytes) -> bytes:
     return body
 
 
-async def _pieces(digest: bytes, packed: bytes, part: range) -> AsyncIterator[bytes]:
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _unpacked(digest: bytes, packed: bytes, part: range) -> AsyncIterator[bytes]:
     """Each takes a fifth of a millisecond to unpack; one is held back until all are known good."""
     reader = zstandard.ZstdDecompressor().stream_reader(packed)
     held, read, found = b"", 0, hashlib.sha256()
@@ -171,7 +177,8 @@ async def _pieces(digest: bytes, packed: bytes, part: range) -> AsyncIterator[by
             held = wanted
     except zstandard.ZstdError as error:
         raise NotFound("The payload's bytes are damaged", why=f"{digest.hex()}: {error}") from error
-    if part.start == 0 and found.digest() != digest and not reader.read(1):
+    whole = part.start == 0 and not reader.read(1)
+    if read < part.stop or (whole and found.digest() != digest):
         raise NotFound("The payload's bytes are damaged", why=f"{digest.hex()} does not match")
     if held:
         yield held
