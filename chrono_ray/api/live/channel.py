@@ -1,7 +1,8 @@
 """How processes tell each other: one of them looks and publishes, all of them hear it.
 
 Who leads holds a key with a lifetime; publishing and renewing it are one step,
-fenced by a token: whoever lost the key publishes nothing.
+fenced by a token: whoever lost the key publishes nothing. A key without a
+lifetime is nobody's of ours.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ LISTEN_SECONDS: Final = 5.0
 AWAY: Final = (RedisError, OSError, TimeoutError)
 
 _LEAD: Final = """
-local holder = redis.call('GET', KEYS[1])
+local holder = redis.pcall('GET', KEYS[1])
 if holder == ARGV[1] then return 1 end
-if holder then return 0 end
+if holder and redis.call('PTTL', KEYS[1]) > 0 then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
@@ -21,6 +23,10 @@ from chrono_ray.api.parts import Parts, beside
 from chrono_ray.cache.tags import project_tag, run_tag
 from chrono_ray.settings import Settings
 from chrono_ray.storage.live import Live
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,25 @@ async def opened(
         seats = Seats(url, most=limits.connections)
         stack.push_async_callback(seats.aclose)
         source = Source(hub, live, channel, changed=partial(_changed, parts), steady=steady)
-        works = [source.look(), source.listen(), hub.answer_wishes(), hub.recheck()]
-        works += [seats.say_alive(), *([source.take_samples()] if steady else [])]
-        for work in works:
-            await stack.enter_async_context(beside(work))
+        works = [source.look, source.listen, hub.answer_wishes, hub.recheck, seats.say_alive]
+        for work in [*works, *([source.take_samples] if steady else [])]:
+            await stack.enter_async_context(beside(_endless(work)))
         stack.push_async_callback(source.resign)
         stack.push_async_callback(hub.stop)
         origins = Origins(settings.live.origins.split(","))
         yield LiveParts(live, hub, Tickets(live), origins, seats, limits)
+
+
+async def _endless(work: Callable[[], Awaitable[None]]) -> None:
+    """Whatever it meets, it begins again: without it nobody would be told anything."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("live.loop_failed")
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            return
 
 
 async def _changed(parts: Parts, news: Sequence[State]) -> None:

@@ -24,10 +24,10 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 
 PROCESS: Final = "chrono:live:process:"
-ALIVE_MS: Final = 3000
-SAY_SECONDS: Final = 1.0
+ALIVE_MS: Final = 2000
+SAY_SECONDS: Final = 0.5
 CALL_SECONDS: Final = 0.25
-WAIT_SECONDS: Final = 3.5
+WAIT_SECONDS: Final = 2.5
 ASK_SECONDS: Final = 0.5
 AWAY: Final = (RedisError, OSError, TimeoutError)
 YES: Final = 1
@@ -39,7 +39,12 @@ local mine = {}
 for i = 6, #ARGV do mine[ARGV[i]] = true end
 redis.call('SET', ARGV[1] .. ARGV[2], '1', 'PX', ARGV[3])
 local taken, theirs = 0, 0
-for _, seat in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+local seats = redis.pcall('SMEMBERS', KEYS[1])
+if seats.err then  -- nobody's of ours
+  redis.call('DEL', KEYS[1])
+  seats = {}
+end
+for _, seat in ipairs(seats) do
   local process = string.match(seat, '^[^/]+')
   local other = process ~= ARGV[2] and redis.call('EXISTS', ARGV[1] .. process) == 1
   if mine[seat] or other then

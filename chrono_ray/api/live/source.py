@@ -25,9 +25,10 @@ EVERY: Final = 0.5
 IDLE: Final = 2.0
 """Between looks of the one that leads while nobody listens anywhere: the cache is told."""
 SHARE: Final = 4.0
-"""Looking takes a fifth of the time at most, however much there is to see."""
+"""Looking takes a fifth of the time, however much there is to see, but for what `IDLE` bounds."""
 LOOK_SECONDS: Final = 20.0
-SILENCE: Final = 1.5
+SILENCE: Final = 3.0
+"""Longer than any pause of the one that leads."""
 REST: Final = 1.0
 SAMPLE_SECONDS: Final = 20.0
 SAMPLE_DEADLINE: Final = 30.0
@@ -62,10 +63,11 @@ class Source:
             if not (self._steady or self._hub.occupied):
                 await self.resign()
                 await self._hub.wait_occupied()
-                self._heard = None  # newcomers are told of before by themselves
+                self._heard = None
             began = time.monotonic()
             pause = await self._turn()
-            await asyncio.sleep(max(pause, (time.monotonic() - began) * SHARE))
+            took = time.monotonic() - began
+            await asyncio.sleep(max(pause, min(took * SHARE, IDLE)))
 
     async def listen(self) -> None:
         """Hear what another process saw, while anybody here listens. Until cancelled.
@@ -80,6 +82,7 @@ class Source:
                 )
             except AWAY as error:
                 log.debug("live.not_heard", extra={"why": type(error).__name__})
+                self._heard_at = 0.0
                 await asyncio.sleep(REST)
 
     async def take_samples(self) -> None:
@@ -105,7 +108,9 @@ class Source:
         try:
             if await self._is_leader():
                 return await self._lead()
-            if self._hub.occupied and time.monotonic() - self._heard_at > SILENCE:
+            if not self._hub.occupied:
+                self._heard = None  # newcomers are told of before by themselves
+            elif time.monotonic() - self._heard_at > SILENCE:
                 await self._look()
             self._away = False
         except (Unavailable, TimeoutError) as error:
@@ -183,6 +188,7 @@ class Source:
 
     def _rest(self, error: Exception) -> None:
         self._leads = False
+        self._heard_at = 0.0
         self._resting_until = time.monotonic() + REST
         log.debug("live.redis_away", extra={"why": type(error).__name__})
 
