@@ -25,7 +25,6 @@ from chrono_ray.model.errors import DocumentRejected, SearchError, Unavailable
 from chrono_ray.model.query import (
     BARS_MAX,
     Bar,
-    Bucket,
     Field,
     Hit,
     PageEntry,
@@ -296,8 +295,7 @@ class TantivyIndex:
         with speaking_of(self._at.path):
             found, total = _ranked(searcher, asked, query)
             hits = tuple(self._hit(stored(searcher.doc(at)), wants) for at in found)
-            facets = _facets(searcher, asked, query.facets)
-            histogram = _histogram(searcher, asked, query.histogram)
+            facets, histogram = _counted(searcher, asked, query)
         took = (time.perf_counter() - started) * 1000
         return Results(hits, total, facets, took, histogram=histogram)
 
@@ -382,27 +380,25 @@ def _ranked(
     return [address for _, address in found.hits], total
 
 
-def _facets(
-    searcher: tantivy.Searcher, asked: tantivy.Query, fields: Sequence[Field]
-) -> dict[Field, dict[str, int]]:
-    if not fields:
-        return {}
-    wish = {
-        field.value: {"terms": {"field": field.value, "size": FACET_VALUES}} for field in fields
+def _counted(
+    searcher: tantivy.Searcher, asked: tantivy.Query, query: Query
+) -> tuple[dict[Field, dict[str, int]], tuple[Bar, ...]]:
+    """The facets and the histogram, in one walk of what matches."""
+    wish = {field.value: _terms(field.value, FACET_VALUES) for field in query.facets}
+    if query.histogram:
+        wish[query.histogram.value] = _terms(query.histogram.value, BARS_MAX)
+    if not wish:
+        return {}, ()
+    buckets = searcher.aggregate(asked, wish)
+    counts = {
+        name: {one["key"]: int(one["doc_count"]) for one in buckets[name]["buckets"]}
+        for name in wish
     }
-    counted = searcher.aggregate(asked, wish)
-    return {
-        field: {one["key"]: int(one["doc_count"]) for one in counted[field.value]["buckets"]}
-        for field in fields
-    }
+    facets = {field: counts[field.value] for field in query.facets}
+    if query.histogram is None:
+        return facets, ()
+    return facets, bars(counts[query.histogram.value].items(), query.histogram)
 
 
-def _histogram(
-    searcher: tantivy.Searcher, asked: tantivy.Query, bucket: Bucket | None
-) -> tuple[Bar, ...]:
-    if bucket is None:
-        return ()
-    wish = {"days": {"terms": {"field": "day", "size": BARS_MAX, "segment_size": BARS_MAX}}}
-    counted = searcher.aggregate(asked, wish)
-    days = [(one["key"], int(one["doc_count"])) for one in counted["days"]["buckets"]]
-    return bars(days, bucket)
+def _terms(field: str, most: int) -> dict[str, dict[str, str | int]]:
+    return {"terms": {"field": field, "size": most, "segment_size": BARS_MAX}}

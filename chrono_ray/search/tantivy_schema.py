@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 import tantivy
 
-from chrono_ray.model.query import PageEntry
+from chrono_ray.model.query import WIDTHS, PageEntry
 from chrono_ray.search.words import day, sayable
 
 VERSION: Final = 3
@@ -55,7 +55,8 @@ def schema() -> tantivy.Schema:
     builder.add_integer_field("version", fast=True)
     for name in EXACT:
         builder.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("day", fast=True, tokenizer_name="raw", index_option="basic")
+    for bucket in WIDTHS:
+        builder.add_text_field(bucket.value, fast=True, tokenizer_name="raw", index_option="basic")
     for name in SEARCHED:
         builder.add_text_field(name, tokenizer_name=TOKENIZER)
     builder.add_bytes_field("entry", stored=True)
@@ -91,7 +92,8 @@ def document(entry: PageEntry) -> tantivy.Document:
     made.add_integer("version", entry.version)
     made.add_integer("first_seen", seconds(entry.first_seen))
     made.add_integer("last_seen", seconds(entry.last_seen))
-    made.add_text("day", day(entry.first_seen))
+    for bucket, width in WIDTHS.items():
+        made.add_text(bucket.value, day(entry.first_seen)[:width])
     exact = (str(entry.project_id), entry.domain, entry.host, entry.language, entry.type)
     for name, value in zip(EXACT, exact, strict=True):
         made.add_text(name, sayable(value))

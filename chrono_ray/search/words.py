@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
+COMPARED: Final = 16_384
+"""Pairs of words that are remembered: the hits of one search share most of theirs."""
 _UNSAYABLE: Final = re.compile(r"[\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -63,6 +66,7 @@ def edits(word: str) -> int:
     return 1 if len(word) < 9 else 2
 
 
+@lru_cache(maxsize=COMPARED)
 def within(one: str, other: str, allowed: int) -> bool:
     """True when at most `allowed` edits (swapped neighbours count once) part the two words."""
     if one == other:
