@@ -15,14 +15,17 @@ from chrono_ray.api import problems
 from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
+from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.routes import (
     admin,
     auth,
+    captures,
     domains,
     exports,
     health,
     library,
+    live,
     members,
     pages,
     plans,
@@ -48,7 +51,10 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opened(settings, actors) as app.state.parts:
+        async with (
+            opened(settings, actors) as app.state.parts,
+            live_parts.opened(settings, app.state.parts) as app.state.live,
+        ):
             yield
 
     app = FastAPI(
@@ -61,13 +67,15 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     for each in (health.router, auth.router, users.router, search.router, runs.router):
         app.include_router(each, prefix=PREFIX)
     app.include_router(stats.router, prefix=PREFIX)
-    for each in (plans.router, schedules.router, tasks.router):
-        app.include_router(each, prefix=PREFIX)
-    for each in (projects.router, members.router, domains.router):
-        app.include_router(each, prefix=PREFIX)
     for each in (pages.router, library.router):
         app.include_router(each, prefix=PREFIX)
+    app.include_router(live.router, prefix=PREFIX)
+    for each in (projects.router, members.router, domains.router):
+        app.include_router(each, prefix=PREFIX)
     app.include_router(exports.router, prefix=PREFIX)
+    for each in (plans.router, schedules.router, tasks.router):
+        app.include_router(each, prefix=PREFIX)
+    app.include_router(captures.router, prefix=PREFIX)
     app.include_router(admin.router, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Compression)

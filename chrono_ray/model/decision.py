@@ -9,7 +9,7 @@ order in which an archive lists them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import assert_never
 
 from chrono_ray.model.capture import Capture, Decision, Skipped, Wanted
 from chrono_ray.model.priority import CapturePriority
@@ -30,9 +30,6 @@ from chrono_ray.model.rules import (
     Skip,
     media_type,
 )
-
-CHOSEN: Final = "chosen by a person"
-"""The rule of a decision about one capture that a person took: no rule takes it back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Rules as people write them: one a line, or the same words as JSON.
 
     skip REASON | fetch | high | low | one per day|month|year
-    type status url path host digest from to length confidence name
+    type status url path host digest regex from to length confidence name
 
 A line is an action and any number of `word value` pairs; a word may be
 repeated. Values with blanks stand in double quotes, as in JSON. `#` at a line's
@@ -18,6 +18,7 @@ from typing import Final, assert_never
 
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
+from chrono_ray.model.patterns import check_pattern
 from chrono_ray.model.priority import CapturePriority
 from chrono_ray.model.rules import (
     RESERVED,
@@ -31,12 +32,14 @@ from chrono_ray.model.rules import (
     Rules,
     Skip,
 )
+from chrono_ray.model.selection import CHOSEN, PERSON
 from chrono_ray.model.targets import moment
 
 RULES_MOST: Final = 200
 VALUES_MOST: Final = 100
 VALUE_CHARS: Final = 2000
 SHOWN_CHARS: Final = 100
+PATTERNS_MOST: Final = 100
 BYTES_MOST: Final = 1 << 20
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s|$)|[^\s"]\S*|"\S*')
@@ -49,7 +52,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LATEST: Final = Timestamp14("99991231235959")
 _ACTIONS: Final = "skip REASON, fetch, high, low, one per day, one per month or one per year"
 _WORDS: Final = (
-    "type", "status", "url", "path", "host", "digest", "from", "to", "length", "confidence", "name",
+    "type", "status", "url", "path", "host", "digest", "regex", "from", "to", "length",
+    "confidence", "name",
 )  # fmt: skip
 _ONCE: Final = frozenset({"from", "to", "length", "confidence", "name"})
 _SPLIT: Final = frozenset({"type", "status", "host", "digest"})
@@ -61,7 +65,7 @@ def parse(text: str) -> Rules:
     Raises `InvalidInput` that says which line or rule and what to write
     instead, with code rules_size, rules_json, rule_action, rule_word,
     rule_value, rule_reason, rule_status, rule_type, rule_host, rule_date,
-    rule_length, rule_confidence, rule_repeated or rule_characters.
+    rule_length, rule_confidence, rule_repeated, rule_pattern or rule_characters.
     """
     if len(text) > BYTES_MOST:
         raise InvalidInput(
@@ -77,6 +81,11 @@ def parse(text: str) -> Rules:
                 "There are too many rules", why=f"over {RULES_MOST}",
                 fix="A rule may hold several values: repeat its word", code="rules_size",
             )  # fmt: skip
+    if sum(len(rule.condition.regexes) for rule in own) > PATTERNS_MOST:
+        raise InvalidInput(
+            "There are too many regular expressions", why=f"over {PATTERNS_MOST}",
+            fix="Write `a|b` for two, or `url` with `*`", code="rules_size",
+        )  # fmt: skip
     return Rules(tuple(own))
 
 
@@ -126,7 +135,7 @@ def _pairs(rule: Rule) -> Iterator[tuple[str, str]]:
         yield "confidence", repr(rule.action.confidence)
     for word, values in (
         ("type", at.types), ("status", at.statuses), ("url", at.urls), ("path", at.paths),
-        ("host", at.hosts), ("digest", at.digests),
+        ("host", at.hosts), ("digest", at.digests), ("regex", at.regexes),
     ):  # fmt: skip
         for value in values:
             yield word, value
@@ -296,6 +305,7 @@ def _condition(values: Mapping[str, list[str]]) -> Condition:
     return Condition(
         types=several["type"], statuses=several["status"], urls=several["url"],
         paths=several["path"], hosts=several["host"], digests=several["digest"],
+        regexes=several["regex"],
         start=start, end=end, least=least, most=most,
     )  # fmt: skip
 
@@ -307,6 +317,10 @@ def _checked(word: str, value: str) -> str:
     if bad := _CONTROL.search(value):
         raise _bad(f"the {word} holds a control character", f"U+{ord(bad[0]):04X}",
                    "Write it percent-encoded, as URLs do", "rule_characters")  # fmt: skip
+    if word == "regex":
+        check_pattern(value)
+    if word == "name":
+        _check_name(value)
     check = _CHECKS.get(word)
     if check is None:
         return value
@@ -323,6 +337,12 @@ _CHECKS: Final[dict[str, tuple[re.Pattern[str], Callable[[str], str], str]]] = {
     "host": (_HOST, str.lower, "Write www.example.org, or *.example.org for all below it"),
     "path": (re.compile(r"/.*"), str, "Write what the path begins with: /press/"),
 }
+
+
+def _check_name(value: str) -> None:
+    if value == CHOSEN or value.startswith(PERSON):
+        raise _bad("the name cannot be used", "so the record names what a person decided",
+                   "Choose another", "rule_value")  # fmt: skip
 
 
 def _confident(action: Action, text: str) -> Action:

@@ -18,14 +18,16 @@ from functools import lru_cache
 from typing import Final
 
 from chrono_ray.model.capture import EMPTY_DIGEST, Capture
+from chrono_ray.model.patterns import matches
 from chrono_ray.model.priority import CapturePriority
+from chrono_ray.model.selection import SKIPPED_BY_PERSON
 from chrono_ray.model.urls import host_of, split
 
 UNDECIDED: Final = "undecided"
 """Reason of a capture that a `OnePer` rule may choose: its neighbours are not all listed yet."""
 THINNED: Final = "thinned"
 """Reason of a capture whose period is stood for by another of the same URL."""
-RESERVED: Final = frozenset({UNDECIDED, THINNED, "bad_row"})
+RESERVED: Final = frozenset({UNDECIDED, THINNED, SKIPPED_BY_PERSON, "bad_row"})
 LABEL_LIMIT: Final = 200
 
 
@@ -77,10 +79,11 @@ class Condition:
 
     `types`: media types, `image/*` for all that begin so. `statuses`: `404`,
     `4xx`, or `-` where the archive gave none. `urls`: the whole URL as listed,
-    `*` for any characters. `paths`: what its path begins with. `hosts`: a host,
-    or `*.example.org` for everything below one. `start` and `end`: 14 digits,
-    inclusive. `least` and `most`: the listed length in bytes, inclusive; a
-    capture without one is not meant.
+    `*` for any characters. `regexes`: RE2 patterns, found anywhere in the URL.
+    `paths`: what its path begins with. `hosts`: a host, or `*.example.org` for
+    everything below one. `start` and `end`: 14 digits, inclusive. `least` and
+    `most`: the listed length in bytes, inclusive; a capture without one is not
+    meant.
     """
 
     types: tuple[str, ...] = ()
@@ -89,6 +92,7 @@ class Condition:
     paths: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+    regexes: tuple[str, ...] = ()
     start: str = ""
     end: str = ""
     least: int | None = None
@@ -122,6 +126,7 @@ class Condition:
             (not self.urls or any(fits(glob, url) for glob in self.urls))
             and (not self.paths or split(url).path.startswith(self.paths))
             and (not self.hosts or _is_below(host_of(url), self.hosts))
+            and (not self.regexes or any(matches(each, url) for each in self.regexes))
         )
 
 

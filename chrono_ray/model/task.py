@@ -14,6 +14,7 @@ from typing import Any, Final, get_type_hints
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.memento import MatchType
 from chrono_ray.model.priority import QueueClass
+from chrono_ray.model.selection import CaptureAction
 
 ATTEMPTS: Final = 3
 """Time-outs, and worker deaths, after which a task ends in failed(timeout) or failed(crashed)."""
@@ -155,9 +156,30 @@ class Certify:
     run_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A person's action on captures of a project up to the id `upto`.
+
+    On those that a selection means (`which`, see model/selection.py), or on
+    these `ids`, with commas between. `priority` is a band of the queue.
+    """
+
+    project_id: int
+    user_id: int
+    action: str
+    priority: int
+    which: str
+    ids: str = ""
+    upto: int = 2**63 - 1
+
+    def __post_init__(self) -> None:
+        if self.action not in tuple(CaptureAction):
+            raise _bad("action", f"one of {', '.join(CaptureAction)}")
+
+
 OfRun = Start | Retry | Prioritise | Certify
 """Tasks about one run, in the share of its project."""
-Task = DeleteProject | Purge | Export | Discover | Reindex | OfRun
+Task = DeleteProject | Purge | Export | Discover | Reindex | Bulk | OfRun
 
 KINDS: Final[Mapping[str, type[Task]]] = {
     "delete_project": DeleteProject,
@@ -165,6 +187,7 @@ KINDS: Final[Mapping[str, type[Task]]] = {
     "export": Export,
     "discover": Discover,
     "reindex": Reindex,
+    "bulk": Bulk,
     "start": Start,
     "retry": Retry,
     "prioritise": Prioritise,
@@ -176,6 +199,7 @@ CLASSES: Final[Mapping[type[Task], QueueClass]] = {
     Export: QueueClass.DEFAULT,
     Discover: QueueClass.SCRAPING,
     Reindex: QueueClass.INDEXING,
+    Bulk: QueueClass.CRITICAL,
     Start: QueueClass.CRITICAL,
     Retry: QueueClass.CRITICAL,
     Prioritise: QueueClass.CRITICAL,

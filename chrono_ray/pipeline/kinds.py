@@ -9,6 +9,7 @@ from typing import Final, assert_never
 from chrono_ray.model.errors import ChronoError
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.task import (
+    Bulk,
     Certify,
     DeleteProject,
     Discover,
@@ -22,6 +23,7 @@ from chrono_ray.model.task import (
     Retry,
     Start,
 )
+from chrono_ray.pipeline.bulk import change_many
 from chrono_ray.pipeline.export import ExportParts, export
 from chrono_ray.pipeline.of_run import (
     Recounting,
@@ -65,14 +67,16 @@ def open_steps(parts: KindParts, lease: TaskLease) -> Steps:
             return discover(parts.projects, task)
         case Reindex():
             return reindex(parts.rebuilds, lease)
-        case Start() | Retry() | Prioritise() | Certify() as task:
-            return _of_run(parts, task)
+        case Start() | Retry() | Prioritise() | Certify() | Bulk() as task:
+            return _of_captures(parts, lease, task)
         case other:
             assert_never(other)
 
 
-def _of_run(parts: KindParts, task: OfRun) -> Steps:
+def _of_captures(parts: KindParts, lease: TaskLease, task: OfRun | Bulk) -> Steps:
     match task:
+        case Bulk():
+            return change_many(parts.record, lease, task)
         case Start():
             return start_plan(parts.record, task)
         case Retry():

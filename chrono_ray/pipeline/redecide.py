@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chrono_ray.model.capture import Decision, FetchState, Skipped, Wanted
-from chrono_ray.model.decision import CHOSEN, Contested, judge, thinned
+from chrono_ray.model.decision import Contested, judge, thinned
 from chrono_ray.model.errors import LeaseLost, SettingsError, Unavailable
 from chrono_ray.model.rule_text import spelled
 from chrono_ray.model.rules import BUILT_IN, Rule, Rules, Skip
+from chrono_ray.model.selection import is_persons
 from chrono_ray.storage.deciding import (
     Deciding,
     DecidingLease,
@@ -133,8 +134,11 @@ def compare(rows: Sequence[Standing], walk: Walk) -> Compared:
     """Which of these, the next along the walk, stand otherwise than the rules say."""
     verdicts, ended = [], 0
     for row in rows:
+        persons = is_persons(row.decision.rule)
+        if persons and isinstance(row.decision, Skipped):
+            continue  # it stands for no period
         decision = walk.decide(row)
-        if row.decision.rule == CHOSEN or _same(row.decision, decision):
+        if persons or _same(row.decision, decision):
             continue
         if row.state in ENDED and isinstance(decision, Skipped):
             ended += 1
@@ -229,7 +233,7 @@ async def try_rules(
 
 
 def _try(row: Standing, walk: Walk, trial: Trial, effects: dict[int, Effect]) -> None:
-    decision = row.decision if row.decision.rule == CHOSEN else walk.decide(row)
+    decision = row.decision if is_persons(row.decision.rule) else walk.decide(row)
     trial.looked += 1
     if isinstance(decision, Wanted):
         trial.wanted += 1

@@ -13,16 +13,14 @@ from typing import Final
 
 import asyncpg
 
-from chrono_ray.model.capture import Capture, FetchState, Timestamp14
-from chrono_ray.model.decision import CHOSEN
 from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
-from chrono_ray.model.priority import CapturePriority, QueueClass, order_key
+from chrono_ray.model.priority import CapturePriority, order_key
+from chrono_ray.model.selection import CHOSEN
 from chrono_ray.model.urls import host_of, key_beginnings, surt
 from chrono_ray.storage.database import Connection, Database, statements
-from chrono_ray.storage.listings import HOST_LIMIT, share_key, url_id
+from chrono_ray.storage.listings import HOST_LIMIT, url_id
 from chrono_ray.storage.named import project_named
-from chrono_ray.storage.projects import number_of
 from chrono_ray.storage.settling import GUILTY_BYTES
 
 RETRY_BATCH: Final = 1_000
@@ -293,99 +291,16 @@ class Control:
         run. `NotFound` when there is no such capture, `Conflict` while its
         project is being deleted.
         """
-        return await self._database.transact(lambda c: self._fetch_now(c, capture_id))
-
-    async def _fetch_now(
-        self, connection: Connection, capture_id: int
-    ) -> StoredAlready | FetchedNow:
-        row = await connection.fetchrow(self._sql["lock_capture"], capture_id)
+        row = await self._database.fetchrow(
+            self._sql["fetch_now"], capture_id, CHOSEN, FIRST_KEY
+        )  # fmt: skip
         if row is None:
             raise NotFound(f"There is no capture {capture_id}")
-        self._refuse(await connection.fetchval(self._sql["being_deleted"], row["project_id"]))
+        self._refuse(row["task"])
         chosen = Chosen(row["id"], row["archive"], row["ts"], row["original"])
-        if row["fetch_id"] is None:
-            return await self._fetch_skipped(connection, row, chosen)
-        await connection.fetch(self._sql["lock_lease"], row["fetch_id"])
-        state = FetchState(await connection.fetchval(self._sql["lock_fetch"], row["fetch_id"]))
-        if state is FetchState.STORED:
+        if row["run"] is None:
             return StoredAlready(chosen)
-        run_id = await self._own_run(connection, row["fetch_id"], capture_id, state=state)
-        return FetchedNow(chosen, run_id, approved=False)
-
-    async def _fetch_skipped(
-        self, connection: Connection, row: asyncpg.Record, chosen: Chosen
-    ) -> StoredAlready | FetchedNow:
-        """Approved, it gets a fetch of its own, or shares the one that its digest has already."""
-        capture = Capture(
-            row["urlkey"], Timestamp14(row["ts"]), row["original"], row["mimetype"],
-            row["statuscode"], row["digest"],
-        )  # fmt: skip
-        key = share_key(capture, domain_id=row["domain_id"], archive=row["archive"])
-        place = (row["project_id"], key)
-        made = await connection.fetchval(
-            self._sql["want_payload"], *place, row["run_id"], row["id"]
-        )
-        found = await connection.fetchrow(self._sql["lock_payload"], *place)
-        await connection.execute(self._sql["approve"], row["id"], found["id"], CHOSEN)
-        await connection.execute(
-            self._sql["uncount_skip"], row["domain_id"], row["run_id"], row["reason"], row["id"]
-        )
-        state = FetchState(found["state"])
-        if state is not FetchState.PENDING:
-            await self._count_ended(connection, found["id"], row["id"])
-        if state is FetchState.STORED:
-            return StoredAlready(chosen)
-        run_id = await self._own_run(connection, found["id"], row["id"], state=state)
-        if made is not None:
-            await connection.execute(
-                self._sql["put_queued"], found["id"], run_id, row["id"], FIRST_KEY
-            )
-            await connection.execute(self._sql["own_fetch"], found["id"], run_id, row["id"])
-        return FetchedNow(chosen, run_id, approved=True)
-
-    async def _count_ended(self, connection: Connection, fetch_id: int, capture_id: int) -> None:
-        """It shares the fate, and the page, of a payload that ended before."""
-        await connection.execute(self._settle["count_captures"], [fetch_id], 1, [capture_id])
-        await connection.execute(self._settle["put_pages"], [fetch_id], [capture_id])
-        await connection.execute(self._settle["note_pages"], [fetch_id], [capture_id])
-
-    async def _own_run(
-        self, connection: Connection, fetch_id: int, capture_id: int, *, state: FetchState
-    ) -> int:
-        """The run that fetches it, first of all its class; what had ended is pending again."""
-        pending = state is FetchState.PENDING
-        if pending:
-            under_way = await connection.fetchval(self._sql["asked_already"], capture_id)
-            if under_way is not None:
-                return int(under_way)
-        else:
-            await connection.execute(self._settle["count_captures"], [fetch_id], -1, None)
-        run_id: int = await connection.fetchval(
-            self._sql["chosen_run"], capture_id, number_of(QueueClass.CRITICAL), FIRST_KEY
-        )
-        if pending:
-            await self._take_over(connection, fetch_id, capture_id, run_id)
-        else:
-            await connection.execute(self._sql["forgive"], [fetch_id])
-            await connection.execute(self._settle["reopen"], [fetch_id], [capture_id], run_id)
-            await connection.execute(
-                self._sql["put_queued"], fetch_id, run_id, capture_id, FIRST_KEY
-            )
-        return run_id
-
-    async def _take_over(
-        self, connection: Connection, fetch_id: int, capture_id: int, run_id: int
-    ) -> None:
-        """From wherever it waits; what is in work stays there, and comes back to us if at all."""
-        for _ in range(PLACES):
-            for place in ("take_queued", "take_parked"):
-                if await connection.fetch(
-                    self._sql[place], fetch_id, run_id, capture_id, FIRST_KEY
-                ):
-                    await connection.execute(self._sql["own_fetch"], fetch_id, run_id, capture_id)
-                    return
-            if await connection.fetch(self._sql["take_leased"], fetch_id, run_id, FIRST_KEY):
-                return
+        return FetchedNow(chosen, row["run"], row["approved"])
 
 
 def bounds(where: Scope) -> tuple[list[str], str, str]:

@@ -25,11 +25,11 @@ from chrono_ray.model.capture import (
     Timestamp14,
     Wanted,
 )
-from chrono_ray.model.decision import CHOSEN
 from chrono_ray.model.errors import InvalidInput, LeaseLost, NotFound
 from chrono_ray.model.priority import CapturePriority
 from chrono_ray.model.rule_text import as_json
 from chrono_ray.model.rules import Rules
+from chrono_ray.model.selection import CHOSEN
 from chrono_ray.model.urls import canonical, host_of
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.listings import HOST_LIMIT, read_rules, share_key

@@ -22,6 +22,7 @@ from chrono_ray.model.priority import QueueClass, mask
 from chrono_ray.model.task import (
     ATTEMPTS,
     CLASSES,
+    Bulk,
     Certify,
     DeleteProject,
     Discover,
@@ -224,6 +225,8 @@ class Tasks:
             case DeleteProject():
                 # whoever starts a run holds this row too: one of us sees the other
                 await connection.fetch(self._sql["hold_project"], task.project_id)
+                return task.project_id, None
+            case Bulk():
                 return task.project_id, None
             case Discover() if task.project_id:
                 return task.project_id, None

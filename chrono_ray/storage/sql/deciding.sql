@@ -79,10 +79,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('captures of ' || $1::text || ' ' 
 SELECT c.id FROM captures c WHERE c.id = ANY (ARRAY (SELECT id FROM verdict)) ORDER BY c.id FOR NO KEY UPDATE
 
 -- name: leave_chosen
--- a person approved it, or has a run for it that has not ended
+-- a person decided it, or has a run for it that has not ended
 DELETE FROM verdict v USING captures c
  WHERE c.id = v.id
-   AND (c.rule = $1 OR EXISTS (SELECT 1 FROM adoptions a JOIN runs n ON n.id = a.run_id AND n.goal = 'fetch' AND n.state IN ('active', 'paused')
+   AND (c.rule = $1 OR c.rule LIKE 'person:%' OR EXISTS (SELECT 1 FROM adoptions a JOIN runs n ON n.id = a.run_id AND n.goal = 'fetch' AND n.state IN ('active', 'paused')
                                 WHERE a.capture_id = c.id))
 RETURNING v.id
 

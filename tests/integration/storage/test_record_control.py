@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from chrono_ray.model.decision import CHOSEN
 from chrono_ray.model.errors import Conflict, NotFound, Throttled
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.outcome import Failed
 from chrono_ray.model.priority import CapturePriority, QueueClass
 from chrono_ray.model.retry import Fail, Late, Retry, Snooze
+from chrono_ray.model.selection import CHOSEN
 from chrono_ray.model.task import DeleteProject
 from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.storage.control import Again, Control, FetchedNow, Retryable, StoredAlready

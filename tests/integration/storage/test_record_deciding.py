@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import pytest
 
 from chrono_ray.model.capture import Capture
-from chrono_ray.model.decision import CHOSEN, decide
+from chrono_ray.model.decision import decide
 from chrono_ray.model.errors import LeaseLost
 from chrono_ray.model.retry import Retry
 from chrono_ray.model.rule_text import parse
+from chrono_ray.model.selection import CHOSEN
 from chrono_ray.pipeline.redecide import redecide, try_rules
 from chrono_ray.storage.control import Control
 from chrono_ray.storage.database import statements

@@ -12,12 +12,17 @@ from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.task import (
     CLASSES,
     KINDS,
+    Bulk,
+    Certify,
     DeleteProject,
     Discover,
     Export,
     Form,
+    Prioritise,
     Purge,
     Reindex,
+    Retry,
+    Start,
     Subject,
     Task,
     kind_of,
@@ -30,6 +35,11 @@ TASKS: list[Task] = [
     Export("town", "/tmp/x", Subject.CAPTURES, Form.PARQUET, 3, "", "20010101000000", ""),
     Discover("town", "wayback", "http://a.example/", "domain"),
     Reindex(),
+    Start(7),
+    Retry(7, "failed,gone", force=True),
+    Prioritise(7, "high"),
+    Certify(7),
+    Bulk(7, 3, "skip", 0, "{}", "1,2"),
 ]
 
 
@@ -53,9 +63,14 @@ def test_every_kind_has_a_name_and_a_class():
         ("delete_project", {"project": "p"}, "missing"),
         ("delete_project", {"project": "p", "project_id": True}, "'project_id'"),
         ("export", {"project": "p", "to": "here"}, "'to'"),
-        ("export", {"project": "p", "to": "/x", "form": "csv"}, "one of jsonl"),
+        ("export", {"project": "p", "to": "/x", "form": "docx"}, "one of jsonl"),
         ("export", {"project": "p", "to": "/x", "start": "2001"}, "'start'"),
         ("export", {"project": "p", "to": "/x", "rows_per_part": 0}, "'rows_per_part'"),
+        (
+            "bulk",
+            {"project_id": 1, "user_id": 1, "action": "x", "priority": 0, "which": ""},
+            "one of skip",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(kind, arguments, told):
