@@ -12,6 +12,7 @@ from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import FOLDER
 from chrono_ray.storage.projects import Collection
+from chrono_ray.storage.stats import Stats
 from tests.integration.storage.making import Record, stored
 
 QUEUED = 6
@@ -41,8 +42,28 @@ INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts,
 SELECT fetch_id, 1, id, id, archive, urlkey, ts, original, mimetype, statuscode, digest, ''
   FROM captures WHERE run_id = 1;
 INSERT INTO domain_counters (domain_id, run_id, state, reason, n) VALUES
-    (1, 1, 'discovered', '', {QUEUED}), (2, 2, 'discovered', '', 2),
-    (2, 2, 'skipped', 'not_found', 2)
+    (1, 1, 'discovered', '', {QUEUED}), (2, 2, 'discovered', '', 3),
+    (2, 2, 'skipped', 'not_found', 2), (2, 2, 'stored', '', 1);
+WITH y AS (
+    INSERT INTO payloads (sha256, sha1, size) VALUES (sha256('one'), '', 3) RETURNING id
+), t AS (
+    INSERT INTO documents (payload_id, extractor, charset, media_type, title, text, author,
+                           language, words, description, canonical, links, flags, replaced)
+    SELECT id, 'test/1', 'utf-8', 'text/html', '', 'one', '', 'en', 1, '', '', '[]', '{{}}', 0
+      FROM y RETURNING id, payload_id
+), f AS (
+    INSERT INTO fetches (project_id, share_key, run_id, capture_id, state, payload_id, document_id)
+    SELECT 1, 'one', 2, 1000, 'stored', payload_id, id FROM t RETURNING id, payload_id, document_id
+), c AS (
+    INSERT INTO captures (id, domain_id, run_id, fetch_id, archive, key, url_id, urlkey, ts,
+                          instant, original, mimetype, statuscode, digest)
+    SELECT 1000, 2, 2, id, 'wayback', 'one', 'one', 'example,b)/one', '20020101000000',
+           '2002-01-01Z', 'http://b.example/one', 'text/html', '200', 'ONE' FROM f
+)
+INSERT INTO pages (project_id, domain_id, url_id, urlkey, url, payload_id, document_id, first_seen,
+                   last_seen, captures)
+SELECT 1, 2, 'one', 'example,b)/one', 'http://b.example/one', payload_id, document_id,
+       '2002-01-01Z', '2002-01-01Z', 1 FROM f
 """
 
 
@@ -70,6 +91,7 @@ async def goes_on(record: Record) -> None:
     await record.frontier().sweep()
     assert await record.state_of(1) == "done"
     assert await record.faults() == []
+    assert (await Stats(record.database).pages(2)).pages == 1
     site = Scope("http://b.example/", MatchType.DOMAIN)
     wanted = Collection(site, "p", ("wayback",), since=timedelta(days=1))
     [again] = (await record.projects.begin(wanted)).run_ids

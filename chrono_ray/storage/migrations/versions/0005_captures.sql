@@ -38,12 +38,12 @@ INSERT INTO run_page_counts (run_id, whole, n) SELECT run_id, whole, count(*) FR
 -- not confirmed as they are now, and how many it refuses. Costs what waits to be indexed, whoever's it is.
 CREATE FUNCTION pages_of_run(p_run bigint, p_whole boolean, OUT pages bigint, OUT waiting bigint, OUT rejected bigint)
 LANGUAGE sql STABLE AS $$
-    SELECT coalesce((SELECT n.n FROM run_page_counts n WHERE n.run_id = p_run AND n.whole = p_whole), 0),
-           (SELECT count(*) FROM (SELECT DISTINCT o.page_id FROM outbox o) o
-              JOIN run_pages u ON u.page_id = o.page_id AND u.run_id = p_run AND u.whole = p_whole
-              JOIN pages p ON p.id = o.page_id AND p.index_error = ''),
-           (SELECT count(*) FROM pages p JOIN run_pages u ON u.page_id = p.id AND u.run_id = p_run AND u.whole = p_whole
-             WHERE p.index_error <> '')
+    SELECT coalesce((SELECT n.n FROM run_page_counts n WHERE n.run_id = p_run AND n.whole = p_whole), 0), w.n - r.both, r.n
+      FROM (SELECT count(*) AS n FROM (SELECT o.page_id FROM outbox o GROUP BY 1) o
+              JOIN run_pages u ON u.page_id = o.page_id AND u.run_id = p_run AND u.whole = p_whole) w,
+           (SELECT count(*) AS n, count(*) FILTER (WHERE EXISTS (SELECT FROM outbox o WHERE o.page_id = p.id)) AS both
+              FROM pages p JOIN run_pages u ON u.page_id = p.id AND u.run_id = p_run AND u.whole = p_whole
+             WHERE p.index_error <> '') r
 $$;
 
 -- Pages that a person's repair made or took away: their runs count them, or count them no more.
