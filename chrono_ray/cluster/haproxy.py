@@ -41,11 +41,10 @@ REFUSED: Final = {
     500: ("internal", "Something went wrong here"),
     503: ("unavailable", "Nobody can answer now: try again"),
 }
-"""Code and title of what is answered before the application, or in its place."""
+"""Code and title of what is answered before the application, or in its place. A head that never
+ends, or is none, HAProxy answers with a page of its own, whatever it is told."""
 _BROKEN: Final = (502, 504)
 """A replica ended or hung: to who asks it is what 503 is."""
-_RAW: Final = frozenset({400, 408})
-"""What is answered while there is no request yet: HAProxy sends the bytes of a file."""
 _DROPPED: Final = ("log ", "no log", "errorfile ", "option httplog", "option log-health-checks")
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -54,28 +53,22 @@ def main(arguments: Sequence[str]) -> None:
     """Never returns: it becomes HAProxy, or raises what kept it from being one."""
     program, trusted, *rest = arguments
     path = Path(rest[rest.index("-f") + 1])
-    for name, answer in files().items():
-        (path.parent / name).write_bytes(answer)
     aside = path.with_name(f"{path.name}.{os.getpid()}")
-    chosen = trusted.split(",") if trusted else []
-    aside.write_text(closed(path.read_text("utf-8"), chosen, folder=path.parent))
+    aside.write_text(closed(path.read_text("utf-8"), trusted.split(",") if trusted else []))
     aside.replace(path)
     _end_with_parent()
     os.execv(program, [program, *rest])  # noqa: S606 (the program is the operator's own)
 
 
-def closed(text: str, trusted: Iterable[str], *, folder: Path) -> str:
-    """Ray's configuration as ours. `trusted` may say for whom they ask: addresses or networks.
-
-    `folder` has `files`.
-    """
+def closed(text: str, trusted: Iterable[str]) -> str:
+    """Ray's configuration as ours. `trusted` may say for whom they ask: addresses or networks."""
     if text.startswith(MARK):
         return text
     lines, section = [MARK], ""
     for line in text.splitlines():
         if line[:1].strip("# \t"):
             section = line.strip()
-            lines += [line, *(f"    {added}" for added in _added(section, list(trusted), folder))]
+            lines += [line, *(f"    {added}" for added in _added(section, list(trusted)))]
         elif line.strip() and not line.strip().startswith((*_DROPPED, "#")):
             lines.append(_private(line, section))
     return "\n".join([*lines, ""])
@@ -91,21 +84,19 @@ def _private(line: str, section: str) -> str:
     return line
 
 
-def _added(section: str, trusted: list[str], folder: Path) -> Iterator[str]:
+def _added(section: str, trusted: list[str]) -> Iterator[str]:
     if section == "defaults":
-        yield from _defaults(folder)
+        yield from _defaults()
     elif section == OPEN:
         yield from _frontend(trusted)
 
 
-def _defaults(folder: Path) -> Iterator[str]:
+def _defaults() -> Iterator[str]:
     yield f"timeout http-request {HEAD_SECONDS}s"
     yield f"timeout tunnel {TUNNEL_SECONDS}s"
     yield "option http-buffer-request"
     yield "unique-id-format %[uuid]"
-    for status in _RAW:
-        yield f"errorfile {status} {folder / _file(status)}"
-    for status in (*(REFUSED.keys() - _RAW), *_BROKEN):
+    for status in (*REFUSED, *_BROKEN):
         yield f"http-error status {status} {_answer(503 if status in _BROKEN else status)}"
 
 
@@ -131,25 +122,6 @@ def _answer(status: int) -> str:
         headers["Retry-After"] = str(RETRY_SECONDS)
     named = " ".join(f"hdr {name} {value}" for name, value in headers.items())
     return f'content-type application/problem+json lf-string "{text}" {named}'
-
-
-def files() -> dict[str, bytes]:
-    """The answers that HAProxy gives before a request is one, by their files' names."""
-    return {_file(status): _raw(status) for status in _RAW}
-
-
-def _file(status: int) -> str:
-    return f"{status}.http"
-
-
-def _raw(status: int) -> bytes:
-    code, title = REFUSED[status]
-    body = problem(status, code, title, request_id="").encode()
-    head = (
-        f"HTTP/1.1 {status} {title}", "Content-Type: application/problem+json",
-        f"Content-Length: {len(body)}", "Cache-Control: no-store", "Connection: close", "", "",
-    )  # fmt: skip
-    return "\r\n".join(head).encode() + body
 
 
 def problem(status: int, code: str, title: str, *, request_id: str) -> str:

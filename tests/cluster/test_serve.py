@@ -3,22 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import stat
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from chrono_ray.cluster.serve import APPLICATIONS, application, check_port, options
-from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, fit
+from chrono_ray import wiring
+from chrono_ray.cluster import front
+from chrono_ray.cluster.haproxy import HEAD_SECONDS
+from chrono_ray.cluster.machine import budget_here
+from chrono_ray.cluster.serve import (
+    APPLICATIONS,
+    ONGOING,
+    QUEUED,
+    application,
+    check_port,
+    options,
+)
+from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, SPARE, fit
 from chrono_ray.model.errors import SettingsError
 from chrono_ray.settings import Serving
 from tests.cluster.conftest import Served
 from tests.support.accounts import bearer
 from tests.support.cluster import ROOT
+from tests.support.load import load
 
 pytestmark = pytest.mark.timeout(300)
+
+
+def port_of(url: str) -> int:
+    return urlsplit(url).port or 80
+
+
+def url_of(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def python_proxies(cluster: Served) -> list[int]:
+    """Ports of Serve's own proxy other than the API's: it serves while no replica is there."""
+    heard = cluster.machine.listening()
+    return [
+        port for (_, port), who in heard.items()
+        if who.startswith("ray::ProxyActor") and answers_health(port)
+    ]  # fmt: skip
+
+
+def answers_health(port: int) -> bool:
+    try:
+        return httpx2.get(f"{url_of(port)}/-/healthz", timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
 
 
 @pytest.fixture
@@ -60,17 +104,138 @@ async def test_errors_come_through_serve_as_they_are(http):
         assert [answer.json()["request_id"]] == answer.headers.get_list("x-request-id")
 
 
-async def test_a_killed_replica_costs_a_wait_and_no_error(cluster, http):
-    """Serve makes another; requests wait for it."""
-    [replica] = cluster.machine.named("ray::ServeReplica")
-    replica.kill()
-    async with asyncio.timeout(60):
-        while True:
-            assert (await http.get("/search")).status_code == 200
-            alive = cluster.machine.named("ray::ServeReplica")
-            if alive and replica not in alive:
-                return
-            await asyncio.sleep(0.05)
+async def test_each_application_answers_below_its_own_path(http):
+    """In a process of its own, and all by the same tokens."""
+    cluster = (await http.get("/stats/cluster")).json()
+    assert [node["alive"] for node in cluster["nodes"]] == [True]
+    assert "scraper-0" in cluster["actors"]
+    ticket = await http.post("/live/tickets")
+    assert (ticket.status_code, set(ticket.json())) == (201, {"ticket", "expires_in"})
+    document = (await http.get("/openapi.json")).json()
+    assert {"/api/v1/stats/cluster", "/api/v1/live/tickets"} <= set(document["paths"])
+
+
+@pytest.mark.skipif(not front.program(), reason="no HAProxy on this machine")
+def test_haproxy_stands_before_the_api_and_gives_orders_to_its_owner_only(cluster):
+    assert cluster.machine.named(front.program())
+    assert any("haproxy" in who for who in cluster.machine.listening().values())
+    [socket_of_orders] = Path(tempfile.gettempdir()).glob("chrono-ray-*/*/s")
+    assert stat.S_IMODE(socket_of_orders.stat().st_mode) & 0o077 == 0
+
+
+def test_postgresql_has_a_connection_for_every_pool_and_ten_more(cluster):
+    assert int(cluster.machine.value("SHOW max_connections")) >= budget_here().connections + SPARE
+
+
+async def test_a_head_that_takes_longer_than_ten_seconds_is_closed(cluster):
+    """By HAProxy, and by Serve's own proxy, which takes its place where there is none."""
+    doors = [port_of(cluster.running.api), *python_proxies(cluster)]
+    assert len(doors) == 2 or not front.program()
+    async with asyncio.timeout(HEAD_SECONDS + 8):
+        answers = await asyncio.gather(*(dawdle(port) for port in doors))
+    for seconds, answer in answers:
+        assert HEAD_SECONDS - 1 < seconds < HEAD_SECONDS + 5
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split()[1] == b"408"
+        if b"application/problem+json" in head:  # HAProxy has a page of its own for this alone
+            assert json.loads(body)["code"] == "slow_request"
+
+
+async def dawdle(port: int) -> tuple[float, bytes]:
+    """Seconds until the connection is closed on us, and what was said."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /api/v1/health HTTP/1.1\r\nHost: a\r\n")
+    answer = await reader.read()
+    writer.close()
+    return time.monotonic() - began, answer
+
+
+async def test_nobody_gives_another_s_address_for_their_own(http):
+    """Sign-ups and wrong passwords are counted by address."""
+    told = {"X-Forwarded-For": "198.51.100.7", "X-Request-Id": f"address-{uuid.uuid4().hex}"}
+    assert (await http.get("/users/me", headers=told)).status_code == 200
+    async with asyncio.timeout(10):
+        while not (lines := served_lines(told["X-Request-Id"])):
+            await asyncio.sleep(0.1)
+    assert [line["client"] for line in lines] == ["127.0.0.1"]
+
+
+def served_lines(request: str) -> list[dict]:
+    """What replicas wrote of the request with this id."""
+    logs = Path(tempfile.gettempdir()).glob("chrono-ray-*/session_latest/logs/worker-*.err")
+    lines = (line for log in logs for line in log.read_text("utf-8", "replace").splitlines())
+    told = (json.loads(line) for line in lines if f'"{request}' in line and line.startswith("{"))
+    return [each for each in told if each.get("event") == "request.served"]
+
+
+async def test_a_killed_replica_costs_a_wait_and_hardly_an_error(cluster, http):
+    """At 50 requests a second; and what was asked once is done once, however often it is sent."""
+    [replica] = cluster.machine.named("ray::ServeReplica:api")
+    async with asyncio.TaskGroup() as group:
+        traffic = group.create_task(load(http, rate=50, seconds=12))
+        await asyncio.sleep(2)
+        replica.kill()
+    seen = traffic.result()
+    assert seen.total == 600
+    assert seen.errors < 6, seen
+    names = [each["name"] for each in (await http.get("/projects/?limit=1000")).json()["items"]]
+    assert sorted(name for name in names if name.startswith("load-")) == sorted(seen.made)
+    alive = cluster.machine.named("ray::ServeReplica:api")
+    assert alive
+    assert replica not in alive
+
+
+async def test_a_deployment_takes_the_place_of_another_without_an_error(cluster, http):
+    before = cluster.machine.named("ray::ServeReplica")
+    environment = wiring.child_environment(cluster.settings, cluster.environment)
+    environment["CHRONO_SERVING__PORT"] = str(port_of(cluster.running.api))
+    again = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chrono_ray.cluster.deploy", "api", env=environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as group, asyncio.timeout(90):
+        stop = asyncio.Event()
+        traffic = group.create_task(load(http, rate=20, stop=stop))
+        output, _ = await again.communicate()
+        stop.set()
+    assert again.returncode == 0, output.decode()
+    seen = traffic.result()
+    assert (seen.errors, seen.total > 20) == (0, True), seen
+    assert set(cluster.machine.named("ray::ServeReplica")).isdisjoint(before)
+
+
+async def test_five_times_too_many_are_told_to_come_again_and_it_is_over_at_once(cluster, http):
+    """What waits is bounded: the rest is refused in the API's own words. All come at one moment."""
+    [replica] = cluster.machine.named("ray::ServeReplica:api")
+    replica.suspend()
+    try:
+        asked = [await ask(cluster, "/api/v1/health") for _ in range(5 * (ONGOING + QUEUED))]
+    finally:
+        replica.resume()
+    answers = await asyncio.gather(*(reader.read() for reader, _ in asked))
+    for _, writer in asked:
+        writer.close()
+    heads = [answer.partition(b"\r\n\r\n")[0].lower() for answer in answers]
+    assert {head.split()[1] for head in heads} == {b"200", b"503"}
+    refused = [
+        head for head, answer in zip(heads, answers, strict=True) if b'"overloaded"' in answer
+    ]
+    assert refused
+    assert all(
+        b"application/problem+json" in each and b"retry-after: 5" in each for each in refused
+    )
+    async with asyncio.timeout(10):
+        while (await http.get("/health")).status_code != 200:
+            await asyncio.sleep(0.1)
+
+
+async def ask(cluster: Served, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A request that is sent; its answer is the rest of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(cluster.running.api))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    await writer.drain()
+    return reader, writer
 
 
 def test_a_taken_port_is_told_before_anything_is_tried():

@@ -55,7 +55,7 @@ async def theirs(tmp_path: Path) -> str:
 
 
 def ours(theirs: str, *trusted: str) -> str:
-    return closed(theirs, trusted, folder=Path("/nowhere"))
+    return closed(theirs, trusted)
 
 
 def binds(text: str) -> list[str]:
@@ -83,9 +83,7 @@ def test_the_admin_socket_is_its_owner_s(theirs):
 @pytest.mark.parametrize("trusted", [[], ["10.0.0.0/8", "::1/128"]])
 def test_haproxy_takes_it_as_it_is(program, theirs, tmp_path, trusted):
     written = tmp_path / "ours.cfg"
-    for name, answer in haproxy.files().items():
-        (tmp_path / name).write_bytes(answer)
-    written.write_text(closed(theirs, trusted, folder=tmp_path))
+    written.write_text(closed(theirs, trusted))
     checked = subprocess.run(
         [program, "-c", "-f", str(written)], capture_output=True, text=True, check=False, timeout=20
     )
@@ -133,7 +131,7 @@ async def test_the_installed_program_becomes_haproxy_with_our_configuration(
     )  # fmt: skip
     output, _ = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0, output.decode()
-    assert where.read_text() == closed(theirs, [], folder=tmp_path)
+    assert where.read_text() == closed(theirs, [])
     assert {each.name for each in tmp_path.glob("haproxy.cfg*")} <= {
         "haproxy.cfg",
         "haproxy.cfg.lock",
