@@ -25,6 +25,8 @@ REST: Final = 1.0
 """The same after a further one, so that an outage is not paid for by every read."""
 CONNECTIONS: Final = 8
 """One process is not faster with more, and slower where all are opened at once."""
+OPERATORS: Final = 2
+"""Beside them, for `ask_long`."""
 ROOM_SECONDS: Final = 0.5
 """How long a call waits for one of them."""
 CONNECT_SECONDS: Final = 0.3
@@ -57,7 +59,7 @@ class Link:
     def __init__(self, url: str, *, deadline: float, met: Meeting) -> None:
         pool = BlockingConnectionPool.from_url(
             url,
-            max_connections=CONNECTIONS,
+            max_connections=CONNECTIONS + OPERATORS,
             timeout=None,  # whoever has room has a connection
             retry=Retry(NoBackoff(), 0),
             socket_timeout=CONNECT_SECONDS,  # `_limit` is the deadline of each call

@@ -169,7 +169,7 @@ class JsonCache:
         wait for it, or take what was there until a moment ago. Whoever dies
         computing holds up the others for `LEASE` seconds.
         """
-        place = self._place(key, Ttl(ttl), tags)
+        place = self._place(key, ttl, tags)
         found = await self._answer(place, compute, tags, anew=anew)
         self._counts[place.ttl, found.how] += 1
         return found

@@ -147,6 +147,15 @@ METHODS = {
     "/api/v1/exports/{export_id}/files/{name}": {
         "get": {"200", "206", "304", "404", "409", "416", "422", *KNOWN}
     },
+    "/api/v1/admin/queues": {"get": {"200", *KNOWN}},
+    "/api/v1/admin/budgets": {"get": {"200", *KNOWN}},
+    "/api/v1/admin/actors": {"get": {"200", *KNOWN}},
+    "/api/v1/admin/pools": {"get": {"200", *KNOWN}},
+    "/api/v1/admin/cache": {"get": {"200", *KNOWN}},
+    "/api/v1/admin/cache/flush": {"post": {"200", *KNOWN, *BODY}},
+    "/api/v1/admin/cache/tags/{tag}": {"delete": {"204", "422", *KNOWN}},
+    "/api/v1/admin/archives/{name}/pause": {"post": {"200", "404", *KNOWN, *BODY}},
+    "/api/v1/admin/archives/{name}/resume": {"post": {"200", "404", "422", *KNOWN}},
 }
 FILES = {"application/octet-stream", "application/x-ndjson", "text/csv", "text/event-stream"}
 OPEN = {"/api/v1/health", "/api/v1/auth/register", "/api/v1/auth/login", "/api/v1/auth/refresh"}
