@@ -96,6 +96,8 @@ class Parts:
     exports: Exports
     pages: KnownPages
     mementos: Mementos
+    comparing: asyncio.Semaphore
+    """Texts are compared one pair at a time: it takes up to half a second of the processor."""
     check_archive: Callable[[str], None]
     """`InvalidInput` for an archive that is unknown or not set up."""
 
@@ -126,7 +128,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
         yield Parts(
             record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors,
             Exports(KeptExports(wiring.exports_place(settings)), Gate()),
-            KnownPages(), wiring.mementos(settings),
+            KnownPages(), wiring.mementos(settings), asyncio.Semaphore(1),
             partial(wiring.check_archive, settings=settings),
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -68,7 +68,7 @@ class Blobs:
         """The body of this SHA-256; `NotFound` when there is none, or its bytes are not that."""
         return await asyncio.to_thread(_unpack, digest, await self._packed(digest))
 
-    async def pieces(self, digest: bytes, part: range) -> AsyncIterator[bytes]:
+    async def pieces(self, digest: bytes, part: range) -> AsyncGenerator[bytes, None]:
         """A part of the body, unpacked as it is taken: what waits in memory is the packed one.
 
         `NotFound` as `get`; a body of more than one piece (`PIECE`) that turns
@@ -157,7 +157,7 @@ def _unpack(digest: bytes, packed: bytes) -> bytes:
     return body
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     yield first
     async for piece in rest:
         yield piece

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from chrono_ray.api.answers import CACHE_CONTROL, Kept, answered, is_known
 from chrono_ray.api.deps import Reader
@@ -46,6 +46,7 @@ from chrono_ray.api.pages_schemas import (
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.ranges import part_of
+from chrono_ray.api.streams import Stream
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.model.accounts import Actor
 from chrono_ray.model.errors import InvalidInput, NotFound
@@ -197,7 +198,8 @@ async def diff(
 
     async def compute() -> Told:
         one, two = await Pages(parts.record).compared(page_id, other, actor)
-        answer = await asyncio.to_thread(_compared, one, two)
+        async with parts.comparing:
+            answer = await asyncio.to_thread(_compared, one, two)
         return Told((one.project_id, two.project_id), answer.encode())
 
     return await about_pages(Asking(request, parts, actor, (page_id, other), "diff"), compute)
@@ -230,11 +232,12 @@ async def raw(page_id: PageId, request: Request, actor: Reader, parts: OurParts)
     whole = range(payload.size)
     async with within(READ_SECONDS, "Reading the payload"):
         pieces = await parts.blobs.pieces(bytes.fromhex(payload.sha256), part or whole)
-    headers["Content-Length"] = str(len(part or whole))
-    if part is None:
-        return StreamingResponse(pieces, 200, headers, OCTETS)
-    headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{payload.size}"
-    return StreamingResponse(pieces, 206, headers, OCTETS)
+    stream = Stream(pieces, OCTETS, filename=_file_name(page_id, payload))
+    stream.headers.update({**headers, "Content-Length": str(len(part or whole))})
+    if part is not None:
+        stream.status_code = 206
+        stream.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{payload.size}"
+    return stream
 
 
 @router.head("/{page_id}/raw", responses={**HEAD, **told(404)}, response_class=Response)
@@ -259,13 +262,16 @@ async def _payload(page_id: int, request: Request, actor: Actor, parts: Parts) -
 
 
 def _headers(page_id: int, payload: PagePayload) -> dict[str, str]:
-    name = f"page-{page_id}.{ENDINGS.get(payload.media_type, 'bin')}"
     return {
         "ETag": f'"{payload.sha256}"',
         "Cache-Control": f"{CACHE_CONTROL}, no-transform",
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Disposition": f'attachment; filename="{_file_name(page_id, payload)}"',
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
     }
+
+
+def _file_name(page_id: int, payload: PagePayload) -> str:
+    return f"page-{page_id}.{ENDINGS.get(payload.media_type, 'bin')}"
