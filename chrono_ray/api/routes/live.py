@@ -129,12 +129,12 @@ class Stream(Response):
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._ours.hub.closing:
+            raise Unavailable("This process is ending", fix="Try again")
         user_id = self._listener.bearer.user_id
         async with self._ours.seats.seat(user_id) as free:
             if not free:
                 raise _too_many(self._ours.limits)
-            if self._ours.hub.closing:
-                raise Unavailable("This process is ending", fix="Try again")
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             self._ours.hub.join(self._listener)
             try:

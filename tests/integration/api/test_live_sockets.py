@@ -211,4 +211,6 @@ async def test_who_listens_is_sent_on_when_the_process_ends(settings, database_u
         await live.server.lifespan.shutdown()
         code, reason = await client.closed()
         assert code == 1012
+        refused = await live.http.get(f"{LIVE}/events", headers=bearer(key))
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert 1 <= float(reason.removeprefix("retry_after=")) <= 5
