@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Final
@@ -62,11 +63,11 @@ class Lexicon:
     rare: tuple[str, ...]
 
     @classmethod
-    def made(cls, chance: random.Random) -> Lexicon:
-        made = list(dict.fromkeys(_word(chance) for _ in range((FREQUENT + RARE) * 11 // 10)))
-        frequent, rare = made[:FREQUENT], made[FREQUENT : FREQUENT + RARE]
+    def made(cls, chance: random.Random, *, rare: int = RARE) -> Lexicon:
+        made = list(dict.fromkeys(_word(chance) for _ in range((FREQUENT + rare) * 11 // 10)))
+        frequent, seldom = made[:FREQUENT], made[FREQUENT : FREQUENT + rare]
         weights = tuple(accumulate(1 / (rank + 10) for rank in range(FREQUENT)))
-        return cls(tuple(frequent), weights, tuple(rare))
+        return cls(tuple(frequent), weights, tuple(seldom))
 
     def text(self, chance: random.Random, words: int) -> str:
         found = chance.choices(self.frequent, cum_weights=self.weights, k=words)
@@ -145,7 +146,7 @@ def _p95(values: Sequence[float]) -> float:
 
 async def measure(folder: Path, *, documents: int, times: int) -> Report:
     chance = random.Random(7)
-    lexicon = Lexicon.made(chance)
+    lexicon = Lexicon.made(chance, rare=min(RARE, 10 * documents))
     writer = TantivyIndex(folder / "index", Role.WRITER)
     made, began = pages(lexicon, chance, documents), time.perf_counter()
     while batch := list(islice(made, BATCH)):
@@ -166,7 +167,9 @@ async def measure(folder: Path, *, documents: int, times: int) -> Report:
         took = [each for task in asking for each in task.result()]
         found += figures(clients, took, time.perf_counter() - began)
     await reader.aclose()
-    return Report(f"Searches of {documents:,} pages", found, REAL, versions())
+    return Report(
+        f"Searches of {documents:,} pages", found, REAL, versions(tantivy=version("tantivy"))
+    )
 
 
 def main() -> int:

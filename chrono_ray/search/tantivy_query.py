@@ -99,16 +99,20 @@ def best_places(
 ) -> tuple[Match, ...]:
     """The matches of the best `size` characters of a long text.
 
-    Words are cut only where plain search says that the best place may be, and,
-    when a want is still missing (a typo, an accent), in the text's beginning.
-    `known` are the keys of wants that the title has already shown.
+    Words are cut only where plain search says that the best place may be, if it
+    cannot tell by itself, and, when a want is still missing (a typo, an
+    accent), in the text's beginning. `known` are the keys of wants that the
+    title has already shown.
     """
     if not wants:
         return ()
     likely = list(_likely(text, wants))
     best = densest(likely, size)
+    shown = {want.key for want in wants} <= {match.key for match in likely} | known
+    if best and shown and all(want.key.isascii() for want in wants):
+        return best
     near = _near(words, text, wants, best[0].start, best[-1].end, size) if best else ()
-    if near and {want.key for want in wants} <= {match.key for match in likely} | known:
+    if near and shown:
         return near
     begun = _near(words, text, wants, 0, _READ_AT_MOST, size)
     return max(near, begun, key=lambda found: len({match.key for match in found}))
@@ -118,16 +122,21 @@ def _likely(text: str, wants: Sequence[Wanted]) -> Iterator[Match]:
     """Where a want may stand, by plain search in the lowered text."""
     low = text.lower()
     for want in wants if len(low) == len(text) else ():
-        for needle in dict.fromkeys((want.key, "".join(want.words))):
+        for needle in _needles(want):
             for found in islice(_needle(needle, want.prefix).finditer(low), _CANDIDATES):
                 yield Match(found.start(), found.end(), want.key)
 
 
+def _needles(want: Wanted) -> tuple[str, ...]:
+    """Words of scripts without spaces stand close together."""
+    return (want.key,) if want.key.isascii() else (want.key, "".join(want.words))
+
+
 def _needle(text: str, prefix: bool) -> re.Pattern[str]:
-    """As a whole word, or the beginning of one; anywhere in scripts without spaces."""
+    """A whole word, to its end where only its beginning is asked for; anything in other scripts."""
     if not text.isascii():
         return re.compile(re.escape(text))
-    return re.compile(rf"(?<![^\W_]){re.escape(text)}" + ("" if prefix else r"(?![^\W_])"))
+    return re.compile(rf"(?<![^\W_]){re.escape(text)}" + (r"[^\W_]*" if prefix else r"(?![^\W_])"))
 
 
 def _near(

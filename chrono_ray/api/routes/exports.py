@@ -219,7 +219,7 @@ async def export_files(
 )  # fmt: skip
 async def export_file(
     export_id: ExportId,
-    name: Annotated[str, Path(max_length=NAME_CHARS_MAX)],
+    name: Annotated[str, Path(max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")],
     request: Request,
     actor: Reader,
     parts: OurParts,

@@ -428,6 +428,8 @@ async def test_a_project_is_written_to_files_that_are_read_in_parts(
     assert [part["name"] for part in manifest["parts"]] == names
 
     body, file = answer.content, f"{one}/files/{names[1]}"
+    for hostile, status in (("%00", 422), ("../../../etc/passwd", 404), ("%2e%2e%2fx", 404)):
+        assert (await client.get(f"{one}/files/{hostile}")).status_code == status
     part = await client.get(file, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, body[10:20])
     assert part.headers["content-range"] == f"bytes 10-19/{len(body)}"

@@ -16,7 +16,7 @@ import orjson
 import psutil
 import pytest
 
-from benchmarks import claim, listing, peer, scrape
+from benchmarks import claim, listing, peer, scrape, search
 from benchmarks.record import ROOT, Postgres, postgres, subfolder
 from benchmarks.report import Report, show
 
@@ -65,7 +65,7 @@ def said(report: Report, capsys: pytest.CaptureFixture[str]) -> dict[str, float]
     show(report, json=True)
     whole = orjson.loads(capsys.readouterr().out)
     assert whole["real"]
-    assert whole["versions"]["postgresql"]
+    assert whole["versions"].keys() & {"postgresql", "tantivy"}
     assert whole["machine"]["cores"] >= 1
     return {figure["name"]: figure["value"] for figure in whole["figures"]}
 
@@ -97,6 +97,15 @@ async def test_ten_thousand_rows_are_listed_in_seconds(
     found = said(report, capsys)
     assert found["10,000 rows a page: seconds"] < 15
     assert found["10,000 rows a page: peak memory"] > 0
+
+
+async def test_searches_are_measured_by_kind(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = said(await search.measure(folder, documents=300, times=32), capsys)
+    for clients in ("1 client", "8 clients"):
+        assert 0 < found[f"{clients}: p50"] <= found[f"{clients}: p95"]
+        assert found[f"{clients}, facets and a histogram: p95"] > 0
 
 
 @needs_pages

@@ -110,6 +110,8 @@ def test_an_entry_comes_back_as_it_was() -> None:
         ("absent ", HAY, []),
         ("hay ", "haystack " * 3000 + "hay", ["hay"]),
         ("hay", "strawhay " * 3000 + "haystack", ["haystack"]),
+        ("needle 東京 ", f"needle {HAY} 東京 {HAY}", ["needle"]),
+        ("needle café ", f"needle {HAY[:5000]} Café {HAY}", ["needle"]),
     ],
 )
 def test_the_best_part_of_a_long_text_is_found(typed: str, text: str, found: list[str]) -> None:
