@@ -65,10 +65,11 @@ EMPTY_APPLICATION: Final = """
 import os
 import ray
 from ray import serve
+from starlette.responses import Response
 
 class Empty:
     async def __call__(self, request):
-        return b""
+        return Response(b"")
 
 ray.init(address=os.environ["RAY_ADDRESS"], namespace="benchmark", log_to_driver=False)
 made = serve.deployment(
