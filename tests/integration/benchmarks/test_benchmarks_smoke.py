@@ -102,7 +102,7 @@ async def test_ten_thousand_rows_are_listed_in_seconds(
 async def test_searches_are_measured_by_kind(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = said(await search.measure(folder, documents=300, times=32), capsys)
+    found = said(await search.measure(folder, documents=300, times=64), capsys)
     for clients in ("1 client", "8 clients"):
         assert 0 < found[f"{clients}: p50"] <= found[f"{clients}: p95"]
         assert found[f"{clients}, facets and a histogram: p95"] > 0
