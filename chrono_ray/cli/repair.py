@@ -90,6 +90,7 @@ def recount_numbers(run_id: int | None, *, repair: bool, json: bool) -> int:
         "counters": [asdict(each) for each in told.counters],
         "wrong_pages": told.wrong_pages,
         "pages": [each.id for each in told.pages],
+        "totals": told.totals,
         "mended": told.mended,
         "clean": told.clean,
     }
@@ -190,6 +191,8 @@ def _recounted_lines(told: Counted) -> Iterator[str]:
         yield f"  and {len(told.counters) - COUNTERS_SHOWN:,} counters more"
     if told.wrong_pages:
         yield f"  {told.wrong_pages:,} pages whose numbers are not their captures'"
+    if told.totals:
+        yield f"  {told.totals:,} totals of projects and domains that are not their rows'"
     if told.clean:
         yield "Every number is right."
     else:

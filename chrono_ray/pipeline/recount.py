@@ -21,11 +21,12 @@ class Counted:
     counters: list[WrongCounter] = field(default_factory=list)
     wrong_pages: int = 0
     pages: list[WrongPage] = field(default_factory=list)
+    totals: int = 0
     mended: bool = False
 
     @property
     def clean(self) -> bool:
-        return not self.counters and not self.wrong_pages
+        return not (self.counters or self.wrong_pages or self.totals)
 
     def add(self, wrong: list[WrongPage]) -> None:
         """Pages with wrong numbers."""
@@ -36,7 +37,7 @@ class Counted:
 async def recount(
     recounting: Recounting, certificate: Certificate, run_id: int | None, *, repair: bool
 ) -> Counted:
-    """One run, or all of them and every page; `NotFound` for an unknown run.
+    """One run, or all of them, every page and total; `NotFound` for an unknown run.
 
     Without `repair` at most a thousand wrong pages a run are told.
     """
@@ -48,6 +49,7 @@ async def recount(
     async for each in _all_runs(recounting):
         await _run(recounting, told, each, repair=repair)
     await _orphans(recounting, told, repair=repair)
+    told.totals = await recounting.totals(mend=repair)
     return told
 
 

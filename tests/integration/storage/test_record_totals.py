@@ -14,6 +14,7 @@ from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.migrate import migrate
 from chrono_ray.storage.project_stats import Numbers, ProjectStats, Wanted
 from chrono_ray.storage.projects import RunState
+from chrono_ray.storage.recounting import Recounting
 from tests.integration.storage.first_record import make_first
 from tests.integration.storage.making import Record, capture, gone, stored
 
@@ -167,7 +168,9 @@ async def test_a_sweep_folds_and_a_mend_makes_right_what_was_changed_behind_the_
         await connection.execute("DELETE FROM pages")
         await connection.execute(ADDED, run, 3)
     assert len(await wrong(database)) == 2
-    assert await database.fetchval("SELECT mend_totals()") == 2
+    recounting = Recounting(database)
+    assert await recounting.totals(mend=False) == await recounting.totals(mend=True) == 2
+    assert await recounting.totals(mend=False) == 0
     assert await wrong(database) == []
     [told] = await numbers(database)
     assert (told.pages, told.states.stored) == (0, 5)
