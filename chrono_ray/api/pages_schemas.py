@@ -24,6 +24,7 @@ from chrono_ray.storage.library import StarredPage
 from chrono_ray.storage.pages import (
     CitedCapture,
     ComparedPage,
+    Fetched,
     FullPage,
     ListedPage,
     NearPage,
@@ -137,13 +138,15 @@ class CitationAnswer(Answer):
 class FetchAnswer(Answer):
     """How the page's bytes came here: by which run, from which capture, and what was served.
 
-    `served` is the timestamp that the archive really answered with; `check` is our
-    own SHA-1 of the bytes against the digest that it had listed.
+    `url` may be another one, which the archive listed with the same digest. `served` is
+    the timestamp that it really answered with; `check` is our own SHA-1 of the bytes
+    against the digest that it had listed.
     """
 
     at: datetime
     run: int
     archive: str
+    url: str
     timestamp: str
     served: str
     check: str
@@ -192,7 +195,6 @@ class PageAnswer(Answer):
 
     @classmethod
     def of(cls, page: FullPage, mementos: Mementos) -> Self:
-        fetched = next((each for each in page.cited if each.fetched), None)
         return cls(
             id=page.id, project=page.project_id, project_name=page.project, domain=page.domain,
             url=page.url, host=host_of(page.url), first_seen=page.first_seen,
@@ -204,7 +206,7 @@ class PageAnswer(Answer):
             extractor=page.extractor, replaced=page.replaced, sha256=page.sha256,
             sha1=page.sha1, size=page.size,
             mementos=[_cited(each, page.title, mementos) for each in page.cited],
-            fetched=_fetched(fetched) if fetched else None,
+            fetched=_fetched(page.fetched) if page.fetched else None,
             review=ReviewAnswer.of(page.reviewed), tags=page.tags, notes=page.notes,
             starred=page.starred,
         )  # fmt: skip
@@ -270,7 +272,7 @@ class CaptureAnswer(Answer):
     def of(cls, capture: PageCapture, title: str, mementos: Mementos) -> Self:
         cited = CitedCapture(
             capture.id, capture.archive, capture.ts, capture.original, capture.locator,
-            capture.fetched, capture.run_id, capture.settled_at, "", "", 0,
+            capture.settled_at,
         )  # fmt: skip
         citation = _cited(cited, title, mementos)
         return cls(
@@ -478,11 +480,12 @@ def _cited(capture: CitedCapture, title: str, mementos: Mementos) -> CitationAns
     )  # fmt: skip
 
 
-def _fetched(capture: CitedCapture) -> FetchAnswer:
+def _fetched(fetched: Fetched) -> FetchAnswer:
+    capture = fetched.capture
     return FetchAnswer(
-        at=capture.settled_at, run=capture.run, archive=_kind(capture.archive),
-        timestamp=capture.timestamp, served=capture.served, check=capture.check,
-        requests=capture.requests,
+        at=capture.settled_at, run=fetched.run_id, archive=_kind(capture.archive),
+        url=capture.original, timestamp=capture.timestamp, served=fetched.served,
+        check=fetched.check, requests=fetched.requests,
     )  # fmt: skip
 
 

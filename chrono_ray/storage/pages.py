@@ -48,6 +48,15 @@ COLUMNS: Final = {
 }
 
 
+PAGE_COLUMNS: Final = (
+    "id", "project_id", "project", "domain", "url", "first_seen", "last_seen", "captures", "title",
+    "text", "author", "published", "language", "words", "description", "canonical", "flags",
+    "charset", "media_type", "extractor", "replaced", "sha256", "sha1", "size", "tags", "notes",
+    "starred",
+)  # fmt: skip
+"""Of a whole page, as they come."""
+
+
 class Source(StrEnum):
     """What a list looks through."""
 
@@ -79,19 +88,25 @@ class Reviewed:
 
 @dataclass(frozen=True, slots=True)
 class CitedCapture:
-    """A capture of a page that is shown with it. `settled_at` is when the page's bytes came here.
-
-    `fetched`: these very bytes were replayed from it, by `run`.
-    """
+    """A capture that is shown with its page. `settled_at` is when its bytes came here."""
 
     id: int
     archive: str
     timestamp: str
     original: str
     locator: str
-    fetched: bool
-    run: int
     settled_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How a page's bytes came here: from which capture, which may be another URL's of one digest.
+
+    `served` are the 14 digits that the archive really answered with; `check` is a `DigestCheck`.
+    """
+
+    capture: CitedCapture
+    run_id: int
     served: str
     check: str
     requests: int
@@ -131,6 +146,7 @@ class FullPage:
     notes: int
     starred: bool
     cited: list[CitedCapture]
+    fetched: Fetched | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,15 +313,15 @@ class Pages:
 
     async def page(self, page_id: int, actor: Actor) -> FullPage:
         """One with its text and everything else."""
-        row = (await self._rows("page", page_id, actor))[0]
-        values = dict(row)
+        [row] = await self._rows("page", page_id, actor)
         reviewed = Reviewed(
-            Review(values.pop("review")), values.pop("reviewed_at"), values.pop("reviewer_id"),
-            values.pop("reviewer"),
+            Review(row["review"]), row["reviewed_at"], row["reviewer_id"], row["reviewer"]
+        )
+        links = [(href, text) for href, text in orjson.loads(row["links"])]
+        return FullPage(
+            **{name: row[name] for name in PAGE_COLUMNS}, reviewed=reviewed, links=links,
+            cited=_cited(row), fetched=_fetched(row),
         )  # fmt: skip
-        links = [(href, text) for href, text in orjson.loads(values.pop("links"))]
-        cited = [_cited(each) for each in orjson.loads(values.pop("cited"))]
-        return FullPage(**values, reviewed=reviewed, links=links, cited=cited)
 
     async def captures(
         self, page_id: int, actor: Actor, *, after: tuple[str, int], limit: int
@@ -432,13 +448,26 @@ def _version(row: asyncpg.Record) -> Version:
     return Version(**_without(row, "project_id", *more), change=change)
 
 
-def _cited(each: dict[str, Any]) -> CitedCapture:
-    return CitedCapture(
-        id=each["id"], archive=each["archive"], timestamp=each["ts"], original=each["original"],
-        locator=each["locator"], fetched=each["fetched"], run=each["run_id"],
-        settled_at=datetime.fromisoformat(each["settled_at"]), served=each["served_ts"],
-        check=each["digest_check"], requests=each["requests"],
-    )  # fmt: skip
+def _cited(row: asyncpg.Record) -> list[CitedCapture]:
+    """The first, the last, and the one that was fetched where it is this URL's, by time."""
+    first, last, fetched = _captures(row)
+    shown = [first, last, fetched if row["is_own"] else None]
+    found = {each.id: each for each in shown if each}
+    return sorted(found.values(), key=lambda each: (each.timestamp, each.id))
+
+
+def _fetched(row: asyncpg.Record) -> Fetched | None:
+    capture = _captures(row)[2]
+    if capture is None:
+        return None
+    return Fetched(capture, row["run_id"], row["served_ts"], row["digest_check"], row["requests"])
+
+
+def _captures(row: asyncpg.Record) -> list[CitedCapture | None]:
+    columns = [
+        row[f"cited_{name}"] for name in ("id", "archive", "ts", "original", "locator", "at")
+    ]
+    return [CitedCapture(*each) if each[0] else None for each in zip(*columns, strict=True)]
 
 
 def _filled(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:

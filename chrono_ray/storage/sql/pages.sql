@@ -8,23 +8,29 @@ SELECT p.id, p.project_id, r.name AS project, d.url AS domain, p.url, p.first_se
        ARRAY (SELECT g.tag FROM page_tags g WHERE g.page_id = p.id ORDER BY g.tag) AS tags,
        (SELECT count(*) FROM page_notes n WHERE n.page_id = p.id) AS notes,
        EXISTS (SELECT FROM starred_items s WHERE s.page_id = p.id AND s.user_id = $2) AS starred,
-       m.cited
+       -- the first capture, the last, and the one whose bytes these are: it may be another URL's
+       ARRAY[o.id, z.id, k.id] AS cited_id, ARRAY[o.archive, z.archive, k.archive] AS cited_archive,
+       ARRAY[o.ts, z.ts, k.ts] AS cited_ts, ARRAY[o.original, z.original, k.original] AS cited_original,
+       ARRAY[o.locator, z.locator, k.locator] AS cited_locator, ARRAY[o.settled_at, z.settled_at, o.settled_at] AS cited_at,
+       k.url_id = p.url_id AS is_own, o.run_id, o.settled_at, o.served_ts, o.digest_check, o.requests
   FROM pages p JOIN visible_projects($2, $3) v ON v.project_id = p.project_id
   JOIN projects r ON r.id = p.project_id JOIN domains d ON d.id = p.domain_id
   JOIN documents t ON t.id = p.document_id JOIN payloads y ON y.id = p.payload_id
   LEFT JOIN annotated_pages a ON a.page_id = p.id LEFT JOIN users u ON u.id = a.reviewer_id
- CROSS JOIN LATERAL (
-    -- the capture whose bytes these are, the first and the last
-    SELECT coalesce(json_agg(c ORDER BY c.ts, c.id), '[]')::text AS cited
-      FROM (SELECT c.id, c.archive, c.ts, c.impossible, c.original, c.locator, f.capture_id = c.id AS fetched, f.run_id,
-                   f.settled_at, f.served_ts, f.digest_check, f.requests,
-                   row_number() OVER (ORDER BY c.instant, c.id) AS nth,
-                   row_number() OVER (ORDER BY c.instant DESC, c.id DESC) AS from_last,
-                   row_number() OVER (PARTITION BY f.capture_id = c.id ORDER BY f.settled_at, c.id) AS of_its_kind
-              FROM domains e JOIN captures c ON c.domain_id = e.id AND c.url_id = p.url_id
-              JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored' AND f.payload_id = p.payload_id
-             WHERE e.project_id = p.project_id) c
-     WHERE c.nth = 1 OR c.from_last = 1 OR (c.fetched AND c.of_its_kind = 1)) m
+  LEFT JOIN LATERAL (
+    SELECT c.* FROM domains e CROSS JOIN LATERAL (
+        SELECT c.id, c.archive, c.ts, c.original, c.locator, f.capture_id, f.run_id, f.settled_at, f.served_ts, f.digest_check,
+               f.requests
+          FROM captures c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored' AND f.payload_id = p.payload_id
+         WHERE c.domain_id = e.id AND c.url_id = p.url_id ORDER BY c.ts, c.id LIMIT 1) c
+     WHERE e.project_id = p.project_id ORDER BY c.ts, c.id LIMIT 1) o ON true
+  LEFT JOIN LATERAL (
+    SELECT c.* FROM domains e CROSS JOIN LATERAL (
+        SELECT c.id, c.archive, c.ts, c.original, c.locator, f.settled_at
+          FROM captures c JOIN fetches f ON f.id = c.fetch_id AND f.state = 'stored' AND f.payload_id = p.payload_id
+         WHERE c.domain_id = e.id AND c.url_id = p.url_id ORDER BY c.ts DESC, c.id DESC LIMIT 1) c
+     WHERE e.project_id = p.project_id ORDER BY c.ts DESC, c.id DESC LIMIT 1) z ON true
+  LEFT JOIN captures k ON k.id = o.capture_id
  WHERE p.id = $1
 
 -- name: captures

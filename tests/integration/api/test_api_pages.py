@@ -26,6 +26,8 @@ BODIES = [
     said("20010601000000", "ships", url=OTHER, language="de", media_type="application/pdf"),
     said("20030101000000", "one\ntwo\nthree", title=HOSTILE, words=7),
     Body("20040101000000", b"<p>one\ntwo\nthree</p>"),
+    said("20070101000000", "same", url="http://far.example/1"),
+    said("20070102000000", "same", url="http://far.example/2"),
 ]
 
 
@@ -69,6 +71,16 @@ async def test_a_page_says_all_that_is_known_of_it(client, place):
         "Internet Archive's Wayback Machine: https://web.archive.org/web/20010101000000/"
         f"http://town.example/. Retrieved {today}."
     )
+
+
+async def test_bytes_that_came_by_another_url_say_so(client, place):
+    """One digest, one fetch: two URLs have a page each, and only one was asked for."""
+    pages = [await read(client, f"{PAGES}/{page}") for page in place.pages[5:7]]
+    assert pages[0]["fetched"] == pages[1]["fetched"]
+    own = [page["url"] == page["fetched"]["url"] for page in pages]
+    assert sorted(own) == [False, True]
+    for page in pages:
+        assert [each["url"] for each in page["mementos"]] == [page["url"]]
 
 
 async def test_inputs_51_and_53_hostile_text_leaves_as_json_alone(client, place):
@@ -146,17 +158,18 @@ async def test_a_text_too_long_to_be_compared_is_refused(client, database, place
 
 
 LISTS: list[tuple[dict[str, str], list[int]]] = [
-    ({}, [0, 1, 3, 2]),
-    ({"order": "oldest"}, [0, 2, 1, 3]),
-    ({"order": "newest"}, [3, 1, 2, 0]),
+    ({}, [5, 6, 0, 1, 3, 2]),
+    ({"order": "oldest"}, [0, 2, 1, 3, 5, 6]),
+    ({"order": "newest"}, [6, 5, 3, 1, 2, 0]),
     ({"host": "www.town.example"}, [0, 1, 3, 2]),
+    ({"host": "far.example", "order": "newest"}, [6, 5]),
     ({"host": "other.example"}, []),
     ({"language": "de"}, [2]),
     ({"type": "application/pdf"}, [2]),
-    ({"from": "2003"}, [0, 3]),
+    ({"from": "2003"}, [5, 6, 0, 3]),
     ({"to": "2001-05"}, [0]),
     ({"from": "200105", "to": "200107", "order": "newest"}, [2, 0]),
-    ({"review": "unreviewed"}, [0, 1, 3, 2]),
+    ({"review": "unreviewed"}, [5, 6, 0, 1, 3, 2]),
     ({"review": "accepted"}, []),
     ({"tag": "no such"}, []),
     ({"starred": "true"}, []),
