@@ -43,6 +43,11 @@ class Owed:
         """What to tell of everything that is owed."""
         return dict(self._tags)
 
+    def failed(self) -> None:
+        """The server could not be told."""
+        if self._tags:
+            self.late.set()
+
     def settle(self, told: Mapping[str, int]) -> None:
         """These were told, unless they came up again meanwhile."""
         for tag, serial in told.items():

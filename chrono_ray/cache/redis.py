@@ -430,7 +430,7 @@ class JsonCache:
         names = [self._token_name(tag) for tag in owed]
         told = await self._link.ask(lambda redis: redis.delete(*names), knocking=knocking)
         if told is None:
-            self._owed.late.set()
+            self._owed.failed()
         else:
             self._owed.settle(owed)
 

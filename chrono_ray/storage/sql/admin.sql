@@ -1,10 +1,25 @@
 -- What an operator looks at: all projects together.
 
 -- name: queues
--- One row a class, empty ones too. Work is counted up to $1 a class and kind: it is a depth, not a census.
--- `held`: of paused runs, or put off until their time; `seconds`: since the oldest run with work was created.
-SELECT k.class, q.runs, q.queued, q.held, l.n AS leased, p.n AS parked, p.until AS parked_seconds, s.pending AS listings,
-       s.leased AS listings_leased, q.seconds, t.pending AS tasks, t.leased AS tasks_leased, t.seconds AS tasks_seconds,
+-- One row a class, empty ones too. Work is counted up to $1 of a kind: it is a depth, not a census.
+-- `held`: fetches of paused runs; `seconds`: since the oldest run with queued fetches was created.
+WITH leased AS (
+    SELECT r.class, count(*) AS n FROM (SELECT e.run_id FROM leases e LIMIT $1) x JOIN runs r ON r.id = x.run_id GROUP BY r.class
+), put_off AS (
+    SELECT r.class, count(*) AS n, greatest(extract(epoch FROM min(x.until) - clock_timestamp()), 0)::float8 AS until
+      FROM (SELECT e.run_id, e.until FROM parked e ORDER BY e.until LIMIT $1) x JOIN runs r ON r.id = x.run_id GROUP BY r.class
+), listing AS (
+    SELECT x.class, count(*) FILTER (WHERE x.leased_until > clock_timestamp()) AS leased, count(*) AS n
+      FROM (SELECT r.class, e.leased_until FROM slices e JOIN runs r ON r.id = e.run_id AND r.state = 'active'
+             WHERE e.state = 'pending' LIMIT $1) x GROUP BY x.class
+), asked AS (
+    SELECT x.class, count(x.token) AS leased, count(*) AS n,
+           extract(epoch FROM clock_timestamp() - min(x.created_at))::float8 AS seconds
+      FROM (SELECT e.class, e.token, e.created_at FROM tasks e WHERE e.state = 'pending' LIMIT $1) x GROUP BY x.class
+)
+SELECT k.class, q.runs, q.queued, q.held, coalesce(l.n, 0) AS leased, coalesce(p.n, 0) AS parked, coalesce(p.until, 0) AS parked_seconds,
+       coalesce(s.n - s.leased, 0) AS listings, coalesce(s.leased, 0) AS listings_leased, coalesce(q.seconds, 0) AS seconds,
+       coalesce(t.n - t.leased, 0) AS tasks, coalesce(t.leased, 0) AS tasks_leased, coalesce(t.seconds, 0) AS tasks_seconds,
        o.pages, o.sending, o.lag
   FROM generate_series(0, 3) k (class)
  CROSS JOIN LATERAL (
@@ -13,24 +28,14 @@ SELECT k.class, q.runs, q.queued, q.held, l.n AS leased, p.n AS parked, p.until 
                                    WHERE r.state = 'active' AND r.class = k.class LIMIT $1) x) AS queued,
            (SELECT count(*) FROM (SELECT 1 FROM runs r CROSS JOIN LATERAL (SELECT 1 FROM queue q WHERE q.run_id = r.id LIMIT $1) w
                                    WHERE r.state = 'paused' AND r.class = k.class LIMIT $1) x) AS held,
-           (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(r.created_at)), 0)::float8 FROM runs r
-             WHERE r.state = 'active' AND r.class = k.class
-               AND EXISTS (SELECT 1 FROM queue q WHERE q.run_id = r.id)) AS seconds) q
- CROSS JOIN LATERAL (SELECT count(*) AS n FROM (SELECT 1 FROM leases e JOIN runs r ON r.id = e.run_id AND r.class = k.class LIMIT $1) x) l
- CROSS JOIN LATERAL (
-    SELECT count(*) AS n, coalesce(greatest(extract(epoch FROM min(x.until) - clock_timestamp()), 0), 0)::float8 AS until
-      FROM (SELECT e.until FROM parked e JOIN runs r ON r.id = e.run_id AND r.class = k.class LIMIT $1) x) p
- CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE x.leased_until IS NULL OR x.leased_until <= clock_timestamp()) AS pending,
-           count(*) FILTER (WHERE x.leased_until > clock_timestamp()) AS leased
-      FROM (SELECT e.leased_until FROM slices e JOIN runs r ON r.id = e.run_id AND r.state = 'active' AND r.class = k.class
-             WHERE e.state = 'pending' LIMIT $1) x) s
- CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE x.token IS NULL) AS pending, count(*) FILTER (WHERE x.token IS NOT NULL) AS leased,
-           coalesce(extract(epoch FROM clock_timestamp() - min(x.created_at)), 0)::float8 AS seconds
-      FROM (SELECT e.token, e.created_at FROM tasks e WHERE e.state = 'pending' AND e.class = k.class LIMIT $1) x) t
+           (SELECT extract(epoch FROM clock_timestamp() - min(r.created_at))::float8 FROM runs r
+             WHERE r.state = 'active' AND r.class = k.class AND EXISTS (SELECT 1 FROM queue q WHERE q.run_id = r.id)) AS seconds) q
+  LEFT JOIN leased l ON l.class = k.class
+  LEFT JOIN put_off p ON p.class = k.class
+  LEFT JOIN listing s ON s.class = k.class
+  LEFT JOIN asked t ON t.class = k.class
  CROSS JOIN (
-    SELECT count(*) AS pages, count(*) FILTER (WHERE x.token IS NOT NULL) AS sending,
+    SELECT count(*) AS pages, count(x.token) AS sending,
            coalesce(extract(epoch FROM clock_timestamp() - min(x.queued_at)), 0)::float8 AS lag
       FROM (SELECT e.token, e.queued_at FROM outbox e ORDER BY e.seq LIMIT $1) x) o
  ORDER BY k.class

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 
 import httpx2
 import pytest
 import zstandard
 from fastapi import FastAPI, Request
+from redis.asyncio import Redis
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
@@ -25,6 +27,7 @@ from tests.integration.api.remembering import remembered
 from tests.support.accounts import bearer, user_with_key
 
 PATH = "/test/answer"
+ENDLESS = {"/api/v1/live/events"}
 STATEMENT = "SELECT repeat('town ', 1000)"
 
 
@@ -157,3 +160,31 @@ async def test_a_door_is_not_compressed(client: httpx2.AsyncClient):
     long = {"email": "x" * 200 + "@example.org", "password": "y" * 3000}
     answer = await client.post("/api/v1/auth/login", json=long)
     assert "content-encoding" not in answer.headers
+
+
+async def test_every_route_answers_whatever_redis_holds_and_is(client, valkey):
+    """Empty, of another type, poisoned, dead."""
+    paths = [
+        path.format_map(defaultdict(lambda: "1"))
+        for path, operations in client.app.openapi()["paths"].items()
+        if "get" in operations and path not in ENDLESS
+    ]
+    away = {"/api/v1/admin/actors", "/api/v1/stats/cluster"}  # nobody knows a cluster here
+
+    async def told() -> dict[str, int]:
+        answers = {path: await client.get(path) for path in paths}
+        return {path: answer.status_code for path, answer in answers.items()}
+
+    usual = await told()
+    assert {path for path, status in usual.items() if status >= 500} == away
+    assert len([path for path, status in usual.items() if status == 200]) > 15
+    async with Redis.from_url(valkey.url) as redis:
+        for name in await redis.keys():
+            await redis.delete(name)
+            await redis.rpush(name, "poison")
+        assert await told() == usual
+        for name in await redis.keys():
+            await redis.set(name, b"\x80\x04garbage")
+        assert await told() == usual
+    valkey.stop()
+    assert await told() == usual
