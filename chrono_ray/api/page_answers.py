@@ -1,7 +1,7 @@
 """Answers about pages: kept by what they tell of, for whoever may see the page at this moment.
 
-Whose a page is never changes, so a process asks the record once; who may see
-that project comes with the token. So a kept answer asks nothing.
+Whose a page is never changes, so a process learns it from the first answer; who
+may see that project comes with the token. So a kept answer asks nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Annotated, Final
 from fastapi import Path, Query, Request
 from starlette.responses import Response
 
-from chrono_ray.api.answers import Kept, answered
+from chrono_ray.api.answers import Kept, answered, tagged
 from chrono_ray.api.cursors import CHARS_MAX, Place
 from chrono_ray.api.parts import Parts, within
+from chrono_ray.cache.entry import How
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag, user_tag
 from chrono_ray.model.accounts import Actor
@@ -58,52 +59,54 @@ Compute = Callable[[], Awaitable[Told]]
 
 async def about_pages(asking: Asking, compute: Compute) -> Response:
     """The kept answer or a computed one; `NotFound` for who may not see the pages."""
-    kept, body = await _plan(asking, compute)
-    return await answered(asking.request, asking.parts, kept, body)
+    projects = _known(asking)
+    if projects is None:
+        return tagged(asking.request, await _first(asking, compute), x_cache=How.MISS)
+    return await answered(
+        asking.request, asking.parts, _kept(asking, projects), _body(asking, compute)
+    )
 
 
 async def body_about_pages(asking: Asking, compute: Compute) -> bytes:
     """The same for what is not yet an answer."""
-    kept, body = await _plan(asking, compute)
-    cache = asking.parts.cache
-    if cache is None:
-        return await body()
+    projects, cache = _known(asking), asking.parts.cache
+    if projects is None or cache is None:
+        return await _first(asking, compute)
+    kept = _kept(asking, projects)
+    body = _body(asking, compute)
     return await cache.get_or_compute(kept.key, body, ttl=kept.ttl, tags=kept.tags)
 
 
-async def _plan(asking: Asking, compute: Compute) -> tuple[Kept, Callable[[], Awaitable[bytes]]]:
-    """Where the answer is kept, and how it is made."""
-    parts = asking.parts
-    projects = [parts.pages.project_of(each) for each in asking.pages]
-    known = tuple(each for each in projects if each is not None)
-    for page_id, project_id in zip(asking.pages, projects, strict=True):
+def _known(asking: Asking) -> tuple[int, ...] | None:
+    """The pages' projects, which the asker sees; None where one of them is not known."""
+    found = [asking.parts.pages.project_of(each) for each in asking.pages]
+    for page_id, project_id in zip(asking.pages, found, strict=True):
         if project_id is not None and not sees(asking.actor, project_id):
             raise no_page(page_id)
+    known = tuple(each for each in found if each is not None)
+    return known if len(known) == len(found) else None
 
-    async def told() -> Told:
-        async with within(READ_SECONDS, "Reading the page"):
-            return await compute()
 
-    async def body() -> bytes:
-        return (await told()).body
-
-    if len(known) == len(projects):
-        return _kept(asking, known), body
-    first = await told()
+async def _first(asking: Asking, compute: Compute) -> bytes:
+    """Not kept: whose the pages are is only known now, and was to be known before."""
+    async with within(READ_SECONDS, "Reading the page"):
+        first = await compute()
     for page_id, project_id in zip(asking.pages, first.projects, strict=True):
-        parts.pages.learn([page_id], project_id)
+        asking.parts.pages.learn([page_id], project_id)
+    return first.body
 
-    async def just_read() -> bytes:
-        return first.body
 
-    return _kept(asking, first.projects), just_read
+def _body(asking: Asking, compute: Compute) -> Callable[[], Awaitable[bytes]]:
+    async def body() -> bytes:
+        return await _first(asking, compute)
+
+    return body
 
 
 def _kept(asking: Asking, projects: Sequence[int]) -> Kept:
-    """Not for long: the first answer was read before its tags were, and may be old already."""
     pages = ",".join(map(str, asking.pages))
     key = f"page:{pages}:u{asking.actor.user_id}:{asking.what}"
-    return Kept(key, Ttl.SHORT, tags_of(asking.actor, *dict.fromkeys(projects)))
+    return Kept(key, Ttl.MEDIUM, tags_of(asking.actor, *dict.fromkeys(projects)))
 
 
 def tags_of(actor: Actor, *projects: int) -> tuple[str, ...]:

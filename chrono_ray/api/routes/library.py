@@ -76,7 +76,7 @@ router = APIRouter(tags=["library"])
 async def star(page_id: PageId, actor: Writer, parts: OurParts) -> None:
     """Star a page, for oneself. Again is the same."""
     async with within(WRITE_SECONDS, "The star"):
-        await Library(parts.record).star(page_id, actor)
+        parts.pages.learn([page_id], await Library(parts.record).star(page_id, actor))
     await parts.invalidate(user_tag(actor.user_id))
 
 
@@ -121,6 +121,7 @@ async def tag_page(page_id: PageId, tag: Tag, actor: Writer, parts: OurParts) ->
     """Tag a page; again is the same. The tag is kept in NFC, without blanks around it."""
     async with within(WRITE_SECONDS, "The tag"):
         tagged = await Library(parts.record).tag(page_id, actor, tag_of(tag))
+    parts.pages.learn([page_id], tagged.project_id)
     await parts.invalidate(project_tag(tagged.project_id))
     return PageTags(page=page_id, tags=tagged.tags)
 
@@ -206,6 +207,7 @@ async def write_note(
 
     answer = await by.once.answer(work)
     if project_id:
+        parts.pages.learn([page_id], project_id)
         await parts.invalidate(project_tag(project_id))
     return answer
 
@@ -236,6 +238,7 @@ async def review(
     """Say what the project thinks of a page. Saying it again changes nothing."""
     async with within(WRITE_SECONDS, "The review"):
         reviewed = await Library(parts.record).review(page_id, actor, asked.status)
+    parts.pages.learn([page_id], reviewed.project_id)
     await parts.invalidate(project_tag(reviewed.project_id))
     return review_answer(reviewed)
 

@@ -342,6 +342,9 @@ async def test_an_answer_costs_one_statement_and_none_when_it_is_kept(
 ):
     page = place.pages[0]
     await client.get(f"{PAGES}/{place.pages[1]}")  # the token is known
+    for most in (1, 1, 0):  # whose it is; what it says, to be kept; kept
+        async with queries.at_most(most):
+            await client.get(f"{PAGES}/{page}/captures?limit=9")
     for path in (
         f"{PAGES}/?project={place.project}", f"{PAGES}/?project={place.project}&language=de",
         f"{PAGES}/{page}", f"{PAGES}/{page}/captures", f"{PAGES}/{page}/versions",
