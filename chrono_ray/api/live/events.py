@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -83,7 +84,7 @@ def states(pulse: Pulse, rates: Rates | None) -> list[State]:
 
 def packed(version: int, told: Sequence[State]) -> bytes:
     """A look's news, for other processes."""
-    return orjson.dumps({"version": version, "states": [astuple(each) for each in told]})
+    return orjson.dumps({"version": version, "states": [_VALUES(each) for each in told]})
 
 
 def unpacked(message: bytes) -> tuple[int, list[State]] | None:
@@ -102,6 +103,9 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "content": (str,), "rate": (float, type(None)), "final": (bool,), "unsettled": (bool,),
     "body": (str,),
 }  # fmt: skip
+
+
+_VALUES: Final = attrgetter(*(field.name for field in fields(State)))
 
 
 def _state(values: Sequence[Any]) -> State:
@@ -129,14 +133,14 @@ def _run(parts: Sequence[LiveRun], pulse: Pulse, rates: Rates | None) -> State:
     rate = rates.rate(progress, pulse.version) if rates else None
     state = RunReport(progress, UNCOUNTED).state
     pending = progress.captures.pending
-    content = {
+    content = orjson.dumps({
         "run": progress.run_id, "runs": [each.progress.run_id for each in parts],
         "state": state, "final": state in ENDED, "project_id": parts[0].project_id,
         "project": progress.project, "url": progress.url, "archive": progress.archive,
         "created_at": progress.created_at, "captures": captures_json(progress.captures),
         "listing": progress.listing, "holes": progress.holes,
         "requests": {name: progress.requests.get(name, 0) for name in REQUESTS},
-    }  # fmt: skip
+    }, option=orjson.OPT_UTC_Z)  # fmt: skip
     timely = {
         "seconds": round(progress.seconds, 3), "rate": rate,
         "eta": round(pending / rate, 1) if rate and not progress.listing else None,
@@ -144,29 +148,32 @@ def _run(parts: Sequence[LiveRun], pulse: Pulse, rates: Rates | None) -> State:
     return State(
         f"run:{progress.run_id}", parts[0].project_id, None, pulse.version, _digest(content),
         rate, state in ENDED, state == "cancelled" and pending > 0,
-        _body("run", pulse, {**content, **timely}),
+        _body("run", pulse, content, timely),
     )  # fmt: skip
 
 
 def _task(task: LiveTask, pulse: Pulse) -> State:
-    content = {
+    content = orjson.dumps({
         "task": task.id, "kind": task.kind, "run": task.run_id, "state": task.state,
         "final": task.state in ENDED, "project_id": task.project_id or None,
         "working": task.working, "done": task.done, "total": task.total, "reason": task.reason,
-    }  # fmt: skip
+    })  # fmt: skip
     return State(
         f"task:{task.id}", task.project_id, task.asked_by, pulse.version, _digest(content),
-        None, task.state in ENDED, False, _body("task", pulse, content),
+        None, task.state in ENDED, False, _body("task", pulse, content, {}),
     )  # fmt: skip
 
 
-def _body(kind: str, pulse: Pulse, content: Mapping[str, Any]) -> str:
+def _body(kind: str, pulse: Pulse, content: bytes, timely: Mapping[str, float | None]) -> str:
+    """One object of three: what is the same whenever it is looked at is written already."""
     head = {"type": kind, "version": pulse.version, "at": pulse.at}
-    return orjson.dumps({**head, **content}, option=orjson.OPT_UTC_Z).decode()
+    parts = [orjson.dumps(head, option=orjson.OPT_UTC_Z), content, orjson.dumps(timely)]
+    whole = b"{%s}" % b",".join(each[1:-1] for each in parts if each != b"{}")
+    return whole.decode()
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return blake2b(orjson.dumps(content), digest_size=9).hexdigest()
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=9).hexdigest()
 
 
 def _rounded(rate: float) -> float:
