@@ -36,6 +36,7 @@ from chrono_ray.storage.projects import check_name
 
 SECONDS: Final = 10.0
 INT_MAX: Final = 2**31 - 1
+STATS: Final = "stats"
 TAGS_MOST: Final = 200
 """Whoever sees more projects than that has their list kept for a moment only."""
 
@@ -164,7 +165,7 @@ async def statistics(
         return ProjectStatisticsAnswer.of(found).model_dump_json().encode()
 
     async with within(SECONDS, "Reading the statistics"):
-        return await about(request, parts, actor, project_id, "stats", compute)
+        return await about(request, parts, actor, project_id, STATS, compute)
 
 
 async def about(
@@ -173,12 +174,14 @@ async def about(
 ) -> Response:  # fmt: skip
     """An answer about a project: kept until that changes, for one who is known to see it now.
 
-    For anybody else it is asked for: they see it since a moment, or not at all.
+    For anybody else it is asked for: they see it since a moment, or not at all. What an admin
+    is told is kept for seconds: that a project is gone at last nobody tells the cache.
     """
     if not (actor.is_admin or any(each.project_id == project_id for each in actor.grants)):
         return tagged(request, await compute(), x_cache=OFF)
     asker = f"admin:{actor.user_id}" if actor.is_admin else f"u{actor.user_id}"
-    kept = Kept(f"project:{project_id}:{asker}:{what}", Ttl.STATISTICS, (project_tag(project_id),))
+    ttl = Ttl.SHORT if actor.is_admin and what != STATS else Ttl.STATISTICS
+    kept = Kept(f"project:{project_id}:{asker}:{what}", ttl, (project_tag(project_id),))
     return await answered(request, parts, kept, compute)
 
 

@@ -16,7 +16,7 @@ import orjson
 import psutil
 import pytest
 
-from benchmarks import claim, listing, peer, scrape, search
+from benchmarks import claim, listing, peer, scrape, search, statistics
 from benchmarks.record import ROOT, Postgres, postgres, subfolder
 from benchmarks.report import Report, show
 
@@ -106,6 +106,14 @@ async def test_searches_are_measured_by_kind(
     for clients in ("1 client", "8 clients"):
         assert 0 < found[f"{clients}: p50"] <= found[f"{clients}: p95"]
         assert found[f"{clients}, facets and a histogram: p95"] > 0
+
+
+async def test_totals_are_measured_beside_a_count_that_says_the_same(
+    server: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = said(await statistics.measure(server, statistics.Size(3, 60, 3000, 4, 2)), capsys)
+    assert found["projects told otherwise"] == 0
+    assert found["naive : ours, in the database"] > 1
 
 
 @needs_pages

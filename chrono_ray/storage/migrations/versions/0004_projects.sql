@@ -345,7 +345,9 @@ SELECT project_id, domain_id, archive, state, reason, coalesce(told.n, 0) AS tol
  WHERE coalesce(told.n, 0) <> coalesce(counted.n, 0);
 
 -- Make them right, whatever else goes on: rows and changes are of one snapshot. Answers how many were wrong.
+-- Two at once would both add what is missing.
 CREATE FUNCTION mend_totals() RETURNS bigint LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('mend totals', 0));
     WITH mended AS (
         INSERT INTO total_changes (project_id, domain_id, archive, state, reason, n)
         SELECT project_id, domain_id, archive, state, reason, counted - told FROM wrong_numbers RETURNING 1
