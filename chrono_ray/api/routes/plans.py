@@ -23,7 +23,7 @@ from chrono_ray.api.runs_schemas import (
     report_of,
 )
 from chrono_ray.cache.redis import Ttl
-from chrono_ray.cache.tags import run_tag
+from chrono_ray.cache.tags import project_tag, run_tag
 from chrono_ray.model.task import Start
 from chrono_ray.pipeline.plan import Plan
 from chrono_ray.storage.planning import Planning
@@ -74,7 +74,8 @@ async def _estimate(run_id: int, seen: SeenRun, parts: Parts) -> EstimateAnswer 
     if parts.cache is None:
         return EstimateAnswer.model_validate_json(await compute())
     key = f"estimate:{run_id} {progress.state} {seen.place.goal} {progress.captures.discovered}"
-    body = await parts.cache.get_or_compute(key, compute, ttl=Ttl.MEDIUM, tags=(run_tag(run_id),))
+    tags = (run_tag(run_id), project_tag(seen.place.project_id))
+    body = await parts.cache.get_or_compute(key, compute, ttl=Ttl.MEDIUM, tags=tags)
     return EstimateAnswer.model_validate_json(body)
 
 
