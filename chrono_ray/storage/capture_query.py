@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
+
+import asyncpg
 
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.selection import (
@@ -22,15 +24,15 @@ from chrono_ray.model.selection import (
     CaptureState,
     Selection,
 )
-from chrono_ray.storage.database import statements
+from chrono_ray.storage.database import Connection, statements
 
 FEW: Final = 10_000
 """So many captures are sorted at once; a filter that holds more is met on a walk."""
 BUDGET: Final = 10_000
 """So many captures a walk passes over for one page."""
-EVERYTHING: Final = 2**31 - 1
 INDEXED_CHARS: Final = 64
 LAST: Final = "\U0010ffff"
+LAST_ID: Final = 2**63 - 1
 _LEASED: Final = "EXISTS (SELECT 1 FROM leases l WHERE l.fetch_id = c.fetch_id)"
 _PARKED: Final = "EXISTS (SELECT 1 FROM parked k WHERE k.fetch_id = c.fetch_id)"
 _STANDS: Final = {
@@ -45,6 +47,13 @@ _STANDS: Final = {
     CaptureState.FAILED: "f.state = 'failed'",
     CaptureState.CANCELLED: "f.state = 'cancelled'",
 }
+
+
+async def in_order(connection: Connection, query: CaptureQuery, whole: str) -> list[asyncpg.Record]:
+    """Ask it, inside a transaction: each of its walks by the index that has its order."""
+    sql = statements("captures")
+    await connection.execute(sql["in_order"])
+    return cast("list[asyncpg.Record]", await connection.fetch(whole, *query.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +115,16 @@ class CaptureQuery:
     ) -> str:
         """The ids of the selection behind a place, and not behind the id `upto`."""
         within = self._within(selection, sort, after, upto)
+        walk, walk_order = self._walk(selection, sort, after, upto)
         conditions = self._conditions(selection, sort)
         few, sparse, dense = self._few(self._filters(selection, sort))
         found = self.filled(
             "found",
             {
                 "sparse": sparse, "dense": dense, "within": within, "order": _order(sort),
-                "limit": limit, "conditions": " AND ".join(conditions) or "true",
+                "walk": walk, "walk_order": walk_order, "limit": limit,
+                "budget": max(BUDGET, limit), "conditions": " AND ".join(conditions) or "true",
                 "fetch": self._sql["fetch"] if selection.states or selection.reasons else "",
-                "budget": BUDGET if conditions else EVERYTHING,
             },
         )  # fmt: skip
         return "".join(f"{each}, " for each in few) + found
@@ -135,7 +145,7 @@ class CaptureQuery:
     def _within(
         self, selection: Selection, sort: CaptureSort, after: Place | None, upto: int | None
     ) -> str:
-        """From where to where the walk goes."""
+        """What lies between the ends of the list."""
         parts = self._span(selection) if sort.by_time else []
         sign = "<" if sort.backwards else ">"
         if after and sort.by_time:
@@ -146,6 +156,24 @@ class CaptureQuery:
         if upto is not None:
             parts.append(f"c.id <= {self.put(upto, 'int8')}")
         return " AND ".join(parts) or "true"
+
+    def _walk(
+        self, selection: Selection, sort: CaptureSort, after: Place | None, upto: int | None
+    ) -> tuple[str, str]:
+        """The same for a walk through the project, and its order, as one index alone has it."""
+        project = "(SELECT project_id FROM place)"
+        if sort.by_time:
+            within = self._within(selection, sort, after, upto)
+            return f"c.project_id = {project} AND {within}", _order(sort)
+        first, last = (after.capture_id + 1 if after else 0), (upto or LAST_ID)
+        if sort.backwards:
+            first, last = 0, (after.capture_id - 1 if after else LAST_ID)
+        ends = (("<=", last), (">=", first))
+        row = "(c.project_id, c.id)"
+        within = " AND ".join(
+            f"{row} {sign} ({project}, {self.put(each, 'int8')})" for sign, each in ends
+        )
+        return within, f"c.project_id{_way(sort)}, c.id{_way(sort)}"
 
     def _span(self, selection: Selection) -> list[str]:
         ends = ((">=", selection.start), ("<=", selection.end))
@@ -243,6 +271,10 @@ class CaptureQuery:
         ]  # fmt: skip
 
 
+def _way(sort: CaptureSort) -> str:
+    return " DESC" if sort.backwards else ""
+
+
 def _order(sort: CaptureSort) -> str:
-    way = " DESC" if sort.backwards else ""
+    way = _way(sort)
     return f"c.instant{way}, c.id{way}" if sort.by_time else f"c.id{way}"

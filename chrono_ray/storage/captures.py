@@ -12,7 +12,7 @@ import orjson
 from chrono_ray.model.accounts import Actor
 from chrono_ray.model.errors import NotFound
 from chrono_ray.model.selection import CaptureSort, CaptureState, Selection
-from chrono_ray.storage.capture_query import CaptureQuery, Place
+from chrono_ray.storage.capture_query import CaptureQuery, Place, in_order
 from chrono_ray.storage.database import Database, statements
 
 
@@ -119,9 +119,8 @@ class Captures:
         query = CaptureQuery()
         place = query.place(actor.user_id, project_id, selection, admin=actor.is_admin)
         found = query.found(selection, sort=sort, after=after, limit=limit + 1)
-        rows = await self._database.fetch(
-            f"WITH place AS MATERIALIZED ({place}), {found} {query.rows(sort)}", *query.values
-        )
+        whole = f"WITH place AS MATERIALIZED ({place}), {found} {query.rows(sort)}"
+        rows = await self._database.transact(lambda c: in_order(c, query, whole))
         if not rows:
             raise NotFound("There is no such project, run or domain")
         shown = tuple(_row(row) for row in rows if row["id"] is not None)

@@ -26,7 +26,7 @@ from chrono_ray.model.selection import (
     written,
 )
 from chrono_ray.model.task import CLASSES, Bulk
-from chrono_ray.storage.capture_query import CaptureQuery, Place
+from chrono_ray.storage.capture_query import CaptureQuery, Place, in_order
 from chrono_ray.storage.control import NOT_AGAIN
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.listings import EARLIEST
@@ -133,7 +133,7 @@ class Choosing:
         pieces |= {"most": AT_ONCE, "ids": len(chosen.ids), "rule": _rule(query, change)}
         statement = query.filled("change", pieces)
         whole = _whole(query, chosen, actor, AT_ONCE + 1, statement)
-        return _changed(await connection.fetch(whole, *query.values), chosen)
+        return _changed(await in_order(connection, query, whole), chosen)
 
     async def count(
         self, connection: Connection, chosen: Chosen, change: Change, actor: Actor
@@ -142,7 +142,7 @@ class Choosing:
         query = CaptureQuery()
         statement = query.filled("count", {**_said(query, change), "most": COUNTED})
         whole = _whole(query, chosen, actor, COUNTED + 1, statement)
-        return _changed(await connection.fetch(whole, *query.values), chosen)
+        return _changed(await in_order(connection, query, whole), chosen)
 
     async def step(
         self, chosen: Chosen, change: Change, *, after: int, upto: int, limit: int = AT_ONCE
@@ -160,7 +160,7 @@ class Choosing:
             )  # fmt: skip
         statement = query.filled("step", {**_said(query, change), "rule": _rule(query, change)})
         whole = f"WITH place AS MATERIALIZED ({place}), {found} {statement}"
-        rows = await self._database.transact(lambda c: c.fetch(whole, *query.values))
+        rows = await self._database.transact(lambda c: in_order(c, query, whole))
         return _step(rows, ids, limit)
 
 

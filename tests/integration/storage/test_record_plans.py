@@ -12,6 +12,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from chrono_ray.model.selection import CaptureSort, CaptureState, Selection
+from chrono_ray.storage.capture_query import CaptureQuery, Place, in_order
 from chrono_ray.storage.database import Database, statements
 from tests.conftest import TEMPLATE, PostgresServer, run_apart
 from tests.integration.storage.making import Record
@@ -191,7 +193,6 @@ async def test_a_slice_is_claimed_among_the_pending_ones_only(filled: Record):
         ("outbox", "backlog", "outbox_pkey", (100,)),
         ("settle", "lock_fetches", "fetches_pkey", ([1, 2, 3], timedelta(days=1))),
         ("control", "find_capture", "captures_url", (1, bytes(16), "u", "0", "9", "")),
-        ("control", "take_queued", "queue_fetch", (1, 1, 1, 0)),
         ("control", "next_window", "queue_take", (1, 0, 10_000)),
         ("control", "retry_ids", "captures_fetch", (1, ["failed"], None, [], 1, 9, False, 100)),
     ],
@@ -236,3 +237,41 @@ async def test_what_ended_runs_left_is_found_without_reading_what_others_queued(
         scans = [n for n in scans_of(found, table) if n["Node Type"] != "Tid Scan"]
         assert [n.get("Index Name") for n in scans] == [index]
         assert "run_id" in scans[0]["Index Cond"]
+
+
+HELD = (
+    *({"states": (state,)} for state in CaptureState if state is not CaptureState.KNOWN),
+    {"states": (CaptureState.KNOWN,), "run": 1},
+    {"reasons": ("deadline", "print")},
+    {"states": (CaptureState.FAILED, CaptureState.SKIPPED), "reasons": ("deadline",)},
+    {"start": "20010101000000", "end": "20091231235959"},
+    {"places": (("example,a)", "example,a,"),)},
+    {"mimetypes": ("image/png", "text/html")},
+    {"statuscodes": ("404",)},
+    {"archives": ("pywb",)},
+    {"domain": 1},
+    {"run": 1},
+    {"states": (CaptureState.PENDING,), "domain": 1, "mimetypes": ("x",), "start": "2" + "0" * 13},
+    {},
+)
+
+
+async def test_no_filter_of_a_list_reads_all_captures_or_fetches(filled: Record):
+    """Whatever is asked, in whatever order, each walk is by the one index that has its order."""
+    behind = Place(datetime(2005, 1, 1, tzinfo=UTC), 7)
+    for sort in (CaptureSort.OLDEST, CaptureSort.LISTED_LAST):
+        for held in HELD:
+            query, selection = CaptureQuery(), Selection(**held)
+            place = query.place(7, 1, selection, admin=False)
+            found = query.found(selection, sort=sort, after=behind, limit=101)
+            whole = f"WITH place AS MATERIALIZED ({place}), {found} {query.rows(sort)}"
+            async with filled.database.transaction() as connection:
+                [[told]] = await in_order(connection, query, f"EXPLAIN (FORMAT JSON) {whole}")
+            every = list(nodes(told[0]["Plan"]))
+            for table in ("captures", "fetches", "queue"):
+                read = {n["Node Type"] for n in scans_of(every, table)}
+                assert read <= {"Index Scan", "Index Only Scan"}, (sort, held, table)
+            used = {n["Index Name"] for n in every if "Index Name" in n}
+            assert ("captures_time" if sort.by_time else "captures_listed") in used
+            single = [n for n in every if n.get("Index Name") in ("captures_pkey", "fetches_pkey")]
+            assert all(re.match(r"\(id = ", n["Index Cond"]) for n in single), (sort, held)
