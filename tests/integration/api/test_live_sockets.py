@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -15,7 +16,7 @@ from chrono_ray.api.live.connection import Limits
 from chrono_ray.settings import Settings
 from chrono_ray.storage.projects import Projects, RunState
 from tests.integration.api.conftest import settings_of
-from tests.integration.api.listening import LIVE, begin, owned, replica
+from tests.integration.api.listening import LIVE, Client, begin, owned, replica
 from tests.support.accounts import admin_key, bearer, user_with_key
 
 QUICK = Limits(recheck=0.2, slow=1.0)
@@ -81,17 +82,46 @@ async def test_others_see_nothing_of_it(settings, database):
         await hers.run(run_id, "paused")
         await others.nothing(0.3)
         await database.fetch("INSERT INTO project_members VALUES ($1, $2, 'read')", project, eve)
-        await asyncio.sleep(3 * QUICK.recheck)
-        await Projects(database).change(run_id, RunState.ACTIVE)
-        await others.run(run_id, "active")
-        await others.say(subscribe=[f"run:{run_id}"])
-        await others.run(run_id, "active")
+        async with asyncio.timeout(8):
+            while (await answer(others, f"run:{run_id}"))["type"] == "refused":
+                await asyncio.sleep(0.15)
         await database.fetch("DELETE FROM project_members")
         gone = await others.until(lambda it: it["type"] == "refused")
         assert gone["subscription"] == f"run:{run_id}"
         await Projects(database).change(run_id, RunState.CANCELLED)
         await hers.run(run_id, "cancelled")
         await others.nothing(0.3)
+
+
+async def answer(client: Client, topic: str) -> dict[str, Any]:
+    """What is said to a subscription."""
+    await client.say(subscribe=[topic])
+    return await client.event()
+
+
+async def test_a_task_is_told_to_whoever_asked_for_it(settings, database):
+    """Also when its project is gone."""
+    (user, key), (_, other_key) = await user_with_key(database), await user_with_key(database)
+    task = await database.fetchval(
+        "INSERT INTO tasks (key, kind, class, arguments, total, asked_by)"
+        " VALUES ('k', 'purge', 1, '{}', 9, $1) RETURNING id",
+        user,
+    )
+    async with (
+        replica(settings) as live,
+        live.client(key) as hers,
+        live.client(other_key) as others,
+    ):
+        assert (await answer(hers, f"task:{task}"))["state"] == "pending"
+        assert (await answer(others, f"task:{task}"))["code"] == "not_found"
+        await database.fetch("UPDATE tasks SET done = 4, token = gen_random_uuid()")
+        going = await hers.until(lambda it: it["done"] == 4)
+        assert (going["working"], going["total"], going["final"]) == (True, 9, False)
+        await database.fetch(
+            "UPDATE tasks SET state = 'done', done = 9, finished_at = clock_timestamp()"
+        )
+        assert (await hers.until(lambda it: it["state"] == "done"))["final"]
+        await others.nothing(0.2)
 
 
 async def test_whose_key_has_ended_is_told_nothing_more(settings, database):
