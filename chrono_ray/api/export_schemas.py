@@ -18,6 +18,8 @@ from chrono_ray.storage.tasks import TaskState
 
 ID_MOST: Final = 2**63 - 1
 URL_CHARS_MAX: Final = 8192
+PART_ROWS_LEAST: Final = 1_000
+"""Fewer would only make many files."""
 
 
 def _sayable(text: str) -> str:
@@ -86,9 +88,9 @@ class ExportRequest(Asked):
     domain: DomainUrl = ""
     start: Start = ""
     end: End = ""
-    rows_per_part: Annotated[int, Rule(ge=1, le=10_000_000, description="Rows of one file")] = (
-        50_000
-    )
+    rows_per_part: Annotated[
+        int, Rule(ge=PART_ROWS_LEAST, le=10_000_000, description="Rows of one file")
+    ] = 50_000
 
     def export(self, project_id: int, to: str) -> Export:
         """`InvalidInput` for dates that are none."""

@@ -17,6 +17,8 @@ from chrono_ray.model.task import CLASSES, Export, Form, Part, Subject
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.tasks import TaskState
 
+EXPORTS_MOST: Final = 50
+"""Of a project: they stand until somebody deletes them."""
 ONE: Final = 1
 
 
@@ -61,11 +63,12 @@ class ExportTasks:
 
     async def submit(self, connection: Connection, export: Export) -> ExportRow:
         """Have a project exported. `NotFound` for the project or the run, `Conflict` when the
-        project is being deleted."""
+        project is being deleted, or has too many exports."""
         actor, kind = self._actor, list(QueueClass).index(CLASSES[Export])
         row = await connection.fetchrow(
             self._sql["submit"], export.project_id, actor.user_id, actor.is_admin,
             f"export {export.to}", kind, orjson.dumps(asdict(export)).decode(), export.run_id,
+            EXPORTS_MOST,
         )  # fmt: skip
         if row is None:
             raise _no_project(export.project_id)
@@ -73,6 +76,11 @@ class ExportTasks:
             raise NotFound(f"Project {export.project_id} has no run {export.run_id}")
         if row["deleting"]:
             raise Conflict("The project is being deleted", code="project_deleting")
+        if row["is_full"]:
+            raise Conflict(
+                "The project has too many exports", why=f"{EXPORTS_MOST} are kept",
+                fix="Delete one that is not needed", code="too_many_exports",
+            )  # fmt: skip
         return ExportRow(
             row["id"], export.project_id, row["name"], ProjectRole.READ, export.to, export.subject,
             export.form, TaskState.PENDING, 0, 0, 0, "", "", row["created_at"], None, None,

@@ -26,7 +26,7 @@ from chrono_ray.pipeline.export import MANIFEST, ExportParts, export
 from chrono_ray.search.tantivy import Role as IndexRole
 from chrono_ray.search.tantivy import TantivyIndex
 from chrono_ray.settings import Settings
-from chrono_ray.storage import exporting
+from chrono_ray.storage import export_tasks, exporting
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.tasks import TaskLease, Tasks
@@ -385,9 +385,13 @@ async def work_off(database: Database, task_id: int) -> None:
 
 
 async def test_a_project_is_written_to_files_that_are_read_in_parts(
-    client: Client, town: Town, database: Database, queries: Queries
+    client: Client,
+    town: Town,
+    database: Database,
+    queries: Queries,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = {"form": "csv", "rows_per_part": 10}
+    asked = {"form": "csv", "rows_per_part": 1000}
     once = {"Idempotency-Key": "first"}
     path = f"{API}/projects/{town.project}/exports/"
     client.app.state.parts.doors.sessions.forget_all()
@@ -409,6 +413,10 @@ async def test_a_project_is_written_to_files_that_are_read_in_parts(
     assert client.app.state.parts.exports.kept.place not in task.text
     listed = (await client.get(path)).json()
     assert listed["items"][0]["id"] == number
+    kept = export_tasks.EXPORTS_MOST
+    monkeypatch.setattr(export_tasks, "EXPORTS_MOST", 1)
+    assert (await client.post(path, json=asked)).json()["code"] == "too_many_exports"
+    monkeypatch.setattr(export_tasks, "EXPORTS_MOST", kept)
     await client.get(f"{one}/files")
     async with queries.at_most(1):
         files = (await client.get(f"{one}/files", params={"limit": 1})).json()
