@@ -50,7 +50,11 @@ _STANDS: Final = {
 
 
 async def in_order(connection: Connection, query: CaptureQuery, whole: str) -> list[asyncpg.Record]:
-    """Ask it, inside a transaction: each of its walks by the index that has its order."""
+    """Ask it, inside a transaction: each of its walks by the index that has its order.
+
+    Of a project that it does not know the planner expects the average, and
+    would rather sort it; a large one is to be walked.
+    """
     sql = statements("captures")
     await connection.execute(sql["in_order"])
     return cast("list[asyncpg.Record]", await connection.fetch(whole, *query.values))

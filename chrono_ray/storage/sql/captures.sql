@@ -1,8 +1,6 @@
 -- Captures as a person sees them. A list is put together from these pieces (storage/captures.py).
 
 -- name: in_order
--- of a project that it does not know the planner expects the average, and would rather sort it; a large one
--- is to be walked in the order of an index
 SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off
 
 -- name: place

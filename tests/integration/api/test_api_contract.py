@@ -57,6 +57,10 @@ METHODS = {
         "get": {"200", "404", "422", *KNOWN},
         "put": {"200", "404", *KNOWN, *BODY},
     },
+    "/api/v1/captures/": {"get": {"200", "404", "422", *KNOWN}},
+    "/api/v1/captures/{capture_id}": {"get": {"200", "404", "422", *KNOWN}},
+    "/api/v1/captures/{capture_id}/fetch": {"post": {"200", "202", "404", "409", "422", *KNOWN}},
+    "/api/v1/captures/bulk": {"post": {"200", "202", "404", "409", *KNOWN, *BODY}},
     "/api/v1/runs/": {
         "get": {"200", "404", "422", *KNOWN},
         "post": {"200", "201", "404", "409", *KNOWN, *BODY},
