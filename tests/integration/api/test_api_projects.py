@@ -127,23 +127,26 @@ async def test_a_stale_change_changes_nothing(anna: Person):
     assert (await anna.ask("PATCH", path, json=fresh)).status_code == 200
 
 
-@pytest.mark.parametrize("field", ["owner_id", "id", "role", "created_at", "deleting", "members"])
-async def test_input_71_nobody_gives_themselves_more(anna: Person, field):
+async def test_input_71_nobody_gives_themselves_more(anna: Person):
     path = str((await anna.make())["id"])
-    for answer in (
-        await anna.ask("POST", "", json={"name": "x", field: 1}),
-        await anna.ask("PATCH", path, json={field: 1}),
-        await anna.ask("POST", f"{path}/domains/", json={"url": "a.example", field: 1}),
-        await anna.ask("PUT", f"{path}/members/1", json={"role": "read", f"{field}_": 1}),
-    ):
-        assert told(answer) == (422, "invalid_request")
+    for field in ("owner_id", "id", "role", "created_at", "deleting", "members"):
+        for answer in (
+            await anna.ask("POST", "", json={"name": "x", field: 1}),
+            await anna.ask("PATCH", path, json={field: 1}),
+            await anna.ask("POST", f"{path}/domains/", json={"url": "a.example", field: 1}),
+            await anna.ask("PUT", f"{path}/members/1", json={"role": "read", f"{field}_": 1}),
+        ):
+            assert told(answer) == (422, "invalid_request"), field
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 201, "a\x00b", "a\nb", "a\u200bb", "#7", None, 7])
-async def test_a_name_that_cannot_be_is_refused(anna: Person, name):
-    answer = await anna.ask("POST", "", json={"name": name})
-    assert answer.status_code == 422
-    assert answer.json()["code"] in ("invalid_request", "project_name")
+async def test_a_name_that_cannot_be_is_refused(anna: Person):
+    for name in ("", "  ", "x" * 201, "a\x00b", "a\nb", "a\u200bb", "#7", None, 7):
+        answer = await anna.ask("POST", "", json={"name": name})
+        assert answer.status_code == 422, name
+        assert answer.json()["code"] in ("invalid_request", "project_name")
+    lone = b'{"name": "a\\ud800"}'
+    sent = {"content": lone, "headers": {"content-type": "application/json"}}
+    assert (await anna.ask("POST", "", **sent)).status_code == 422
     assert await anna.names() == []
 
 

@@ -183,8 +183,8 @@ async def test_a_record_of_before_has_its_totals(postgres_server):
             await make_first(older)
             await migrate(older)
             [told] = await numbers(older)
-            assert (told.captures, told.domains, told.runs) == (8, 2, {"active": 1, "done": 1})
-            assert told.states.discovered == 8
+            assert told.captures == await older.fetchval("SELECT count(*) FROM captures") > 0
+            assert (told.domains, sum(told.runs.values())) == (2, 2)
             assert await wrong(older) == []
         finally:
             await older.aclose()
@@ -208,34 +208,29 @@ ANALYZE
 """
 
 
-@pytest.fixture
-async def crowded(record: Record) -> Database:
-    """Enough projects for a plan to matter."""
+READS = {
+    "by_name": (1, False, "", False, None, None, 100),
+    "by_number": (1, False, "", False, None, None, 100, "captures"),
+    "statistics": (1, True, 7, 200),
+    "domains": (1, False, 7, "", None, None, 100),
+    "domain": (1, False, 7, 31),
+}
+COUNTED = {"captures", "pages", "domain_counters", "runs", "slices", "fetches"}
+
+
+async def test_no_row_of_what_is_counted_is_read(record: Record):
+    """And of the totals those of what is shown, by their indexes."""
     async with record.database.connection() as connection:
         await connection.execute(CROWD)
-    return record.database
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("by_name", (1, False, "", False, None, None, 100)),
-        ("by_number", (1, False, "", False, None, None, 100, "captures")),
-        ("statistics", (1, True, 7, 200)),
-        ("domains", (1, False, 7, "", None, None, 100)),
-        ("domain", (1, False, 7, 31)),
-    ],
-)
-async def test_no_row_of_what_is_counted_is_read(crowded: Database, name: str, arguments):
-    """And of the totals those of what is shown, by their indexes."""
-    statement = statements("project_stats")[name]
-    rows = await crowded.fetch(f"EXPLAIN {statement}", *arguments)
-    scans = [match for row in rows for match in re.findall(r"(\w+ )Scan .*?on (\w+)", row[0])]
-    tables = {table for _, table in scans}
-    assert "projects" in tables or "domains" in tables
-    assert tables.isdisjoint({"captures", "pages", "domain_counters", "runs", "slices", "fetches"})
-    whole = {table for kind, table in scans if kind == "Seq "}
-    assert whole.isdisjoint({"project_totals", "domain_totals", "total_changes", "domains"})
+    for name, arguments in READS.items():
+        statement = f"EXPLAIN {statements('project_stats')[name]}"
+        rows = await record.database.fetch(statement, *arguments)
+        scans = [found for row in rows for found in re.findall(r"(\w+ )Scan .*?on (\w+)", row[0])]
+        tables = {table for _, table in scans}
+        assert tables & {"project_totals", "domain_totals"}, name
+        assert tables.isdisjoint(COUNTED), name
+        whole = {table for kind, table in scans if kind == "Seq "}
+        assert whole <= {"projects", "users", "project_members", "tasks", "redecisions"}, name
 
 
 async def test_every_table_that_is_counted_has_its_triggers(database: Database):
