@@ -40,6 +40,12 @@ from chrono_ray.api.routes import (
 from chrono_ray.settings import Settings
 
 PREFIX: Final = "/api/v1"
+ROUTERS: Final = (
+    # what is asked most stands first: a request is compared with one route after the other
+    projects.router, search.router, runs.router, captures.router, pages.router, stats.router,
+    health.router, auth.router, users.router, library.router, live.router, members.router,
+    domains.router, exports.router, plans.router, schedules.router, tasks.router, admin.router,
+)  # fmt: skip
 PROBLEM: Final = "#/components/schemas/Problem"
 
 
@@ -64,19 +70,8 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
         docs_url=None, redoc_url=None,  # both load scripts from a foreign host
         redirect_slashes=False, dependencies=[Depends(json_only)],
     )  # fmt: skip
-    for each in (health.router, auth.router, users.router, search.router, runs.router):
+    for each in ROUTERS:
         app.include_router(each, prefix=PREFIX)
-    app.include_router(stats.router, prefix=PREFIX)
-    for each in (pages.router, library.router):
-        app.include_router(each, prefix=PREFIX)
-    app.include_router(live.router, prefix=PREFIX)
-    for each in (projects.router, members.router, domains.router):
-        app.include_router(each, prefix=PREFIX)
-    app.include_router(exports.router, prefix=PREFIX)
-    for each in (plans.router, schedules.router, tasks.router):
-        app.include_router(each, prefix=PREFIX)
-    app.include_router(captures.router, prefix=PREFIX)
-    app.include_router(admin.router, prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Compression)
     app.add_middleware(Edge)

@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from chrono_ray import __version__
 from chrono_ray.api import problems
 from chrono_ray.api.app import PREFIX
+from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.parts import Actors, opened
@@ -42,5 +43,6 @@ def create_stats_app(
     app.state.nodes = nodes
     app.include_router(stats.router, prefix=PREFIX)
     problems.install(app)
+    app.add_middleware(Compression)
     app.add_middleware(Edge)
     return app
