@@ -38,8 +38,6 @@ from chrono_ray.storage.settling import GUILTY_BYTES
 VERDICT_COLUMNS: Final = (
     "id", "host", "share_key", "reason", "rule", "confidence", "band",
 )  # fmt: skip
-LOOKS: Final = 3
-"""A row that moves from `parked` to `queue` between two looks is found by the next."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -284,66 +282,17 @@ class Deciding:
         return await self._database.transact(write)
 
     async def _skip_and_rename(self, connection: Connection, verdicts: Sequence[Verdict]) -> Tally:
-        unwanted = sum(
-            isinstance(v.decision, Skipped) and isinstance(v.standing.decision, Wanted)
-            for v in verdicts
-        )
-        skipped = await self._unwant(connection)
-        await self._reword(connection)
-        return Tally(
-            skipped=skipped, renamed=len(verdicts) - unwanted, in_flight=unwanted - skipped
-        )
-
-    async def _reword(self, connection: Connection) -> None:
-        """Still skipped, or still wanted, by another rule."""
-        rows = await connection.fetch(self._sql["skipped_otherwise"])
-        ids = [row["id"] for row in rows]
+        unwanted = {
+            v.standing.capture_id for v in verdicts
+            if isinstance(v.decision, Skipped) and isinstance(v.standing.decision, Wanted)
+        }  # fmt: skip
+        skipped = unwanted.intersection(await connection.fetchval(self._sql["skip"]))
         await connection.execute(self._sql["requeue"])
         await connection.execute(self._sql["rename_wanted"])
-        await connection.execute(self._sql["count_skipped"], ids, -1)
-        await connection.execute(self._sql["count_skipped"], ids, 1)
-        await connection.execute(self._sql["skip_captures"], ids)
-
-    async def _unwant(self, connection: Connection) -> int:
-        """Wanted ones that nobody is fetching become skipped; returns how many."""
-        locked = await connection.fetch(self._sql["lock_unwanted"])
-        cancelled = [row["id"] for row in locked if row["state"] == FetchState.CANCELLED]
-        pending = [row["id"] for row in locked if row["state"] == FetchState.PENDING]
-        held = await self._hold(connection, pending)
-        rows = await connection.fetch(self._sql["leaving"], [*held, *cancelled])
-        leaving = [row["id"] for row in rows]
-        if not leaving:
-            return 0
-        await connection.execute(self._settle["count_captures"], cancelled, -1, leaving)
-        await connection.execute(self._sql["count_skipped"], leaving, 1)
-        await connection.execute(self._sql["skip_captures"], leaving)
-        await self._let_go(connection, held)
-        return len(leaving)
-
-    async def _hold(self, connection: Connection, pending: list[int]) -> list[int]:
-        """Those of them that wait; the rest is leased."""
-        held: set[int] = set()
-        for _ in range(LOOKS):
-            rest = [fetch_id for fetch_id in pending if fetch_id not in held]
-            if not rest:
-                break
-            for name in ("hold_queued", "hold_parked"):
-                held |= {row["fetch_id"] for row in await connection.fetch(self._sql[name], rest)}
-        return sorted(held)
-
-    async def _let_go(self, connection: Connection, held: list[int]) -> None:
-        """Fetches that nobody waits for leave; the others' place is handed to another capture."""
-        rows = await connection.fetch(self._sql["unwanted_fetches"], held)
-        nobodys = [row["id"] for row in rows]
-        rows = await connection.fetch(self._sql["asked_for_nobody"], held)
-        leaving = {*nobodys, *(row["id"] for row in rows)}
-        for name in ("drop_queued", "drop_parked"):
-            await connection.execute(self._sql[name], sorted(leaving))
-        restored = await connection.fetch(self._settle["restore"], sorted(leaving))
-        known = [row["id"] for row in restored if row["captures"]]
-        await connection.execute(self._settle["count_captures"], known, 1, None)
-        await connection.execute(self._sql["drop_fetches"], nobodys)
-        await connection.execute(self._sql["hand_over"], sorted(set(held) - leaving))
+        return Tally(
+            skipped=len(skipped), renamed=len(verdicts) - len(unwanted),
+            in_flight=len(unwanted) - len(skipped),
+        )  # fmt: skip
 
     async def _want(
         self,

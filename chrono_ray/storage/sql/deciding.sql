@@ -86,92 +86,11 @@ DELETE FROM verdict v USING captures c
                                 WHERE a.capture_id = c.id))
 RETURNING v.id
 
--- Wanted becomes skipped -------------------------------------------------------------------------
-
--- name: lock_unwanted
-SELECT f.id, f.state FROM fetches f
- WHERE f.id = ANY (ARRAY (SELECT c.fetch_id FROM verdict v JOIN captures c ON c.id = v.id
-                           WHERE v.reason <> '' AND c.fetch_id IS NOT NULL))
-   AND f.state IN ('pending', 'cancelled')
- ORDER BY f.share_key FOR NO KEY UPDATE
-
--- name: hold_queued
--- held until we commit: nobody can lease them meanwhile
-SELECT fetch_id FROM queue WHERE fetch_id = ANY ($1::bigint[]) FOR UPDATE
-
--- name: hold_parked
-SELECT fetch_id FROM parked WHERE fetch_id = ANY ($1::bigint[]) FOR UPDATE
-
--- name: leaving
-SELECT c.id FROM verdict v JOIN captures c ON c.id = v.id WHERE v.reason <> '' AND c.fetch_id = ANY ($1::bigint[])
-
--- name: count_skipped
--- for the run that listed them and each that adopted them; $2 is 1 for the new reason, -1 for the old
-INSERT INTO domain_counters (domain_id, run_id, state, reason, n)
-SELECT c.domain_id, u.run_id, 'skipped', w.reason, count(*) * $2::int
-  FROM verdict v JOIN captures c ON c.id = v.id
- CROSS JOIN LATERAL (SELECT CASE WHEN $2::int > 0 THEN v.reason ELSE c.reason END AS reason) w
- CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
- WHERE c.id = ANY ($1::bigint[])
- GROUP BY c.domain_id, u.run_id, w.reason ORDER BY c.domain_id, u.run_id, w.reason
-ON CONFLICT (domain_id, run_id, state, reason) DO UPDATE SET n = domain_counters.n + excluded.n
-
--- name: skip_captures
-UPDATE captures c SET fetch_id = NULL, reason = v.reason, rule = v.rule, confidence = v.confidence, priority = 0
-  FROM verdict v WHERE v.id = c.id AND c.id = ANY ($1::bigint[])
-
--- name: unwanted_fetches
--- of these, those that no capture wants any more
-SELECT w.id FROM unnest($1::bigint[]) AS w (id) WHERE NOT EXISTS (SELECT 1 FROM captures c WHERE c.fetch_id = w.id)
-
--- name: drop_queued
-DELETE FROM queue WHERE fetch_id = ANY ($1::bigint[])
-
--- name: drop_parked
-DELETE FROM parked WHERE fetch_id = ANY ($1::bigint[])
-
--- name: drop_fetches
--- not deleted: a lister that waits for our lock finds it, and opens it again if it wants it
-UPDATE fetches SET state = 'cancelled', reason = 'rule', settled_at = clock_timestamp() WHERE id = ANY ($1::bigint[]) AND state = 'pending'
-
--- name: asked_for_nobody
--- asked for again, and whoever had it asked for is gone: only runs that have ended have it
-SELECT f.id FROM fetches f
- WHERE f.id = ANY ($1::bigint[]) AND f.state = 'pending' AND f.former IS NOT NULL
-   AND NOT EXISTS (SELECT 1 FROM captures c
-                    CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
-                     JOIN runs n ON n.id = u.run_id AND n.state NOT IN ('done', 'cancelled')
-                    WHERE c.fetch_id = f.id)
-
--- name: hand_over
--- the capture that was to be asked for is skipped now: another that wants the same payload is asked
--- for, by a run of its archive that waits for it. A finished one with something to fetch is not finished.
-WITH next AS (
-    SELECT DISTINCT ON (c.fetch_id) c.fetch_id, n.id AS run_id, c.id, c.archive, c.urlkey, c.ts, c.original, c.mimetype,
-           c.statuscode, c.digest, c.locator
-      FROM fetches f JOIN captures c ON c.fetch_id = f.id
-     CROSS JOIN LATERAL (SELECT c.run_id UNION ALL SELECT a.run_id FROM adoptions a WHERE a.capture_id = c.id) u
-      JOIN runs n ON n.id = u.run_id
-     WHERE f.id = ANY ($1::bigint[]) AND NOT EXISTS (SELECT 1 FROM captures k WHERE k.id = f.capture_id AND k.fetch_id = f.id)
-     ORDER BY c.fetch_id, (n.state <> 'active'), (n.state = 'cancelled'), (n.id <> f.run_id),
-              EXISTS (SELECT 1 FROM attempts a WHERE a.fetch_id = c.fetch_id AND a.capture_id = c.id AND a.final),
-              (c.mimetype = 'warc/revisit'), c.instant DESC
-), queued AS (
-    UPDATE queue q SET run_id = x.run_id, capture_id = x.id, archive = x.archive, urlkey = x.urlkey, ts = x.ts, original = x.original,
-           mimetype = x.mimetype, statuscode = x.statuscode, digest = x.digest, locator = x.locator
-      FROM next x WHERE q.fetch_id = x.fetch_id RETURNING q.fetch_id, q.order_key
-), waiting AS (
-    UPDATE parked p SET run_id = x.run_id, capture_id = x.id FROM next x WHERE p.fetch_id = x.fetch_id
-), owned AS (
-    UPDATE fetches f SET run_id = x.run_id, capture_id = x.id FROM next x WHERE f.id = x.fetch_id
-)
-UPDATE runs r SET ready = r.ready OR b.lowest IS NOT NULL, floor_key = least(r.floor_key, b.lowest),
-       state = CASE r.state WHEN 'done' THEN 'active' ELSE r.state END,
-       finished_at = CASE r.state WHEN 'done' THEN NULL ELSE r.finished_at END
-  FROM (SELECT x.run_id, min(q.order_key) AS lowest FROM next x LEFT JOIN queued q ON q.fetch_id = x.fetch_id GROUP BY x.run_id) b
- WHERE r.id = b.run_id
-
--- Other words for the same decision ----------------------------------------------------------------
+-- name: skip
+-- wanted ones that nobody is fetching, and skipped ones by another word
+SELECT skip_captures(coalesce(array_agg(v.id), '{}'), coalesce(array_agg(v.reason), '{}'), coalesce(array_agg(v.rule), '{}'),
+                     coalesce(array_agg(v.confidence), '{}'))
+  FROM verdict v WHERE v.reason <> ''
 
 -- name: requeue
 -- a rule's other priority moves what waits, unless a person or the late pass has moved it
@@ -192,9 +111,6 @@ UPDATE runs r SET floor_key = b.lowest
 -- name: rename_wanted
 UPDATE captures c SET rule = v.rule, priority = v.band
   FROM verdict v WHERE v.id = c.id AND v.reason = '' AND c.fetch_id IS NOT NULL
-
--- name: skipped_otherwise
-SELECT c.id FROM verdict v JOIN captures c ON c.id = v.id WHERE v.reason <> '' AND c.fetch_id IS NULL
 
 -- Skipped becomes wanted: as if listed now (sql/listings.sql), one run at a time -----------------------
 

@@ -39,8 +39,7 @@ async def test_hosts_are_told_apart_as_listers_do(database: Database, url: str):
 @pytest.mark.parametrize(
     ("file", "name"),
     [("settle", "count_captures"), ("settle", "put_pages"), ("settle", "note_pages"),
-     ("settle", "reopen"), ("settle", "restore"), ("deciding", "asked_for_nobody"),
-     ("deciding", "hand_over"), ("control", "enqueue")],
+     ("settle", "reopen"), ("settle", "restore"), ("control", "enqueue")],
 )  # fmt: skip
 def test_a_statement_that_a_function_repeats_is_the_same_there(file: str, name: str):
     """Change it in a migration of its own too, or the two ways part."""
