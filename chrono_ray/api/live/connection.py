@@ -18,7 +18,8 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chrono_ray.api.live.events import State
-from chrono_ray.api.live.hub import EVERYTHING, POLICY, End, Hub, Listener, Wish
+from chrono_ray.api.live.hub import Hub
+from chrono_ray.api.live.listener import EVERYTHING, POLICY, End, Listener, Wish
 from chrono_ray.storage.live import INT8_MAX
 
 TOO_BIG: Final = 1009

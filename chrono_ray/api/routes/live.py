@@ -25,7 +25,7 @@ from chrono_ray.api.live.connection import (
     write,
 )
 from chrono_ray.api.live.events import State
-from chrono_ray.api.live.hub import EVERYTHING, NORMAL, POLICY, End, Listener, Wish
+from chrono_ray.api.live.listener import EVERYTHING, NORMAL, POLICY, End, Listener, Wish
 from chrono_ray.api.live.parts import LiveParts, OurLive
 from chrono_ray.api.live.wire import cut
 from chrono_ray.api.parts import within

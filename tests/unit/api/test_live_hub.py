@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chrono_ray.api.live.audience import Audience, Found
 from chrono_ray.api.live.connection import Limits, Over, message_of, write
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
-from chrono_ray.api.live.hub import POLICY, End, Hub, Listener
+from chrono_ray.api.live.hub import Hub
+from chrono_ray.api.live.listener import POLICY, End, Listener, Wish
 from chrono_ray.api.live.tickets import Origins
 from chrono_ray.storage.live import Bearer, Live, LiveRun, Pulse, Sight
 from chrono_ray.storage.stats import Progress, counts
@@ -134,6 +137,46 @@ def test_news_travels_whole(told: list[State]):
 def test_nonsense_is_no_news(message: bytes):
     found = unpacked(message)
     assert found is None or found[1] == []
+
+
+TOPICS = st.sampled_from(["me", "run:1", "run:2", "task:1", "project:1", "project:2"])
+SIGHTS = st.builds(
+    Sight, st.integers(1, 3), st.booleans(), st.frozensets(st.integers(1, 3), max_size=2)
+)
+STATES = st.builds(
+    State, st.sampled_from(["run:1", "run:2", "run:3", "task:1", "task:2"]), st.integers(0, 3),
+    st.none() | st.integers(1, 3), st.just(1), st.just(""), st.none(), st.booleans(), st.booleans(),
+    st.just("{}"),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(SIGHTS, SIGHTS, st.sets(TOPICS), st.sets(TOPICS)), max_size=5), STATES)
+def test_nobody_is_passed_over_and_nobody_else_is_told(
+    people: list[tuple[Sight, Sight, set[str], set[str]]], told: State
+):
+    """Whatever was followed, left, and seen before."""
+    audience, listeners = Audience(), []
+    for before, after, topics, left in people:
+        hears = Listener(Bearer(before.user_id, 1, frozenset(), None), before)
+        listeners.append(hears)
+        for topic in topics:
+            hears.topics.add(topic)
+            audience.add(hears, topic)
+        for topic in left:
+            hears.topics.discard(topic)
+            audience.discard(hears, topic)
+        audience.moved(hears, replace(after, user_id=before.user_id))
+    among = {hears for hears in audience.of(told) if hears.sees(told)}
+    assert among == {hears for hears in listeners if wants(hears, told)}
+    for hears in listeners:
+        asked = Found([told]).asked(hears, Wish(tuple(hears.topics)))
+        assert any(map(hears.wants, asked)) == wants(hears, told)
+
+
+def wants(hears: Listener, told: State) -> bool:
+    """By asking each."""
+    follows = {"me", told.key, f"project:{told.project_id}"} & hears.topics
+    return bool(follows) and hears.sight.sees(told.project_id, told.asked_by)
 
 
 def pulse(seconds: float, *runs: tuple[int, int | None, str, int, int]) -> Pulse:
