@@ -28,12 +28,12 @@ RETURNING p.id, p.name, p.description, p.weight, p.version, p.owner_id, p.create
 
 -- name: delete
 -- as Tasks.submit asks for it, under the same key: an unfinished one is joined. Whoever begins a run
--- holds the project's row too: one of us sees the other.
+-- holds the project's row too: one of us sees the other. Who asked sees the task when the project is gone.
 WITH seen AS MATERIALIZED (
     SELECT p.id, p.name, v.role FROM projects p JOIN visible_projects($1, $2) v ON v.project_id = p.id WHERE p.id = $3 FOR UPDATE OF p
 ), asked AS (
-    INSERT INTO tasks (key, kind, class, project_id, arguments)
-    SELECT 'delete_project ' || a.arguments, 'delete_project', $4, s.id, a.arguments::jsonb
+    INSERT INTO tasks (key, kind, class, project_id, arguments, asked_by)
+    SELECT 'delete_project ' || a.arguments, 'delete_project', $4, s.id, a.arguments::jsonb, $1
       FROM seen s CROSS JOIN LATERAL (SELECT format('{"project":%s,"project_id":%s}', to_json(s.name), s.id) AS arguments) a
      WHERE s.role = 'owner'
     ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key

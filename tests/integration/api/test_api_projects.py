@@ -278,6 +278,9 @@ async def test_a_deletion_is_a_task_that_the_command_would_join(
         await anna.ask("POST", f"{path}/domains/", json={"url": "a.example"}),
     ):
         assert told(answer) == (409, "project_deleting")
+    await database.fetch("DELETE FROM projects")
+    followed = await anna.ask("GET", f"../tasks/{task}")
+    assert followed.json()["task"] == task, "who asked for it sees what becomes of it"
 
 
 async def test_lists_go_on_where_they_ended_in_every_order(anna: Person, client):
