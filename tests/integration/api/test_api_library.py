@@ -19,6 +19,7 @@ from chrono_ray.storage.tasks import Tasks
 from tests.integration.api.conftest import Client
 from tests.integration.api.counting import MOST, Queries
 from tests.integration.api.library_record import OTHER, Town, said, town
+from tests.integration.storage.making import until
 
 API = "/api/v1"
 ADDED = ("annotated_pages", "starred_items", "page_tags", "page_notes", "page_reviews")
@@ -297,6 +298,31 @@ async def test_what_was_added_goes_with_its_project_and_no_other(client, databas
     assert set((await added(database)).values()) == {1}
     page = await ask(client, "GET", f"/pages/{another.pages[0]}", headers=another.people.owner)
     assert (page["tags"], page["notes"], page["starred"]) == (["kept"], 1, True)
+
+
+async def test_what_is_added_to_a_page_that_goes_at_this_moment_is_told(client, database, place):
+    writes: list[tuple[str, str, dict[str, Any]]] = [
+        ("PUT", "star", {}), ("PUT", "tags/x", {}), ("POST", "notes/", {"json": {"text": "x"}}),
+        ("PUT", "review", {"json": {"status": "accepted"}}),
+    ]  # fmt: skip
+    page = place.pages[0]
+    async with asyncio.TaskGroup() as group, database.transaction() as another:
+        await another.execute("DELETE FROM pages WHERE id = $1", page)
+        asked = [
+            group.create_task(client.request(method, f"{API}/pages/{page}/{rest}", **sent))
+            for method, rest, sent in writes
+        ]
+
+        async def all_wait() -> bool:
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return await database.fetchval(waiting) == len(writes)
+
+        await until(all_wait)
+    assert {problem(each.result()) for each in asked} == {(404, "not_found")}
+    assert set((await added(database)).values()) == {0}
 
 
 async def test_what_was_added_stays_when_a_page_is_recounted_and_its_author_goes(
