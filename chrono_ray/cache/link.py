@@ -14,8 +14,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as WireError
 from redis.exceptions import ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as WireTimeoutError
 
 from chrono_ray.model.errors import Unavailable
 
@@ -23,7 +23,7 @@ FIRST_REST: Final = 0.1
 """Seconds without a call after a failure: it may be a hiccup."""
 REST: Final = 1.0
 """The same after a further one, so that an outage is not paid for by every read."""
-CONNECTIONS: Final = 8
+CONNECTIONS: Final = 4
 """One process is not faster with more, and slower where all are opened at once."""
 OPERATORS: Final = 2
 """Beside them, for `ask_long`."""
@@ -31,6 +31,8 @@ ROOM_SECONDS: Final = 0.5
 """How long a call waits for one of them."""
 CONNECT_SECONDS: Final = 0.3
 """How long it may take to open one: several round trips, and most of them when all is busy."""
+WIRE_SECONDS: Final = 5.0
+"""For redis-py, which never gets to it: `_limit` comes first."""
 LATE: Final = 0.02
 """A deadline noticed so many seconds late says that this process is busy, not the server."""
 LATE_MOST: Final = 3
@@ -62,12 +64,13 @@ class Link:
             max_connections=CONNECTIONS + OPERATORS,
             timeout=None,  # whoever has room has a connection
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=CONNECT_SECONDS,  # `_limit` is the deadline of each call
-            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=WIRE_SECONDS,
+            socket_connect_timeout=WIRE_SECONDS,
             redis_connect_func=self._meet,
         )
         self._redis = Redis.from_pool(pool)
         self._room = asyncio.Semaphore(CONNECTIONS)
+        self._opening = asyncio.Lock()
         self._met = met
         self._deadline = deadline
         self._resting_until = 0.0
@@ -94,7 +97,7 @@ class Link:
         `knocking` asks even while everybody else passes it by.
         """
         try:
-            async with asyncio.timeout(ROOM_SECONDS):
+            async with asyncio.timeout(max(ROOM_SECONDS, self._deadline)):
                 await self._room.acquire()
         except TimeoutError:
             return None
@@ -121,28 +124,43 @@ class Link:
     async def refused(self, error: Exception) -> None:
         """A write was refused. A server that takes none is no cache: its reads grow old."""
         if isinstance(error, ReadOnlyError):
-            await self._fell(error, 0.0)
+            await self._fell(error)
 
     async def aclose(self) -> None:
         await self._redis.aclose()
 
     async def _asked(self, what: Callable[[Redis], Awaitable[T]]) -> T | None:
-        began = time.monotonic()
+        limit = asyncio.timeout(self._deadline)
         try:
-            async with asyncio.timeout(self._deadline) as limit:
+            async with limit:
                 _limit.set(limit)
                 found = await what(self._redis)
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._fell(error, time.monotonic() - began)
+        except TimeoutError as error:
+            if not self._was_late(limit):
+                await self._fell(error)
+            return None
+        except (RedisError, OSError) as error:
+            await self._fell(error)
             return None
         self._answered()
         return found
 
     async def _meet(self, connection: AbstractConnection) -> None:
-        """The call that needs a new connection may take longer for it."""
+        """One after the other. The call that needs a new connection may take longer for it."""
         limit, now = _limit.get(), asyncio.get_running_loop().time
         if limit:
-            limit.reschedule(now() + CONNECT_SECONDS)
+            limit.reschedule(now() + max(ROOM_SECONDS, self._deadline))
+        falls = self._falls
+        async with self._opening:
+            if self._falls > falls:
+                raise WireError("It did not answer another one meanwhile")
+            if limit:
+                limit.reschedule(now() + max(CONNECT_SECONDS, self._deadline))
+            await self._greet(connection)
+        if limit:
+            limit.reschedule(now() + self._deadline)
+
+    async def _greet(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         await connection.send_command("INFO", "server", "replication")
         told = bytes(await connection.read_response())
@@ -150,8 +168,6 @@ class Link:
         if role is None or run_id is None or role[1] != b"master":
             raise ReadOnlyError("It copies another server")
         await self._met(connection, run_id[1])
-        if limit:
-            limit.reschedule(now() + self._deadline)
 
     def _passed_by(self) -> bool:
         """One caller in a rest's length tries, the others do not wait for what becomes of it."""
@@ -163,12 +179,15 @@ class Link:
         self._resting_until = now + REST
         return False
 
-    async def _fell(self, error: Exception, seconds: float) -> None:
-        late = self._deadline + LATE < seconds < CONNECT_SECONDS
-        if late and isinstance(error, TimeoutError | WireTimeoutError):
-            self._late += 1
-            if self._late < LATE_MOST:
-                return
+    def _was_late(self, limit: asyncio.Timeout) -> bool:
+        """Whether this process was too busy to notice the deadline; not for ever, though."""
+        when = limit.when()
+        if when is None or asyncio.get_running_loop().time() - when < LATE:
+            return False
+        self._late += 1
+        return self._late < LATE_MOST
+
+    async def _fell(self, error: Exception) -> None:
         if isinstance(error, ReadOnlyError):
             await self._redis.connection_pool.disconnect(inuse_connections=False)
         now = time.monotonic()

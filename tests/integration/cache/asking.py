@@ -11,6 +11,8 @@ import orjson
 from chrono_ray.cache.redis import JsonCache
 from tests.integration.cache.conftest import Valkey
 
+PATIENT = 3.0
+"""A deadline that no busy machine misses, for what is not about deadlines."""
 BODY = orjson.dumps({"captures": 3})
 
 
@@ -34,9 +36,11 @@ class Source:
 
 
 @asynccontextmanager
-async def cache_of(server: Valkey, *, version: str = "1") -> AsyncIterator[JsonCache]:
+async def cache_of(
+    server: Valkey, *, version: str = "1", deadline: float = PATIENT
+) -> AsyncIterator[JsonCache]:
     """One process's cache, with what it does beside."""
-    cache = JsonCache(server.url, version=version)
+    cache = JsonCache(server.url, version=version, deadline=deadline)
     beside = asyncio.create_task(cache.keep_promises())
     try:
         yield cache

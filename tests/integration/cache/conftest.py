@@ -89,7 +89,15 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 async def cache(valkey: Valkey) -> AsyncIterator[JsonCache]:
-    """One that nobody helps to keep its promises."""
+    """One that nobody helps to keep its promises, and that waits for a busy machine."""
+    cache = JsonCache(valkey.url, version="1", deadline=3.0)
+    yield cache
+    await cache.aclose()
+
+
+@pytest.fixture
+async def hasty(valkey: Valkey) -> AsyncIterator[JsonCache]:
+    """One with the deadline that it has at work."""
     cache = JsonCache(valkey.url, version="1")
     yield cache
     await cache.aclose()

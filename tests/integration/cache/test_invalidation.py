@@ -6,16 +6,20 @@ import asyncio
 import itertools
 import signal
 import time
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
 
 from chrono_ray.cache.entry import How
-from chrono_ray.cache.redis import PROGRESS, JsonCache, Ttl
+from chrono_ray.cache.redis import DEADLINE, PROGRESS, JsonCache, Ttl
 from chrono_ray.cache.tags import project_tag, run_tag
 from tests.integration.cache.asking import Source, cache_of, within
 
 OLD, NEW = b'"old"', b'"new"'
+
+
+hasty_of = partial(cache_of, deadline=DEADLINE)
 
 
 async def ask(cache: JsonCache, source: Source, *tags: str) -> bytes:
@@ -104,7 +108,7 @@ async def test_no_interleaving_of_readers_and_changes_shows_the_past(cache, valk
 
 async def test_a_change_that_cannot_be_told_is_not_forgotten(valkey):
     """The server hangs while somebody changes something, and comes back with the old answer."""
-    async with cache_of(valkey) as cache, cache_of(valkey) as other:
+    async with hasty_of(valkey) as cache, hasty_of(valkey) as other:
         await ask(cache, Source(OLD))
         assert await ask(other, Source(NEW)) == OLD
         valkey.kill(signal.SIGSTOP)
@@ -121,23 +125,23 @@ async def test_a_change_that_cannot_be_told_is_not_forgotten(valkey):
         await within(1.5, told)
 
 
-async def test_without_a_keeper_of_promises_the_next_question_keeps_them(cache, valkey):
-    await ask(cache, Source(OLD))
+async def test_without_a_keeper_of_promises_the_next_question_keeps_them(hasty, valkey):
+    await ask(hasty, Source(OLD))
     valkey.kill(signal.SIGSTOP)
-    await cache.invalidate("t")
+    await hasty.invalidate("t")
     valkey.kill(signal.SIGCONT)
-    assert await ask(cache, Source(NEW)) == NEW
+    assert await ask(hasty, Source(NEW)) == NEW
 
     async def kept():
-        found = await cache.answer("a", Source(NEW), ttl=Ttl.STATISTICS, tags=["t"])
-        return (found.body, found.how, cache.owes) == (NEW, How.HIT, False)
+        found = await hasty.answer("a", Source(NEW), ttl=Ttl.STATISTICS, tags=["t"])
+        return (found.body, found.how, hasty.owes) == (NEW, How.HIT, False)
 
     await within(3, kept)
 
 
 async def test_an_outage_that_others_saw_ends_all_answers(valkey):
     """Who changed something meanwhile is dead: nobody will ever tell of it."""
-    async with cache_of(valkey) as other:
+    async with hasty_of(valkey) as other:
         assert await ask(other, Source(OLD)) == OLD
         valkey.kill(signal.SIGSTOP)
         while not other.in_outage:

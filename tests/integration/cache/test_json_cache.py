@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chrono_ray.cache.entry import VALUE_BYTES_MAX, How
-from chrono_ray.cache.redis import STALE_MOST, CacheCounts, JsonCache, Ttl
+from chrono_ray.cache.redis import DEADLINE, STALE_MOST, CacheCounts, JsonCache, Ttl
 from chrono_ray.model.errors import Unavailable
 from tests.integration.cache.asking import BODY, Source, cache_of, within
 
@@ -141,43 +141,43 @@ async def timed(cache, source):
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-async def test_outage_costs_milliseconds_and_ends_by_itself(cache, valkey, caplog, way):
+async def test_outage_costs_milliseconds_and_ends_by_itself(hasty, valkey, caplog, way):
     caplog.set_level(logging.INFO, "chrono_ray.cache")
     source = Source()
-    await timed(cache, source)
+    await timed(hasty, source)
     valkey.kill(way)
 
-    calls = [await timed(cache, source) for _ in range(20)]
+    calls = [await timed(hasty, source) for _ in range(20)]
     assert [answer for answer, _ in calls] == [BODY] * 20
     costs = sorted(cost for _, cost in calls)
     assert costs[-1] < 350  # two calls at most wait for their deadline of 100; the rest is a busy
     assert costs[-3] < 50  # machine's
     assert source.computed == 21
-    assert cache.counts.bypassed == 20
+    assert hasty.counts.bypassed == 20
 
     valkey.kill(signal.SIGCONT) if way is signal.SIGSTOP else valkey.start()
 
     async def kept_again():
-        hits = cache.counts.hits
-        await timed(cache, source)
-        return cache.counts.hits > hits
+        hits = hasty.counts.hits
+        await timed(hasty, source)
+        return hasty.counts.hits > hits
 
     await within(10, kept_again)
     assert [record.message for record in caplog.records] == ["cache.away", "cache.back"]
 
 
-async def test_many_at_once_in_an_outage_wait_for_one_deadline(cache, valkey):
-    await timed(cache, Source())
+async def test_many_at_once_in_an_outage_wait_for_one_deadline(hasty, valkey):
+    await timed(hasty, Source())
     valkey.kill(signal.SIGSTOP)
     began = time.perf_counter()
-    await asyncio.gather(*(timed(cache, Source()) for _ in range(200)))
+    await asyncio.gather(*(timed(hasty, Source()) for _ in range(200)))
     assert time.perf_counter() - began < 0.7
     valkey.kill(signal.SIGCONT)
 
 
 async def test_nobody_there_from_the_start(valkey):
     valkey.stop()
-    async with cache_of(valkey) as cache:
+    async with cache_of(valkey, deadline=DEADLINE) as cache:
         answer, cost = await timed(cache, Source())
         await cache.invalidate("t")
         await cache.progressed(1, 1)
@@ -185,18 +185,18 @@ async def test_nobody_there_from_the_start(valkey):
     assert cost < 350
 
 
-async def test_ping_says_whether_the_server_answers_and_ends_the_rest(cache, valkey):
-    await cache.ping()
+async def test_ping_says_whether_the_server_answers_and_ends_the_rest(hasty, valkey):
+    await hasty.ping()
     valkey.kill()
-    await timed(cache, Source())
-    for asked in (cache.ping, cache.flush, cache.contents):
+    await timed(hasty, Source())
+    for asked in (hasty.ping, hasty.flush, hasty.contents):
         with pytest.raises(Unavailable) as caught:
             await asked()
         assert "127.0.0.1" not in str(caught.value)
     valkey.start()
-    await cache.ping()
-    await timed(cache, Source())
-    assert (await cache.answer("a", Source(), ttl=Ttl.MEDIUM, tags=["t"])).how is How.HIT
+    await hasty.ping()
+    await timed(hasty, Source())
+    assert (await hasty.answer("a", Source(), ttl=Ttl.MEDIUM, tags=["t"])).how is How.HIT
 
 
 async def test_a_full_server_keeps_nothing_new_and_gives_what_it_has(cache, redis):
@@ -211,17 +211,17 @@ async def test_a_full_server_keeps_nothing_new_and_gives_what_it_has(cache, redi
     assert (await cache.answer("a", Source(), ttl=Ttl.MEDIUM, tags=["t"])).how is not How.HIT
 
 
-async def test_a_server_that_only_reads_is_none(cache, redis):
+async def test_a_server_that_only_reads_is_none(hasty, redis):
     """What it holds can no longer be ended."""
-    await timed(cache, Source())
+    await timed(hasty, Source())
     await redis.replicaof("127.0.0.1", "1")
     source = Source(b"2")
-    await cache.invalidate("t")
-    assert (await timed(cache, source))[0] == b"2"
+    await hasty.invalidate("t")
+    assert (await timed(hasty, source))[0] == b"2"
     await redis.replicaof("NO", "ONE")
 
     async def kept_again():
-        found = await cache.answer("a", source, ttl=Ttl.MEDIUM, tags=["t"])
+        found = await hasty.answer("a", source, ttl=Ttl.MEDIUM, tags=["t"])
         return found.how is How.HIT and found.body == b"2"
 
     await within(5, kept_again)
@@ -237,13 +237,13 @@ async def test_many_readers_at_once_share_few_connections(cache, redis):
     assert (await redis.info("clients"))["connected_clients"] <= 40
 
 
-async def test_a_reader_that_goes_away_leaves_no_answer_for_the_next(cache, valkey):
+async def test_a_reader_that_goes_away_leaves_no_answer_for_the_next(hasty, valkey):
     sources = {key: Source(orjson.dumps(key)) for key in ("a", "b")}
     for key, source in sources.items():
-        await cache.get_or_compute(key, source, ttl=Ttl.MEDIUM)
+        await hasty.get_or_compute(key, source, ttl=Ttl.MEDIUM)
     valkey.kill(signal.SIGSTOP)
     readers = [
-        asyncio.create_task(cache.get_or_compute("a", sources["a"], ttl=Ttl.MEDIUM))
+        asyncio.create_task(hasty.get_or_compute("a", sources["a"], ttl=Ttl.MEDIUM))
         for _ in range(5)
     ]
     await asyncio.sleep(0)
@@ -253,11 +253,11 @@ async def test_a_reader_that_goes_away_leaves_no_answer_for_the_next(cache, valk
     valkey.kill(signal.SIGCONT)
 
     async def back():
-        return (await cache.answer("b", sources["b"], ttl=Ttl.MEDIUM)).how is How.HIT
+        return (await hasty.answer("b", sources["b"], ttl=Ttl.MEDIUM)).how is How.HIT
 
     await within(10, back)
     for key in ("b", "a") * 5:
-        assert await cache.get_or_compute(key, sources[key], ttl=Ttl.MEDIUM) == orjson.dumps(key)
+        assert await hasty.get_or_compute(key, sources[key], ttl=Ttl.MEDIUM) == orjson.dumps(key)
 
 
 async def test_flush_ends_ours_and_nobody_elses(cache, redis):

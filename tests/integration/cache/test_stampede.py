@@ -11,7 +11,7 @@ import pytest
 
 from chrono_ray.cache.entry import How
 from chrono_ray.cache.redis import LEASE, JsonCache, Ttl
-from tests.integration.cache.asking import BODY, Source, cache_of, within
+from tests.integration.cache.asking import BODY, PATIENT, Source, cache_of, within
 
 COMPUTES_FOR_EVER = """
 import asyncio, sys
@@ -31,7 +31,7 @@ async def ask(cache: JsonCache, source: Source, ttl: Ttl = Ttl.MEDIUM):
 
 async def test_fifty_misses_at_once_in_five_processes_are_one_computation(valkey):
     async with asyncio.timeout(5):
-        caches = [JsonCache(valkey.url, version="1", deadline=2.0) for _ in range(5)]
+        caches = [JsonCache(valkey.url, version="1", deadline=PATIENT) for _ in range(5)]
         source = Source(slow=True)
         async with asyncio.TaskGroup() as group:
             asking = [group.create_task(ask(each, source)) for each in caches for _ in range(10)]
