@@ -135,7 +135,9 @@ async def seed(connection: asyncpg.Connection, size: Size) -> None:
 
 async def explained(connection: asyncpg.Connection, statement: str, *arguments: object) -> float:
     """The execution time that the server tells, in milliseconds."""
-    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+    plan = await connection.fetchval(
+        f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", *arguments
+    )
     return float(orjson.loads(plan)[0]["Execution Time"])
 
 
