@@ -17,7 +17,7 @@ TAGS_MOST: Final = 1000
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class ClassAnswer(Answer):
+class QueueDepthAnswer(Answer):
     """A class of work, counted up to 100,000 each."""
 
     queue: QueueClass
@@ -36,7 +36,7 @@ class ClassAnswer(Answer):
 
 
 class QueueDepthsAnswer(Answer):
-    classes: list[ClassAnswer]
+    classes: list[QueueDepthAnswer]
     pages: Annotated[int, Rule(description="not searchable yet")]
     sending: int
     lag: Annotated[float, Rule(description="seconds that the oldest of them has waited")]

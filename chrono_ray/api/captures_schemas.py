@@ -299,7 +299,7 @@ class BulkAnswer(Answer):
         )  # fmt: skip
 
 
-class FetchAnswer(Answer):
+class FetchedNowAnswer(Answer):
     """`run` fetches the capture before all else. `approved`: it had been skipped."""
 
     capture: int

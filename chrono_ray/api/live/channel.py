@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import IntEnum
 from typing import Any, Final
 from uuid import uuid4
 
@@ -32,7 +33,7 @@ local holder = redis.pcall('GET', KEYS[1])
 if holder == ARGV[1] then return 1 end
 if holder and redis.call('PTTL', KEYS[1]) > 0 then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+return 2
 """
 _PUBLISH: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
@@ -40,6 +41,14 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('PUBLISH', KEYS[2], ARGV[3])
 """
 _RESIGN: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Lead(IntEnum):
+    """Who looks. `ANEW`: we do from now on, and another may have until now."""
+
+    ANOTHER = 0
+    STILL = 1
+    ANEW = 2
 
 
 class Channel:
@@ -52,9 +61,9 @@ class Channel:
         )  # fmt: skip
         self._token = uuid4().hex
 
-    async def lead(self) -> bool:
+    async def lead(self) -> Lead:
         """Whether this process is the one that looks."""
-        return await self._call(_LEAD, (LEADER,), self._token, LEASE_MS) == 1
+        return Lead(await self._call(_LEAD, (LEADER,), self._token, LEASE_MS))
 
     async def publish(self, message: bytes) -> int | None:
         """How many processes hear it; None when another leads, and nothing was said."""

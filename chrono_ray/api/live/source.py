@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from chrono_ray.api.live.channel import AWAY, Channel
+from chrono_ray.api.live.channel import AWAY, Channel, Lead
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
 from chrono_ray.api.live.hub import Hub
 from chrono_ray.model.errors import Unavailable
@@ -122,15 +122,15 @@ class Source:
         if self._channel is None or time.monotonic() < self._resting_until:
             return False
         try:
-            leads = await self._channel.lead()
+            lead = await self._channel.lead()
         except AWAY as error:
             self._rest(error)
             return False
-        if leads and not self._leads:
+        if lead is Lead.ANEW:
             log.info("live.leads")
             self._told = {}
-        self._leads = leads
-        return leads
+        self._leads = lead is not Lead.ANOTHER
+        return self._leads
 
     async def _lead(self) -> float:
         version, found = await self._seen()
@@ -180,7 +180,7 @@ class Source:
         read = unpacked(message)
         if read is None:
             log.warning("live.not_understood", extra={"bytes": len(message)})
-            return
+            raise TimeoutError("not understood")  # it may have been news: it is looked for
         version, news = read
         self._hub.apply(news)
         self._heard = max(version, self._heard or 0)

@@ -15,7 +15,7 @@ from chrono_ray.api.admin_schemas import (
     CacheAnswer,
     CacheContentsAnswer,
     CacheCountsAnswer,
-    ClassAnswer,
+    QueueDepthAnswer,
     FlushedAnswer,
     FlushRequest,
     HolderAnswer,
@@ -55,7 +55,7 @@ async def queues(parts: OurParts) -> QueueDepthsAnswer:
     async with within(SECONDS, "Reading the queues"):
         found = await Operating(parts.record).queues()
     return QueueDepthsAnswer(
-        classes=[ClassAnswer.model_validate(asdict(each)) for each in found.classes],
+        classes=[QueueDepthAnswer.model_validate(asdict(each)) for each in found.classes],
         pages=found.pages, sending=found.sending, lag=round(found.lag, 3),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from chrono_ray.api.captures_schemas import (
     BulkAnswer,
     BulkRequest,
     CapturesAsked,
-    FetchAnswer,
+    FetchedNowAnswer,
     ListedCaptureAnswer,
     ListedCapturesAnswer,
     WholeCaptureAnswer,
@@ -151,8 +151,8 @@ async def change_many(asked: BulkRequest, by: WriterOnce, parts: OurParts) -> Re
 
 
 @router.post(
-    "/{capture_id}/fetch", response_model=FetchAnswer,
-    responses={202: {"model": FetchAnswer}, **told(404, 409)},
+    "/{capture_id}/fetch", response_model=FetchedNowAnswer,
+    responses={202: {"model": FetchedNowAnswer}, **told(404, 409)},
 )  # fmt: skip
 async def fetch(capture_id: CaptureId, by: WriterOnce, parts: OurParts) -> Response:
     """Have one capture fetched before all else: skipped ones too, and what had ended again."""
@@ -162,7 +162,7 @@ async def fetch(capture_id: CaptureId, by: WriterOnce, parts: OurParts) -> Respo
         fetching = await choosing.fetch_now(connection, capture_id, by.actor)
         touched.add(fetching.project_id)
         status = 200 if fetching.run_id is None else 202
-        return Made(status, FetchAnswer.of(capture_id, fetching))
+        return Made(status, FetchedNowAnswer.of(capture_id, fetching))
 
     answer = await by.once.answer(work)
     await parts.invalidate(*(project_tag(each) for each in touched))

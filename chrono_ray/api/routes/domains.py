@@ -61,7 +61,7 @@ async def domains(
         last = found[limit - 1] if len(found) > limit else None
         answer = DomainsAnswer(
             items=[DomainAnswer.of(each) for each in found[:limit]],
-            next=await onward(parts, last and [last.place, last.id], of=of, actor=actor),
+            next=await onward(parts, [last.place, last.id] if last else None, of=of, actor=actor),
         )
         return answer.model_dump_json().encode()
 
@@ -108,7 +108,7 @@ async def domain(
 async def drop_domain(
     project_id: ProjectId, domain_id: DomainId, actor: Writer, parts: OurParts
 ) -> None:
-    """One that no run was begun for. What was collected goes with its project alone."""
+    """One that nothing is listed of: what is listed goes with its project alone."""
     async with within(SECONDS, "The deletion"):
         await ProjectEdits(parts.record).drop_domain(actor, project_id, domain_id)
     await parts.invalidate(project_tag(project_id))
