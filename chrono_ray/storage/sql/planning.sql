@@ -4,14 +4,15 @@
 -- what waits to be asked for, by the archive it would be asked of. `elsewhere`: another run that is
 -- at work has it queued already and will fetch it anyway.
 WITH mine AS (
-    SELECT c.fetch_id FROM captures c WHERE c.run_id = ANY ($1::bigint[]) AND c.fetch_id IS NOT NULL
-     UNION ALL
-    SELECT c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id
-     WHERE a.run_id = ANY ($1::bigint[]) AND c.fetch_id IS NOT NULL
+    SELECT f.id, f.capture_id, f.run_id FROM fetches f
+     WHERE f.state = 'pending' AND EXISTS (SELECT FROM captures c WHERE c.fetch_id = f.id AND c.run_id = ANY ($1::bigint[]))
+     UNION
+    SELECT f.id, f.capture_id, f.run_id
+      FROM adoptions a JOIN captures c ON c.id = a.capture_id JOIN fetches f ON f.id = c.fetch_id AND f.state = 'pending'
+     WHERE a.run_id = ANY ($1::bigint[])
 ), wanted AS (
-    SELECT f.id, f.capture_id, o.state = 'active' AND o.goal <> 'plan' AND o.id <> ALL ($1::bigint[]) AS elsewhere
-      FROM (SELECT DISTINCT fetch_id FROM mine) m
-      JOIN fetches f ON f.id = m.fetch_id AND f.state = 'pending' JOIN runs o ON o.id = f.run_id
+    SELECT m.id, m.capture_id, o.state = 'active' AND o.goal <> 'plan' AND o.id <> ALL ($1::bigint[]) AS elsewhere
+      FROM mine m JOIN runs o ON o.id = m.run_id
 )
 SELECT k.archive, left(k.ts, 4) AS year,
        count(*) FILTER (WHERE NOT w.elsewhere) AS requests, count(*) FILTER (WHERE w.elsewhere) AS elsewhere,
