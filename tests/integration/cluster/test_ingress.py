@@ -1,4 +1,4 @@
-"""What Serve's Python servers do as ours, on a real one: bounded heads, errors that are problems."""
+"""Serve's Python servers as ours, on a real one: bounded heads, errors that are problems."""
 
 from __future__ import annotations
 
