@@ -174,13 +174,13 @@ class Source:
         try:
             await self._look()
         except Unavailable as error:
-            raise TimeoutError from error  # what is heard from here on would hide the gap
+            raise ConnectionError from error  # what is heard from here on would hide the gap
 
     def _hear(self, message: bytes) -> None:
         read = unpacked(message)
         if read is None:
             log.warning("live.not_understood", extra={"bytes": len(message)})
-            raise TimeoutError("not understood")  # it may have been news: it is looked for
+            raise ConnectionError("not understood")  # it may have been news: it is looked for
         version, news = read
         self._hub.apply(news)
         self._heard = max(version, self._heard or 0)
