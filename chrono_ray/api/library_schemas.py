@@ -27,12 +27,6 @@ _RAW_TAG_MAX: Final = 4 * TAG_CHARS_MAX
 """What may become a tag once it is normalised."""
 
 
-def _sayable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("no NUL character")
-    return text
-
-
 def _keepable(search: SearchRequest) -> SearchRequest:
     """JSON in PostgreSQL knows no NUL."""
     texts = [search.query, *search.domain, *search.host, *search.language, *search.type]
@@ -44,8 +38,9 @@ def _keepable(search: SearchRequest) -> SearchRequest:
 TagText = Annotated[str, StringConstraints(min_length=1, max_length=_RAW_TAG_MAX)]
 NoteText = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=NOTE_CHARS_MAX),
-    AfterValidator(_sayable),
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=NOTE_CHARS_MAX, pattern=r"^[^\x00]*$"
+    ),
 ]
 SearchName = Annotated[
     str,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, StringConstraints
 from pydantic import Field as Rule
+from pydantic import StringConstraints
 
 from chrono_ray.api.cursors import CHARS_MAX
 from chrono_ray.api.page_answers import INT_MOST
@@ -39,13 +39,7 @@ CONTEXT: Final = 3
 """Lines that are the same, shown around those that are not."""
 
 
-def _sayable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("no NUL character")
-    return text
-
-
-Short = Annotated[str, StringConstraints(max_length=300), AfterValidator(_sayable)]
+Short = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00]*$")]
 DateText = Annotated[str, StringConstraints(max_length=32)]
 
 
