@@ -232,7 +232,7 @@ class ProjectEdits:
         return NewDomain(row["id"], row["url"], row["match"], row["created_at"])
 
     async def drop_domain(self, actor: Actor, project_id: int, domain_id: int) -> None:
-        """One that no run was begun for: what was collected goes with its project alone."""
+        """One that nothing is listed of: what is listed goes with its project alone."""
         outcome = await self._database.fetchval(
             self._sql["drop_domain"], actor.user_id, actor.is_admin, project_id, domain_id
         )
@@ -245,8 +245,13 @@ class ProjectEdits:
                 raise no_domain(domain_id)
             case "begun":
                 raise Conflict(
-                    "The domain has runs", why="what they collected would go with it",
-                    fix="Leave it, or delete the project", code="domain_begun",
+                    "The domain is being collected", why="a run of it has not ended",
+                    fix="Cancel it first", code="domain_begun",
+                )  # fmt: skip
+            case "listed":
+                raise Conflict(
+                    "The domain has captures", why="pages and payloads are its project's",
+                    fix="Leave it, or delete the project", code="domain_listed",
                 )  # fmt: skip
             case _:
                 pass

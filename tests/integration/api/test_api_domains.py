@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import httpx2
+from functools import partial
+
 import pytest
 
+from chrono_ray.api import parts
+from chrono_ray.cache.redis import JsonCache
+from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.rule_text import parse
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.deciding import Deciding
-from tests.integration.api.conftest import serving
+from chrono_ray.storage.projects import Collection, Projects, RunState
+from tests.integration.api.conftest import Client, serving
 from tests.integration.api.counting import Queries
+from tests.integration.api.remembering import remembered
 from tests.integration.api.test_api_projects import Person, collected, told
+from tests.integration.cache.asking import PATIENT
+from tests.integration.cache.conftest import Valkey
 from tests.integration.storage.making import Record
 from tests.support.accounts import user_with_key
+
+
+@pytest.fixture(autouse=True)
+def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a busy machine passes by is not what this is about."""
+    monkeypatch.setattr(parts, "JsonCache", partial(JsonCache, deadline=PATIENT))
 
 
 @pytest.fixture
@@ -64,17 +78,23 @@ async def test_domains_go_on_where_they_ended(anna: Person):
     assert found == [f"http://{name}/" for name in sorted(names)]
 
 
-async def test_a_domain_with_runs_stays(anna: Person, database: Database):
+async def test_a_domain_with_captures_or_a_run_stays(anna: Person, database: Database):
     """What it collected is other domains' too: pages and payloads are shared in a project."""
     project = (await anna.make())["id"]
     path = f"{project}/domains/"
     number = await collected(Record(database), project)
-    assert told(await anna.ask("DELETE", f"{path}{number}")) == (409, "domain_begun")
+    assert told(await anna.ask("DELETE", f"{path}{number}")) == (409, "domain_listed")
     empty = (await anna.ask("POST", path, json={"url": "b.example"})).json()["id"]
+    place = Scope("http://b.example/", MatchType.DOMAIN)
+    begun = await Projects(database).begin(Collection(place, project, ("wayback",)))
+    assert told(await anna.ask("DELETE", f"{path}{empty}")) == (409, "domain_begun")
+    await Projects(database).change(begun.run_ids[0], RunState.CANCELLED)
     assert (await anna.ask("DELETE", f"{path}{empty}")).status_code == 204
     assert told(await anna.ask("DELETE", f"{path}{empty}")) == (404, "not_found")
     assert [each["id"] for each in (await anna.ask("GET", path)).json()["items"]] == [number]
-    assert (await anna.ask("GET", f"{project}/stats")).json()["statistics"]["domains"] == 1
+    statistics = (await anna.ask("GET", f"{project}/stats")).json()["statistics"]
+    assert (statistics["domains"], statistics["runs"]) == (1, 2)
+    assert await database.fetch("SELECT * FROM wrong_numbers") == []
 
 
 async def test_rules_are_put_whole_and_what_is_listed_is_decided_again(
@@ -118,9 +138,11 @@ async def test_rules_that_cannot_be_read_change_nothing(anna: Person):
 
 
 async def test_what_is_kept_costs_no_query_until_somebody_changes_it(
-    anna: Person, ben: Person, database: Database, settings: Settings, queries: Queries
-):
+    anna: Person, ben: Person, database: Database, settings: Settings, valkey: Valkey,
+    queries: Queries,
+):  # fmt: skip
     """With Redis, and over a second replica too."""
+    await remembered(anna.client, valkey, queries)
     project = (await anna.make("town"))["id"]
     number = (await anna.ask("POST", f"{project}/domains/", json={"url": "a.example"})).json()["id"]
     address = await database.fetchval("SELECT email FROM users WHERE id = $1", ben.id)
@@ -128,6 +150,7 @@ async def test_what_is_kept_costs_no_query_until_somebody_changes_it(
     reads = ["", str(project), f"{project}/stats", f"{project}/domains/", f"{project}/members/",
              f"{project}/domains/{number}"]  # fmt: skip
     async with serving(settings) as replica:
+        await remembered(replica, valkey, queries)
         there = Person(replica, ben.id, ben.key)
         for read in reads:
             first = await ben.ask("GET", read)
@@ -156,9 +179,10 @@ async def test_what_is_kept_costs_no_query_until_somebody_changes_it(
 
 
 async def test_an_admin_sees_a_new_project_at_once(
-    anna: Person, client: httpx2.AsyncClient, queries: Queries
+    anna: Person, client: Client, valkey: Valkey, queries: Queries
 ):
     """`client` brings an admin's key."""
+    await remembered(client, valkey, queries)
     assert (await client.get("/api/v1/projects/")).json()["items"] == []
     async with queries.at_most(0):
         assert (await client.get("/api/v1/projects/")).headers["x-cache"] == "hit"

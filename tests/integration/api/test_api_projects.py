@@ -16,7 +16,7 @@ from chrono_ray.model.task import DeleteProject
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.tasks import Tasks
-from tests.integration.api.conftest import settings_of
+from tests.integration.api.conftest import Client, settings_of
 from tests.integration.api.counting import MOST, Queries
 from tests.integration.storage.making import Record, capture, gone, stored
 from tests.support.accounts import bearer, key_of, user_with_key
@@ -33,14 +33,14 @@ def settings(tmp_path, database_url) -> Settings:
 class Person:
     """Somebody with a key, and the client that all speak through."""
 
-    def __init__(self, client: httpx2.AsyncClient, user_id: int, key: str) -> None:
+    def __init__(self, client: Client, user_id: int, key: str) -> None:
         self.id = user_id
         self.key = key
-        self._client = client
+        self.client = client
 
     async def ask(self, method: str, path: str, **sent: Any) -> httpx2.Response:
         headers = bearer(self.key) | sent.pop("headers", {})
-        return await self._client.request(method, f"{PROJECTS}{path}", headers=headers, **sent)
+        return await self.client.request(method, f"{PROJECTS}{path}", headers=headers, **sent)
 
     async def make(self, name: str = "town", **more: Any) -> dict[str, Any]:
         answer = await self.ask("POST", "", json={"name": name, **more})

@@ -53,8 +53,9 @@ BEGIN
     RETURN v_version;
 END $$;
 
--- A domain that nothing was collected for, with its schedules. Answers `gone`, or why not: `project`,
--- `role`, `domain` (none of that project), `begun` (it has runs). Whoever begins a run locks its row first.
+-- A domain that nothing is listed of, with its schedules and the runs that found nothing. Answers `gone`, or
+-- why not: `project`, `role`, `domain` (none of that project), `begun` (a run goes on), `listed`. Whoever
+-- begins a run or keeps a listing's page holds its row.
 CREATE FUNCTION drop_domain(p_user int, p_admin boolean, p_project int, p_domain int) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -65,7 +66,8 @@ BEGIN
     IF v_role = 'read' THEN RETURN 'role'; END IF;
     PERFORM FROM domains d WHERE d.id = p_domain AND d.project_id = p_project FOR UPDATE;
     IF NOT FOUND THEN RETURN 'domain'; END IF;
-    IF EXISTS (SELECT FROM runs r WHERE r.domain_id = p_domain) THEN RETURN 'begun'; END IF;
+    IF EXISTS (SELECT FROM captures c WHERE c.domain_id = p_domain) THEN RETURN 'listed'; END IF;
+    IF EXISTS (SELECT FROM runs r WHERE r.domain_id = p_domain AND r.state IN ('active', 'paused')) THEN RETURN 'begun'; END IF;
     DELETE FROM domains WHERE id = p_domain;
     RETURN 'gone';
 END $$;
