@@ -18,7 +18,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class QueueDepthAnswer(Answer):
-    """A class of work, counted up to 100,000 each."""
+    """A class of work, counted up to 10,000 of a kind."""
 
     queue: QueueClass
     runs: int

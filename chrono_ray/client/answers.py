@@ -1020,7 +1020,7 @@ QueueClass = Literal["critical", "scraping", "indexing", "default"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepthAnswer:
-    """A class of work, counted up to 100,000 each."""
+    """A class of work, counted up to 10,000 of a kind."""
 
     queue: QueueClass
     runs: int

@@ -10,7 +10,7 @@ from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.governor import HORIZON, Kind
 
-COUNTED_MOST: Final = 100_000
+COUNTED_MOST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
