@@ -238,9 +238,10 @@ class PageRow(Answer):
 
 
 class PagesAnswer(Answer):
-    """A part of a project's pages. There may be fewer than were asked for, even none, and more
+    """A part of a project's pages. Only without `next` it is the end.
 
-    behind `next`: a request looks at 10,000 pages at most. Only without `next` it is the end.
+    A request looks at 10,000 pages at most: there may be fewer items than were
+    asked for, even none, and more behind `next`.
     """
 
     items: list[PageRow]
@@ -357,9 +358,10 @@ class NearAnswer(Answer):
 
 
 class NeighboursAnswer(Answer):
-    """The URL's versions before and after, and pages of the same host that were first seen nearest
+    """The URL's versions before and after a page, and what else of its host was seen then.
 
-    to this one: up to five on each side, of the 2,000 of the project nearest in time.
+    `host` are up to five pages on each side that were first seen nearest to this
+    one, of the 2,000 of the project nearest in time.
     """
 
     before: NearAnswer | None
