@@ -18,14 +18,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from chrono_ray.model.accounts import Actor, Role
+from chrono_ray.model.accounts import Scope as TokenScope
 from chrono_ray.model.capture import Capture
 from chrono_ray.model.errors import Conflict
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import CapturePriority
 from chrono_ray.model.retry import Late, Retry, Snooze
 from chrono_ray.model.rule_text import parse
+from chrono_ray.model.selection import CaptureAction
 from chrono_ray.pipeline.redecide import redecide
 from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.storage.choosing import Change, Changed, Choosing, Chosen
 from chrono_ray.storage.control import Again, Control, FetchedNow, Retryable
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.deciding import Deciding
@@ -235,6 +239,20 @@ class RecordMachine(RuleBasedStateMachine):
             if isinstance(asked, FetchedNow) and asked.run_id not in self.runs:
                 self.runs.append(asked.run_id)
 
+    @precondition(lambda self: len(self.runs) < 9)
+    @rule(action=st.sampled_from(CaptureAction), nth=st.integers(0, 4), step=st.integers(1, 4))
+    def decide_by_hand(self, action: CaptureAction, nth: int, step: int) -> None:
+        """As was said before it was done; runs of their own are made for cancelled ones."""
+        rows = self.do(self.database.fetch("SELECT id FROM captures ORDER BY id"))
+        ids = tuple(row["id"] for row in rows[nth::step])
+        if not ids:
+            return
+        change = Change(action, 7, CapturePriority.HIGH)
+        said, done = self.do(chosen_by_hand(self.database, Chosen(1, ids=ids), change))
+        assert (said.changed, said.left) == (done.changed, done.left)
+        runs = self.do(self.database.fetch("SELECT id FROM runs ORDER BY id"))
+        self.runs += [row["id"] for row in runs if row["id"] not in self.runs]
+
     @rule(host=st.sampled_from("ab"), priority=st.sampled_from(sorted(CapturePriority)[:-1]))
     def prioritise(self, host: str, priority: CapturePriority) -> None:
         where = Scope(f"http://{host}.example/", MatchType.HOST)
@@ -317,6 +335,17 @@ class RecordMachine(RuleBasedStateMachine):
             await self.database.fetchval("SELECT count(*) FROM fetches WHERE state = 'pending'")
             == 0
         )
+
+
+async def chosen_by_hand(
+    database: Database, chosen: Chosen, change: Change
+) -> tuple[Changed, Changed]:
+    """What would be changed, and what then was."""
+    choosing, admin = Choosing(database), Actor(7, Role.ADMIN, frozenset(TokenScope), 1, None)
+    async with database.transaction() as connection:
+        said = await choosing.count(connection, chosen, change, admin)
+    async with database.transaction() as connection:
+        return said, await choosing.change(connection, chosen, change, admin)
 
 
 def ending(lease: FetchLease, how: str) -> Settlement:
