@@ -17,7 +17,7 @@ from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.task import Export, Subject
 from chrono_ray.storage.database import Connection, Database, statements
-from chrono_ray.storage.deleting import BARRIER_TIMEOUT, IdSet
+from chrono_ray.storage.deleting import BARRIER_TIMEOUT
 from chrono_ray.storage.named import project_named
 
 PAGES_READ: Final = 500
@@ -151,7 +151,6 @@ class Exporting:
         self._database = database
         self._wanted = wanted
         self._sql = statements("export")
-        self._run_pages: dict[int, IdSet] = {}
 
     async def mark(self) -> int | None:
         """The highest row id, when all below it have been committed or never will be.
@@ -197,18 +196,14 @@ class Exporting:
         self, domain: Domain, year: int, after: Place, mark: int
     ) -> AsyncIterator[Slab]:
         wanted, place = self._wanted, after
-        of_run = await self._pages_of_run(domain) if wanted.run_id else None
         start = Timestamp14(wanted.start).instant if wanted.start else None
         end = Timestamp14(wanted.end).instant if wanted.end else None
         while rows := await self._database.fetch(
             self._sql["pages"], domain.id, place.id, mark, year, start, end, PAGES_READ,
-            wanted.texts, TEXT_BYTES,
+            wanted.texts, TEXT_BYTES, wanted.run_id,
         ):  # fmt: skip
             place = Place(rows[-1]["id"])
-            found = [
-                _page(row, wanted.project_id, wanted.project, domain.url)
-                for row in rows if of_run is None or row["id"] in of_run
-            ]  # fmt: skip
+            found = [_page(row, wanted.project_id, wanted.project, domain.url) for row in rows]
             yield Slab(found, place)
             if rows[-1]["n"] == rows[-1]["here"] < PAGES_READ:
                 return
@@ -225,17 +220,6 @@ class Exporting:
             yield Slab([_capture(row, wanted, domain) for row in rows], place)
             if len(rows) < CAPTURES_READ:
                 return
-
-    async def _pages_of_run(self, domain: Domain) -> IdSet:
-        if domain.id not in self._run_pages:
-            found, archive, key = IdSet(), "", b""
-            while rows := await self._database.fetch(
-                self._sql["run_pages"], domain.id, archive, key, self._wanted.run_id, CAPTURES_READ
-            ):
-                found.add([row["id"] for row in rows if row["id"] is not None])
-                archive, key = rows[-1]["archive"], rows[-1]["key"]
-            self._run_pages = {domain.id: found}
-        return self._run_pages[domain.id]
 
 
 class Seen:

@@ -35,6 +35,8 @@ WITH next AS MATERIALIZED (
              WHERE p.domain_id = $1 AND p.id > $2 AND p.id <= $3
                AND ($4::int = 0 OR extract(year FROM p.first_seen AT TIME ZONE 'UTC') = $4)
                AND ($5::timestamptz IS NULL OR p.last_seen >= $5) AND ($6::timestamptz IS NULL OR p.first_seen <= $6)
+               AND ($10::bigint = 0 OR EXISTS (SELECT FROM run_pages u
+                                                WHERE u.page_id = p.id AND u.run_id = $10 AND NOT u.whole))
              ORDER BY p.id LIMIT $7) p
       JOIN documents t ON t.id = p.document_id
     WINDOW w AS (ORDER BY p.id)
@@ -105,19 +107,6 @@ SELECT c.id, c.run_id AS run, c.archive, c.ts AS timestamp, c.impossible, c.orig
    AND ($5::int = 0 OR left(c.ts, 4)::int = $5) AND ($6::text = '' OR c.ts >= $6) AND ($7::text = '' OR c.ts <= $7)
    AND ($8::bigint = 0 OR c.run_id = $8 OR EXISTS (SELECT FROM adoptions a WHERE a.run_id = $8 AND a.capture_id = c.id))
  ORDER BY c.archive, c.key LIMIT $9
-
--- name: run_pages
--- pages that a chunk of a run's captures made or joined, and where the next chunk begins
-WITH here AS (
-    SELECT c.archive, c.key, c.url_id, c.fetch_id, c.id, c.run_id FROM captures c
-     WHERE c.domain_id = $1 AND (c.archive, c.key) > ($2, $3) ORDER BY c.archive, c.key LIMIT $5
-)
-SELECT h.archive, h.key, p.id
-  FROM here h
-  LEFT JOIN fetches f ON f.id = h.fetch_id AND f.state = 'stored'
-        AND (h.run_id = $4 OR EXISTS (SELECT FROM adoptions a WHERE a.run_id = $4 AND a.capture_id = h.id))
-  LEFT JOIN pages p ON p.project_id = f.project_id AND p.url_id = h.url_id AND p.payload_id = f.payload_id
- ORDER BY h.archive, h.key
 
 -- name: bad_records
 SELECT b ->> 'text' AS place, b ->> 'reason' AS reason
