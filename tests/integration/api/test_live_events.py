@@ -81,7 +81,7 @@ async def test_it_ends_when_it_was_asked_to(settings, database):
     user, key = await user_with_key(database)
     run_id, _ = await owned(database, user)
     async with serving(settings, key=key) as client:
-        answer = await client.get(f"{LIVE}/events", params={"seconds": 1})
+        answer = await client.get(f"{LIVE}/events", params={"seconds": 2})
     assert answer.status_code == 200
     [told] = [line for line in answer.text.splitlines() if line.startswith("data: ")]
     assert json.loads(told[6:])["run"] == run_id
