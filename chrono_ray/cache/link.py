@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -189,7 +190,9 @@ class Link:
 
     async def _fell(self, error: Exception) -> None:
         if isinstance(error, ReadOnlyError):
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(self._deadline):
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
         now = time.monotonic()
         if now < self._same_until:
             return  # it is the same failure, met by another caller
