@@ -23,6 +23,7 @@ from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.deciding import as_stored
 from chrono_ray.storage.project_stats import ProjectHead, head_of, no_domain, no_project
 from chrono_ray.storage.tasks import Submitted
+from chrono_ray.storage.visible import check_writes
 
 PROJECTS_MOST: Final = 1000
 """One user may own so many."""
@@ -240,7 +241,7 @@ class ProjectEdits:
             case "project":
                 raise no_project(project_id)
             case "role":
-                raise _may_only_read()
+                check_writes(ProjectRole.READ)
             case "domain":
                 raise no_domain(domain_id)
             case "begun":
@@ -274,12 +275,6 @@ def check_owns(role: str) -> None:
         raise _owners_alone()
 
 
-def check_writes(role: str) -> None:
-    """`Forbidden` for one who only reads in the project."""
-    if role == ProjectRole.READ:
-        raise _may_only_read()
-
-
 def no_member(user_id: int) -> NotFound:
     return NotFound(f"There is no member {user_id}")
 
@@ -288,13 +283,6 @@ def being_deleted(project_id: int, task_id: int) -> Conflict:
     return Conflict(
         f"Project {project_id} is being deleted", why=f"by task {task_id}",
         code="project_deleting",
-    )  # fmt: skip
-
-
-def _may_only_read() -> Forbidden:
-    return Forbidden(
-        "You may only read in this project", fix="Ask its owner for the role write",
-        code="project_role",
     )  # fmt: skip
 
 
