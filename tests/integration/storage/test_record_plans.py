@@ -63,6 +63,18 @@ INSERT INTO parked SELECT id, 1, id, 0, 0, id, 'x', 'infinity'
 VACUUM ANALYZE;
 """
 
+STORE = (
+    "UPDATE fetches SET state = 'stored', payload_id = id, document_id = id WHERE id > 40000",
+    (
+        "INSERT INTO pages (project_id, domain_id, url_id, urlkey, url, payload_id, document_id,"
+        " first_seen, last_seen, captures) SELECT d.project_id, d.id, c.url_id, c.urlkey, c.original,"
+        " c.fetch_id, c.fetch_id, c.instant, c.instant, 1 FROM captures c"
+        " JOIN domains d ON d.id = c.domain_id WHERE c.fetch_id > 40000"
+    ),
+    "ANALYZE pages",
+    "ANALYZE fetches",
+)
+
 
 @pytest.fixture(scope="module")
 def filled_template(postgres_server: PostgresServer) -> str:
@@ -153,7 +165,7 @@ async def test_the_claim_stays_one_short_read_with_a_dead_front(filled: Record):
     assert len(await filled.claim(64)) == 64
 
 
-@pytest.mark.parametrize("name", ["count_captures", "put_pages", "other_captures"])
+@pytest.mark.parametrize("name", ["count_captures", "put_pages", "note_pages", "other_captures"])
 async def test_settling_finds_a_fetch_s_captures_by_index(filled: Record, name: str):
     arguments: list[Any] = [list(range(1, 129))]
     match name:
@@ -161,6 +173,10 @@ async def test_settling_finds_a_fetch_s_captures_by_index(filled: Record, name: 
             arguments += [1, None]
         case "put_pages":
             arguments += [None]
+        case "note_pages":
+            arguments += [None]
+            for statement in STORE:
+                await filled.database.fetch(statement)
         case _:
             arguments += [[1] * 128, 5]
     found = await plan(filled.database, statements("settle")[name], *arguments)
