@@ -67,8 +67,8 @@ STORE = (
     "UPDATE fetches SET state = 'stored', payload_id = id, document_id = id WHERE id > 40000",
     (
         "INSERT INTO pages (project_id, domain_id, url_id, urlkey, url, payload_id, document_id,"
-        " first_seen, last_seen, captures) SELECT d.project_id, d.id, c.url_id, c.urlkey, c.original,"
-        " c.fetch_id, c.fetch_id, c.instant, c.instant, 1 FROM captures c"
+        " first_seen, last_seen, captures) SELECT d.project_id, d.id, c.url_id, c.urlkey,"
+        " c.original, c.fetch_id, c.fetch_id, c.instant, c.instant, 1 FROM captures c"
         " JOIN domains d ON d.id = c.domain_id WHERE c.fetch_id > 40000"
     ),
     "ANALYZE pages",
