@@ -8,7 +8,6 @@ import socket
 import stat
 import sys
 import tempfile
-import time
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +19,6 @@ from ray.serve.schema import ServeDeploySchema
 
 from chrono_ray import wiring
 from chrono_ray.cluster import front
-from chrono_ray.cluster.haproxy import HEAD_SECONDS
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.serve import (
     APPLICATIONS,
@@ -43,26 +41,6 @@ pytestmark = pytest.mark.timeout(300)
 
 def port_of(url: str) -> int:
     return urlsplit(url).port or 80
-
-
-def url_of(port: int) -> str:
-    return f"http://127.0.0.1:{port}"
-
-
-def python_proxies(cluster: Served) -> list[int]:
-    """Ports of Serve's own proxy other than the API's: it serves while no replica is there."""
-    heard = cluster.machine.listening()
-    return [
-        port for (_, port), who in heard.items()
-        if who.startswith("ray::ProxyActor") and answers_health(port)
-    ]  # fmt: skip
-
-
-def answers_health(port: int) -> bool:
-    try:
-        return httpx2.get(f"{url_of(port)}/-/healthz", timeout=5).status_code == 200
-    except httpx2.HTTPError:
-        return False
 
 
 @pytest.fixture
@@ -127,30 +105,6 @@ def test_postgresql_has_a_connection_for_every_pool_and_ten_more(cluster):
     assert int(cluster.machine.value("SHOW max_connections")) >= budget_here().connections + SPARE
 
 
-async def test_a_head_that_takes_longer_than_ten_seconds_is_closed(cluster):
-    """By HAProxy, and by Serve's own proxy, which takes its place where there is none."""
-    doors = [port_of(cluster.running.api), *python_proxies(cluster)]
-    assert len(doors) == 2 or not front.program()
-    async with asyncio.timeout(HEAD_SECONDS + 8):
-        answers = await asyncio.gather(*(dawdle(port) for port in doors))
-    for seconds, answer in answers:
-        assert HEAD_SECONDS - 1 < seconds < HEAD_SECONDS + 5
-        head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.split()[1] == b"408"
-        if b"application/problem+json" in head:  # HAProxy has a page of its own for this alone
-            assert json.loads(body)["code"] == "slow_request"
-
-
-async def dawdle(port: int) -> tuple[float, bytes]:
-    """Seconds until the connection is closed on us, and what was said."""
-    began = time.monotonic()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /api/v1/health HTTP/1.1\r\nHost: a\r\n")
-    answer = await reader.read()
-    writer.close()
-    return time.monotonic() - began, answer
-
-
 async def test_nobody_gives_another_s_address_for_their_own(http):
     """Sign-ups and wrong passwords are counted by address."""
     told = {"X-Forwarded-For": "198.51.100.7", "X-Request-Id": f"address-{uuid.uuid4().hex}"}
@@ -173,12 +127,12 @@ async def test_a_killed_replica_costs_a_wait_and_hardly_an_error(cluster, http):
     """At 50 requests a second; and what was asked once is done once, however often it is sent."""
     [replica] = cluster.machine.named("ray::ServeReplica:api")
     async with asyncio.TaskGroup() as group:
-        traffic = group.create_task(load(http, rate=50, seconds=12))
-        await asyncio.sleep(2)
+        traffic = group.create_task(load(http, rate=50, seconds=9))
+        await asyncio.sleep(1)
         replica.kill()
     seen = traffic.result()
-    assert seen.total == 600
-    assert seen.errors < 6, seen
+    assert seen.total == 450
+    assert seen.errors < 4.5, seen
     names = [each["name"] for each in (await http.get("/projects/?limit=1000")).json()["items"]]
     assert sorted(name for name in names if name.startswith("load-")) == sorted(seen.made)
     alive = cluster.machine.named("ray::ServeReplica:api")

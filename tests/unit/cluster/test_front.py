@@ -8,37 +8,19 @@ from pathlib import Path
 
 import orjson
 import pytest
-from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
-from ray.serve.config import HTTPOptions
 
 from chrono_ray.api.problems import RETRY_SECONDS
 from chrono_ray.api.schemas import Problem
 from chrono_ray.cluster import front, haproxy
 from chrono_ray.cluster.haproxy import HEAD_SECONDS, REFUSED, closed, problem
+from tests.support.haproxy import written
 
 PORTS = front.Ports(18404, 19101, 18500)
 
 
 async def made(folder: Path, host: str) -> str:
     """What Ray writes for an API of two applications."""
-    where = folder / "haproxy.cfg"
-    chosen = HAProxyConfig(
-        http_options=HTTPOptions(host=host, port=18000), socket_path=str(folder / "s"),
-        server_state_base=str(folder), server_state_file=str(folder / "servers"),
-        stats_port=PORTS.statistics, metrics_port=PORTS.metrics, metrics_enabled=False,
-        timeout_server_s=120,
-        is_head=True,
-    )  # fmt: skip
-    (folder / "servers").touch()
-    backends = {
-        name: BackendConfig(
-            name=name, path_prefix=prefix, app_name=name,
-            servers=[ServerConfig(name="one", host="127.0.0.1", port=30000)],
-        )
-        for name, prefix in (("api", "/"), ("live", "/api/v1/live"))
-    }  # fmt: skip
-    HAProxyApi(chosen, backends, str(where))._generate_config_file_internal()
-    return where.read_text()
+    return await written(folder, host=host, port=18000, replica=30000, ports=PORTS)
 
 
 @pytest.fixture
