@@ -16,7 +16,7 @@ NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 ROW = re.compile(r"^\| ([\d]+) \|.*\|$", re.MULTILINE)
 SETTING = re.compile(r"^\| `(CHRONO_\w+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
 COMMAND = re.compile(r"`chrono ([a-z]+)(?: ([a-z]+(?:, [a-z]+)*))?")
-INPUTS = tuple(range(1, 78))
+INPUTS = tuple(range(1, 79))
 
 
 @cache

@@ -12,7 +12,7 @@ from chrono_ray.api.problems import CODES, INTERNAL, STATUSES
 
 ROOT = Path(__file__).resolve().parents[3]
 ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \|$", re.MULTILINE)
-ELSEWHERE = {"cli", "cluster", "demo", "embedded", "settings.py", "migrate.py"}
+ELSEWHERE = {"cli", "client", "cluster", "demo", "embedded", "settings.py", "migrate.py"}
 """What these raise never becomes an answer."""
 BEFORE = {"haproxy.py", "ingress.py"}
 """They answer before the application is asked."""
