@@ -11,6 +11,9 @@ from chrono_ray.model.capture import EMPTY_DIGEST, Capture, Timestamp14
 from chrono_ray.model.urls import host_of
 from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.listings import share_key
+from chrono_ray.storage.migrate import migrate
+from tests.conftest import PostgresServer
+from tests.integration.storage.first_record import make_first
 from tests.integration.storage.making import Record, capture, digest_of
 
 FUNCTIONS = resources.files("chrono_ray.storage") / "migrations" / "versions"
@@ -70,3 +73,28 @@ async def test_whoever_inserts_a_capture_need_not_name_its_project(record: Recor
         " JOIN domains d ON d.id = c.domain_id"
     )
     assert [row["right"] for row in rows] == [True, True]
+
+
+async def test_what_an_older_release_kept_gets_its_project_and_its_key(
+    postgres_server: PostgresServer,
+):
+    """Or the next lister would ask once more for payloads that have an odd digest."""
+    async with postgres_server.fresh(template="template0") as url:
+        first = Database(url, pool_size=2)
+        await make_first(first)
+        await first.fetch(
+            "UPDATE captures SET digest = CASE id WHEN 1 THEN '-' ELSE $1 END WHERE id IN (1, 2)",
+            digest_of("two"),
+        )
+        before = await first.fetchval("SELECT share_key FROM fetches WHERE id = 2")
+        await migrate(first)
+        rows = await first.fetch(
+            "SELECT f.id, f.share_key, share_key(c.digest, c.domain_id, c.archive, c.key) AS made,"
+            " c.project_id FROM fetches f JOIN captures c ON c.id = f.capture_id"
+        )
+        assert {row["project_id"] for row in rows} == {1}
+        keys = {row["id"]: (row["share_key"], row["made"]) for row in rows}
+        assert keys.pop(2)[0] == before, "a digest that names bytes is its own key"
+        assert len(keys) > 2
+        assert all(kept == made for kept, made in keys.values())
+        await first.aclose()
