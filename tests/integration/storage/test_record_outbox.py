@@ -31,8 +31,8 @@ async def expire(record: Record) -> None:
 async def test_an_entry_holds_the_page_as_it_is_now(record: Record):
     outbox = await fill(record, 1)
     [entry] = (await claimed(outbox)).change.entries
-    assert (entry.project, entry.host, entry.url) == (
-        "p",
+    assert (entry.project_id, entry.host, entry.url) == (
+        1,
         "www.a.example",
         "http://www.a.example/0",
     )
