@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from chrono_ray import settings
+from chrono_ray.cluster.ingress import CALLBACK
 from chrono_ray.cluster.machine import EGRESS
 from chrono_ray.model.budget import (
     GIB,
@@ -28,6 +29,7 @@ BUDGET = fit(REFERENCE_CPUS, REFERENCE_MEMORY)
 CPUS = int(REFERENCE_CPUS - BUDGET.system.num_cpus - BUDGET.ray.num_cpus)
 MEMORY = REFERENCE_MEMORY - BUDGET.system.memory - BUDGET.ray.memory
 SCRAPERS_MOST = 64
+CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 
 
 @cache
@@ -137,6 +139,14 @@ def test_ray_s_ports_are_private():
     assert policy["podSelector"]["matchLabels"] == {"ray.io/is-ray-node": "yes"}
     for_all = [rule for rule in policy["ingress"] if {"podSelector": {}} in rule["from"]]
     assert [rule["ports"] for rule in for_all] == [[{"port": 8000, "protocol": "TCP"}]]
+
+
+def test_serve_s_proxy_is_ours_there_too():
+    """A bound for heads, errors that are problems: chrono_ray/cluster/ingress.py."""
+    [line] = [each for each in cluster()["head_start_ray_commands"] if "ray start" in each]
+    assert f"{CALLBACK_VARIABLE}={CALLBACK};" in line
+    [head] = ray_cluster()["headGroupSpec"]["template"]["spec"]["containers"]
+    assert head["env"] == [{"name": CALLBACK_VARIABLE, "value": CALLBACK}]
 
 
 def test_the_api_is_the_same_everywhere():
