@@ -618,9 +618,10 @@ RETURNS TABLE (id bigint, state text, reason text, applies boolean) LANGUAGE sql
 $$;
 
 -- One action on captures of one project, in this transaction: how many changed, and how many did not, by what
--- they were before. Nothing for null.
+-- they were before. Nothing for null. Whoever looks for them asks the planner not to sort: it may again here.
 CREATE FUNCTION change_captures(p_action text, p_captures bigint[], p_rule text, p_band int, p_guilty text[])
-RETURNS TABLE (changed boolean, state text, reason text, n bigint) LANGUAGE plpgsql AS $$
+RETURNS TABLE (changed boolean, state text, reason text, n bigint) LANGUAGE plpgsql
+SET enable_sort = on SET enable_incremental_sort = on SET enable_seqscan = on SET enable_bitmapscan = on AS $$
 #variable_conflict use_column
 DECLARE
     v_all bigint[];
