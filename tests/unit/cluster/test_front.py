@@ -120,6 +120,15 @@ async def test_the_installed_program_becomes_haproxy_with_our_configuration(
     }
 
 
+@pytest.mark.parametrize("lines", ["#!/bin/sh\nexit 1\n", "no program at all"])
+def test_a_program_that_does_not_run_here_is_none(tmp_path, monkeypatch, lines):
+    broken = tmp_path / "haproxy"
+    broken.write_text(lines)
+    broken.chmod(0o700)
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", str(broken))
+    assert front.program() == ""
+
+
 def test_without_haproxy_the_python_proxy_believes_whom_the_settings_name(tmp_path):
     for trusted, told in (("", "none"), ("10.0.0.0/8", "10.0.0.0/8")):
         made = front.environment(tmp_path, tmp_path, PORTS, trusted=trusted, threads=1, found="")
