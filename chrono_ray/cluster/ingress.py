@@ -177,9 +177,11 @@ class _Upgrade:
 
 def _in_place_of(start: MutableMapping[str, Any]) -> tuple[Message, Message]:
     request_id = _header(start, b"x-request-id").decode("latin-1") or uuid.uuid4().hex
+    # a 500 in Serve's own words is a replica that it lost: the application has its own for a fault
+    status = 503 if start["status"] == 500 else start["status"]
     # with Retry-After: the queue is full; without: nobody is there to have one
     full = start["status"] == 503 and _header(start, b"retry-after")
-    return _refusal(start["status"], request_id, code=OVERLOADED if full else "")
+    return _refusal(status, request_id, code=OVERLOADED if full else "")
 
 
 def _refusal(status: int, request_id: str, *, code: str = "") -> tuple[Message, Message]:

@@ -59,7 +59,7 @@ async def port() -> AsyncIterator[int]:
     [
         ("/full", 503, "overloaded"),
         ("/away", 503, "unavailable"),
-        ("/broken", 500, "internal"),
+        ("/broken", 503, "unavailable"),
         ("/gone", 503, "unavailable"),
     ],
 )
