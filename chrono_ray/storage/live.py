@@ -171,14 +171,16 @@ class Live:
         since: datetime,
         until: datetime,
         step: timedelta,
-    ) -> list[Throughput]:
+    ) -> list[Throughput] | None:
         """What was done in these projects (None: in all) in steps of time, idle ones left out.
 
-        To the minute for two days back, to the hour for two years.
+        To the minute for two days back, to the hour for two years. None: none
+        of them is there.
         """
         chosen = None if projects is None else list(projects)
         rows = await self._database.fetch(self._sql["throughput"], chosen, since, until, step)
-        return [Throughput(**dict(row)) for row in rows]
+        steps = [Throughput(**dict(row)) for row in rows if row["at"] is not None]
+        return steps if rows or not projects else None
 
 
 def _run(row: dict[str, Any]) -> LiveRun:

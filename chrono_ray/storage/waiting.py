@@ -80,12 +80,6 @@ class Waiting:
         first = rows[0]
         return Queues(found, first["tasks"], first["tasks_running"], first["pages"], first["lag"])
 
-    async def knows(self, project_id: int) -> bool:
-        """Whether there is such a project."""
-        return bool(
-            await self._database.fetchval("SELECT 1 FROM projects WHERE id = $1", project_id)
-        )
-
     async def archives(self) -> list[ArchiveBudget]:
         """Every archive that may be asked, by name and kind of request."""
         rows = await self._database.fetch(self._sql["archives"], HORIZON)

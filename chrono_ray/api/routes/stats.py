@@ -145,7 +145,7 @@ async def cluster(request: Request, _actor: Admin, parts: OurParts, nodes: OurNo
             raise Unavailable("This process knows no cluster", fix="`chrono up` starts one")
         found, workers = await nodes(), await parts.actors()
         answer = ClusterAnswer(
-            nodes=[NodeAnswer.model_validate(asdict(each)) for each in found],
+            nodes=[NodeAnswer.model_validate(asdict(each)) for each in found or ()],
             actors={name: _worker(each) for name, each in sorted(workers.items())},
         )
         return answer.model_dump_json().encode()
@@ -204,11 +204,11 @@ async def _throughput(
 ) -> bytes:
     live = Live(parts.record)
     found = await live.throughput(seen, since=span.since, until=span.until, step=span.step)
-    if project is not None and not found and not await Waiting(parts.record).knows(project):
+    if project is not None and found is None:
         raise _unknown(project)
     answer = ThroughputAnswer(
         since=span.since, until=span.until, step=int(span.step.total_seconds()),
-        steps=[StepAnswer.model_validate(asdict(each)) for each in found],
+        steps=[StepAnswer.model_validate(asdict(each)) for each in found or ()],
     )  # fmt: skip
     return answer.model_dump_json().encode()
 

@@ -35,7 +35,8 @@ SELECT w.n::int AS n, u.role, (SELECT array_agg(v.project_id) FROM visible_proje
 SELECT take_samples()
 
 -- name: throughput
--- what was done in projects $1 (null: all) from $2 until $3, in steps of $4: the difference to the sample before
+-- what was done in projects $1 (null: all) from $2 until $3, in steps of $4: the difference to the sample before.
+-- No row: there are no such projects; one of nulls: nothing was done in them.
 WITH wanted AS (
     SELECT p.id FROM projects p WHERE $1::int[] IS NULL OR p.id = ANY ($1)
 ), seen AS (
@@ -53,14 +54,16 @@ WITH wanted AS (
            s.replay_requests - lag(s.replay_requests) OVER b AS replay_requests,
            s.throttled - lag(s.throttled) OVER b AS throttled
       FROM seen s WINDOW b AS (PARTITION BY s.project_id ORDER BY s.minute)
+), steps AS (
+    SELECT date_bin($4::interval, d.minute, '2000-01-01 00:00:00+00') AS at,
+           sum(greatest(d.listed, 0))::bigint AS listed, sum(greatest(d.stored, 0))::bigint AS stored,
+           sum(greatest(d.unchanged, 0))::bigint AS unchanged, sum(greatest(d.known, 0))::bigint AS known,
+           sum(greatest(d.skipped, 0))::bigint AS skipped, sum(greatest(d.gone, 0))::bigint AS gone,
+           sum(greatest(d.refused, 0))::bigint AS refused, sum(greatest(d.failed, 0))::bigint AS failed,
+           sum(greatest(d.listing_requests, 0))::bigint AS listing_requests,
+           sum(greatest(d.replay_requests, 0))::bigint AS replay_requests,
+           sum(greatest(d.throttled, 0))::bigint AS throttled
+      FROM done d WHERE d.minute >= $2 AND d.listed IS NOT NULL
+     GROUP BY 1
 )
-SELECT date_bin($4::interval, d.minute, '2000-01-01 00:00:00+00') AS at,
-       sum(greatest(d.listed, 0))::bigint AS listed, sum(greatest(d.stored, 0))::bigint AS stored,
-       sum(greatest(d.unchanged, 0))::bigint AS unchanged, sum(greatest(d.known, 0))::bigint AS known,
-       sum(greatest(d.skipped, 0))::bigint AS skipped, sum(greatest(d.gone, 0))::bigint AS gone,
-       sum(greatest(d.refused, 0))::bigint AS refused, sum(greatest(d.failed, 0))::bigint AS failed,
-       sum(greatest(d.listing_requests, 0))::bigint AS listing_requests,
-       sum(greatest(d.replay_requests, 0))::bigint AS replay_requests,
-       sum(greatest(d.throttled, 0))::bigint AS throttled
-  FROM done d WHERE d.minute >= $2 AND d.listed IS NOT NULL
- GROUP BY 1 ORDER BY 1
+SELECT s.* FROM (SELECT FROM wanted LIMIT 1) w LEFT JOIN steps s ON true ORDER BY s.at
