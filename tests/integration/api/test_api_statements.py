@@ -1,0 +1,93 @@
+"""What operations ask of the record: nothing where the answer is kept, never more than three."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import pytest
+
+from chrono_ray.settings import Settings
+from chrono_ray.storage.database import Database
+from tests.integration.api.asking import ASKS, ENDLESS, Ask, Right, operations
+from tests.integration.api.conftest import Client
+from tests.integration.api.counting import MOST, Queries
+from tests.integration.api.estate import Estate, estate
+
+WHO = "Who brings a token"
+"""Asked anew after a change of somebody's rights, which every process is told of a moment later."""
+
+
+@pytest.fixture
+async def ours(client: Client, database: Database, settings: Settings) -> Estate:
+    return await estate(client, database, settings, "harbour")
+
+
+def headers(ask: Ask, ours: Estate, admin: str) -> Mapping[str, str]:
+    match ask.right:
+        case Right.ADMIN:
+            return {"Authorization": admin}
+        case Right.PASSWORD:
+            return ours.session
+        case _:
+            return ours.people.owner
+
+
+async def test_every_operation_keeps_to_its_statements(
+    client: Client, ours: Estate, queries: Queries
+) -> None:
+    """The token is known, as it is to whoever asks twice in 5 s; and so is the cursors' secret."""
+    described = operations(client.app.openapi())
+    assert sorted(each.operation for each in ASKS) == sorted(described), "a row for each"
+    assert max(each.statements for each in ASKS) <= MOST
+    await client.app.state.parts.cursors.get()
+    admin = client.headers["authorization"]
+    found: list[tuple[object, ...]] = []
+    for ask in ASKS:
+        sent = ask.filled(ours.ids).sent(headers=dict(headers(ask, ours, admin)))
+        await client.get("/api/v1/users/me", headers=sent["headers"])
+        found += await costs(client, ask, sent, queries)
+    assert not found, "\n".join(map(str, found))
+
+
+async def costs(
+    client: Client, ask: Ask, sent: dict[str, Any], queries: Queries
+) -> list[tuple[object, ...]]:
+    """What is wrong with it."""
+    answer, asked = await counted(client, sent, queries, **{"Cache-Control": "no-cache"})
+    if answer.status_code != ask.status:
+        return [(ask.operation, answer.status_code, answer.text)]
+    if ask.statements == ENDLESS:
+        return []
+    if len(asked) > MOST or len(beside_who(asked)) > ask.statements:
+        return [(ask.operation, len(asked), asked)]
+    return await again(client, ask, sent, queries) if ask.kept else []
+
+
+async def again(
+    client: Client, ask: Ask, sent: dict[str, Any], queries: Queries
+) -> list[tuple[object, ...]]:
+    """The same once more, and once more by who has it already."""
+    kept, first = await counted(client, sent, queries)
+    known = {"If-None-Match": kept.headers.get("etag", "none")}
+    same, second = await counted(client, sent, queries, **known)
+    asked = beside_who(first + second)
+    if asked or (kept.status_code, same.status_code) != (200, 304):
+        return [(ask.operation, kept.headers.get("x-cache"), same.status_code, asked)]
+    return []
+
+
+def beside_who(statements: list[str]) -> list[str]:
+    return [each for each in statements if WHO not in each]
+
+
+async def counted(
+    client: Client, sent: dict[str, Any], queries: Queries, **more: str
+) -> tuple[httpx2.Response, list[str]]:
+    """The answer, and the statements that it took."""
+    queries.statements.clear()
+    answer = await client.request(**{**sent, "headers": {**sent["headers"], **more}})
+    await asyncio.sleep(0)  # the driver tells of a statement on the loop's next turn
+    return answer, list(queries.statements)
