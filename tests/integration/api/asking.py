@@ -73,6 +73,10 @@ class Ask:
         """Of all places, one for each time."""
         return PLACE.findall(f"{self._path()} {self.query} {self.body}")
 
+    def is_filter(self, place: int) -> bool:
+        """Whether it only narrows what is found: an id in a path never does."""
+        return self.foreign is Foreign.EMPTY and place >= len(PLACE.findall(self._path()))
+
     def filled(self, ids: Mapping[str, Any], *, other: Mapping[int, Any] | None = None) -> Request:
         """With ids for the places; `other` for some of them, by their number in `names`."""
         told = iter(range(len(self.names)))
@@ -253,7 +257,13 @@ ASKS = (
         path={"form": "jsonl"},
         foreign=Foreign.EMPTY,
     ),
-    Ask("GET /projects/{project_id}/export.{form}", M, query={"run": "$run"}, path={"form": "csv"}),
+    Ask(
+        "GET /projects/{project_id}/export.{form}",
+        M,
+        query={"run": "$run"},
+        path={"form": "csv"},
+        foreign=Foreign.EMPTY,
+    ),
     Ask("POST /projects/{project_id}/exports/", E, 202, body={"run": "$run"}),
     listed("GET /projects/{project_id}/exports/"),
     listed("GET /exports/{export_id}"),

@@ -1,0 +1,130 @@
+"""Two tenants: what one names of the other's is not there; nothing of it is told or changed.
+
+Every operation of the description is walked, with every place of an id in its
+path, its query and its body, by the rows of asking.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx2
+import pytest
+
+from chrono_ray.search.tantivy import TantivyIndex
+from chrono_ray.settings import Settings
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.outbox import Outbox
+from tests.integration.api.asking import ASKS, V1, Ask, Right, operations
+from tests.integration.api.conftest import Client
+from tests.integration.api.estate import Estate, estate
+
+OURS, THEIRS = "harbour", "zanzibar"
+"""In the names, addresses, texts, tags and notes of all that one has."""
+NOBODYS = 2_000_000_000
+NO_IDS = frozenset({"password", "email", "refresh", "tag", "somebody_email"})
+"""Places that hold no id of a tenant's."""
+OF_THE_REQUEST = frozenset({"request_id", "took_ms", "id", "saved_at"})
+UNCHOSEN = (
+    "/projects/", "/projects/?q=zanzibar", "/pages/?project={project}", "/runs/",
+    "/tasks/", "/schedules/", "/stars/", "/saved-searches/", "/stats/throughput", "/stats/queues",
+    "/live/events?seconds=1",
+    "/search/?query=word&facets=project&facets=domain&facets=host&histogram=year",
+    "/search/?query=zanzibar", "/search/?query=zanzibra",
+    "/exports/search.jsonl?query=word", "/exports/search.csv?query=word",
+)  # fmt: skip
+"""Lists of whatever somebody sees."""
+COUNTED = "SELECT '{0}' AS name, md5(string_agg(t::text, '' ORDER BY t::text)) AS said FROM {0} t"
+
+
+@pytest.fixture
+async def ours(client: Client, database: Database, settings: Settings) -> Estate:
+    return await estate(client, database, settings, OURS)
+
+
+@pytest.fixture
+async def theirs(client: Client, database: Database, settings: Settings) -> Estate:
+    return await estate(client, database, settings, THEIRS)
+
+
+async def test_what_is_anothers_is_as_if_it_were_not(
+    client: Client, database: Database, ours: Estate, theirs: Estate
+) -> None:
+    described = operations(client.app.openapi())
+    assert sorted(each.operation for each in ASKS) == sorted(described), "a row for each"
+    wrong: list[tuple[object, ...]] = []
+    for ask, place in walked():
+        before = await record(database)
+        answers = [await told(client, ask, place, ours, of=each) for each in (theirs.ids, None)]
+        after = await record(database)
+        expected = ask.status if ask.is_filter(place) else 404
+        told_more = answers[0] != answers[1] or THEIRS in answers[0][1]
+        if told_more or answers[0][0] != expected or (expected == 404 and before != after):
+            changed = [name for name in before if before[name] != after[name]]
+            wrong.append((ask.operation, ask.names[place], answers, changed))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def walked() -> Iterator[tuple[Ask, int]]:
+    """Every place of an id that a user may name."""
+    for ask in ASKS:
+        for place, name in enumerate(ask.names):
+            if ask.right not in (Right.NOBODY, Right.ADMIN) and name not in NO_IDS:
+                yield ask, place
+
+
+async def told(
+    client: Client, ask: Ask, place: int, ours: Estate, *, of: Mapping[str, Any] | None
+) -> tuple[int, str]:
+    """The answer, without the id and what tells requests apart. What it made is taken away."""
+    other = of[ask.names[place]] if of else NOBODYS
+    sent = ask.filled(ours.ids, other={place: other}).sent(headers=by_whom(ask, ours))
+    answer = await client.request(**sent)
+    if answer.status_code == 201:
+        await client.delete(f"{sent['url']}{answer.json()['id']}", headers=sent["headers"])
+    said = json.dumps(_said(answer))
+    return answer.status_code, re.sub(rf"\b{other}\b", "ID", said)
+
+
+def by_whom(ask: Ask, ours: Estate) -> Mapping[str, str]:
+    return ours.session if ask.right is Right.PASSWORD else ours.people.owner
+
+
+def _said(answer: httpx2.Response) -> Any:
+    if not answer.headers.get("content-type", "").endswith("/json"):
+        return answer.text.replace(answer.headers["x-request-id"], "")
+    return {name: said for name, said in answer.json().items() if name not in OF_THE_REQUEST}
+
+
+async def record(database: Database) -> dict[str, str]:
+    """All of it, as a digest a table; but for who came when."""
+    tables = await database.fetch(
+        "SELECT relname FROM pg_class WHERE relkind = 'r'"
+        " AND relname NOT IN ('api_tokens', 'users') AND relnamespace = 'public'::regnamespace"
+    )
+    union = " UNION ALL ".join(COUNTED.format(row["relname"]) for row in tables)
+    return {row["name"]: row["said"] for row in await database.fetch(union)}
+
+
+async def test_no_list_tells_of_another(
+    client: Client, database: Database, index: TantivyIndex, ours: Estate, theirs: Estate
+) -> None:
+    """Facets, counts, suggestions, exports and events among them."""
+    rows = await database.fetch("SELECT id FROM pages")
+    change = await Outbox(database).change([row["id"] for row in rows])
+    await index.upsert(change.entries)
+    found = await client.get(f"{V1}/search/?query=word", headers=ours.people.owner)
+    assert found.json()["total"] == len(rows) / 2 > 0
+    asked = [ask for ask in ASKS if ask.method == "GET" and ask.right is not Right.ADMIN]
+    sent = [ask.filled(ours.ids).sent(headers=by_whom(ask, ours)) for ask in asked]
+    sent += [
+        {"method": "GET", "url": V1 + path.format(**ours.ids), "headers": ours.people.owner}
+        for path in UNCHOSEN
+    ]
+    for each in sent:
+        answer = await client.request(**each)
+        assert answer.status_code < 500, answer.text
+        assert THEIRS not in answer.text, each
