@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from chrono_ray import settings
 from chrono_ray.api.app import PREFIX, create_app
-from tools.client_names import BY_HAND, NAMES
+from tools.client_names import BY_HAND, NAMES, REPEATABLE, SECRET
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "chrono_ray" / "client"
 IDEMPOTENCY: Final = "Idempotency-Key"
@@ -37,7 +37,7 @@ from __future__ import annotations
 
 '''
 ANSWERS_IMPORT: Final = """\
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Annotated, Literal
 
@@ -166,7 +166,8 @@ def _answers(schemas: Schema, wanted: list[str]) -> str:
 
 def _dataclass(name: str, schema: Schema) -> str:
     lines = ["@dataclass(frozen=True, slots=True, kw_only=True)", f"class {name}:"]
-    lines.append(_docstring(schema.get("description", ""), "    "))
+    if schema.get("description"):
+        lines.append(_docstring(schema["description"], "    "))
     required = set(schema.get("required", []))
     for field, each in schema.get("properties", {}).items():
         lines.append(f"    {_field(field, _type(each), missing=field not in required)}")
@@ -178,6 +179,8 @@ def _field(name: str, kind: str, *, missing: bool) -> str:
     kind = f"{kind} | None" if missing and "None" not in kind.split(" | ") else kind
     safe = _safe(name)
     kind = kind if safe == name else f'Annotated[{kind}, Said(validation_alias="{name}")]'
+    if name in SECRET:
+        return f"{safe}: {kind} = field(repr=False)"
     return f"{safe}: {kind} = None" if missing else f"{safe}: {kind}"
 
 
@@ -271,7 +274,8 @@ def _given(operation: Operation, schemas: Schema) -> Iterator[tuple[str, str, bo
     """What a caller names: parameters of the query and headers, and the body's fields."""
     for each in operation.parameters:
         if each["in"] != "path" and each["name"] != IDEMPOTENCY:
-            yield each["name"], _asked(each["schema"], schemas), bool(each.get("required"))
+            kind = _asked(each["schema"], schemas).removesuffix(" | None")  # it cannot be said
+            yield each["name"], kind, bool(each.get("required"))
     body = _fields(operation.body, schemas)
     for name, schema in body.get("properties", {}).items():
         yield name, _asked(schema, schemas), name in body.get("required", [])
@@ -335,6 +339,8 @@ def _call(operation: Operation, page: str | None, schemas: Schema) -> list[str]:
         ]
     if operation.once:
         arguments.append("once=True")
+    if operation.name in REPEATABLE:
+        arguments.append("again=True")
     if nothing:
         return [f"self._transport.send({', '.join(arguments)})"]
     return [f"return self._transport.call({', '.join(arguments)})"]
@@ -354,7 +360,7 @@ def _safe(name: str) -> str:
 def _docstring(text: str, indent: str) -> str:
     paragraphs = [
         "\n".join(textwrap.wrap(" ".join(each.split()), WIDTH - len(indent)))
-        for each in (text or "As its name says.").replace("\\", "\\\\").split("\n\n")
+        for each in text.replace("\\", "\\\\").split("\n\n")
     ]
     joined = "\n\n".join(paragraphs)
     closing = "\n" if "\n" in joined else ""

@@ -8,6 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 BY_HAND: Final = "by hand"
+SECRET: Final = frozenset({"access_token", "refresh_token", "key", "ticket"})
+"""Fields of answers that no repr shows: notebooks are kept and shared."""
+REPEATABLE: Final = frozenset({
+    "search.by_body", "runs.pause", "runs.resume", "runs.cancel", "tasks.cancel", "live.ticket",
+    "admin.pause_archive", "admin.resume_archive", "admin.flush_cache",
+})  # fmt: skip
+"""POSTs without an Idempotency-Key that may be sent twice: they ask, or say what is to be."""
 
 NAMES: Final[dict[str, str]] = {
     "GET /health": "health.get",
@@ -18,7 +25,7 @@ NAMES: Final[dict[str, str]] = {
     "POST /auth/password": "auth.change_password",
     "GET /users/me": "users.me",
     "PATCH /users/me": "users.rename_me",
-    "GET /users": "users.list",
+    "GET /users": "users.page",
     "PATCH /users/{user_id}": "users.change",
     "POST /keys": "keys.create",
     "GET /keys": "keys.list",

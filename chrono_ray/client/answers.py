@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Annotated, Literal
 
@@ -21,8 +21,6 @@ class ActorHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorsAnswer:
-    """As its name says."""
-
     actors: dict[str, ActorHealth]
 
 
@@ -51,8 +49,6 @@ class ArchiveStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivesAnswer:
-    """As its name says."""
-
     archives: tuple[ArchiveAnswer, ...]
 
 
@@ -89,8 +85,6 @@ class BudgetAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetsAnswer:
-    """As its name says."""
-
     budgets: tuple[BudgetAnswer, ...]
 
 
@@ -294,8 +288,6 @@ class ClassAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterAnswer:
-    """As its name says."""
-
     nodes: tuple[NodeAnswer, ...]
     actors: dict[str, ActorHealth]
 
@@ -509,8 +501,6 @@ class FilterAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlushedAnswer:
-    """As its name says."""
-
     freed: int
 
 
@@ -727,9 +717,10 @@ class NearAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeighboursAnswer:
-    """The URL's versions before and after, and pages of the same host that were first seen nearest
+    """The URL's versions before and after a page, and what else of its host was seen then.
 
-    to this one: up to five on each side, of the 2,000 of the project nearest in time.
+    `host` are up to five pages on each side that were first seen nearest to this one, of the
+    2,000 of the project nearest in time.
     """
 
     before: NearAnswer | None
@@ -759,7 +750,7 @@ class NewKeyAnswer:
     created_at: datetime
     expires_at: datetime
     used_at: datetime | None
-    key: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -878,9 +869,10 @@ class PageTags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagesAnswer:
-    """A part of a project's pages. There may be fewer than were asked for, even none, and more
+    """A part of a project's pages. Only without `next` it is the end.
 
-    behind `next`: a request looks at 10,000 pages at most. Only without `next` it is the end.
+    A request looks at 10,000 pages at most: there may be fewer items than were asked for, even
+    none, and more behind `next`.
     """
 
     items: tuple[PageRow, ...]
@@ -898,8 +890,6 @@ class PartState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PausedAnswer:
-    """As its name says."""
-
     archive: str
     paused_until: datetime
 
@@ -1039,8 +1029,6 @@ class QueueDepthAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepthsAnswer:
-    """As its name says."""
-
     classes: tuple[QueueDepthAnswer, ...]
     pages: int
     sending: int
@@ -1095,8 +1083,6 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumedAnswer:
-    """As its name says."""
-
     archive: str
     was_paused: bool
 
@@ -1274,8 +1260,6 @@ class ScheduleAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleMade:
-    """As its name says."""
-
     schedule: int
     project: int
     next_at: datetime
@@ -1507,7 +1491,7 @@ class ThroughputAnswer:
 class TicketAnswer:
     """Leave to open one WebSocket, once; `expires_in` in seconds."""
 
-    ticket: str
+    ticket: str = field(repr=False)
     expires_in: int
 
 
@@ -1515,10 +1499,10 @@ class TicketAnswer:
 class Tokens:
     """`expires_in` and `refresh_expires_in` in seconds. A refresh token is used once."""
 
-    access_token: str
+    access_token: str = field(repr=False)
     token_type: Literal["bearer"] | None = None
     expires_in: int
-    refresh_token: str
+    refresh_token: str = field(repr=False)
     refresh_expires_in: int
 
 
@@ -1625,8 +1609,6 @@ class WireAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YearAnswer:
-    """As its name says."""
-
     captures: int
     wanted: int
     requests: int

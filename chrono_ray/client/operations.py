@@ -38,7 +38,7 @@ class ProjectsOperations:
         self,
         project_id: int,
         *,
-        if_match: str | None | Unset = UNSET,
+        if_match: str | Unset = UNSET,
         name: str | None | Unset = UNSET,
         description: str | None | Unset = UNSET,
         weight: int | None | Unset = UNSET,
@@ -101,7 +101,7 @@ class SearchOperations:
         to: str | Unset = UNSET,
         typos: bool | Unset = UNSET,
         facets: Sequence[Literal["project", "domain", "host", "language", "type"]] | Unset = UNSET,
-        histogram: Literal["year", "month", "day"] | None | Unset = UNSET,
+        histogram: Literal["year", "month", "day"] | Unset = UNSET,
         sort: Literal["relevance", "newest", "oldest"] | Unset = UNSET,
         offset: int | Unset = UNSET,
         limit: int | Unset = UNSET,
@@ -170,6 +170,7 @@ class SearchOperations:
                 "offset": offset,
                 "limit": limit,
             },
+            again=True,
         )
 
 
@@ -234,19 +235,19 @@ class RunsOperations:
     def pause(self, run_id: int) -> a.ChangedAnswer:
         """No request is sent for it from now on, later than 3 s never."""
         return self._transport.call(
-            "POST", f"/runs/{segment(run_id)}/pause", {200: a.ChangedAnswer}
+            "POST", f"/runs/{segment(run_id)}/pause", {200: a.ChangedAnswer}, again=True
         )
 
     def resume(self, run_id: int) -> a.ChangedAnswer:
         """A paused run goes on where it stopped."""
         return self._transport.call(
-            "POST", f"/runs/{segment(run_id)}/resume", {200: a.ChangedAnswer}
+            "POST", f"/runs/{segment(run_id)}/resume", {200: a.ChangedAnswer}, again=True
         )
 
     def cancel(self, run_id: int) -> a.ChangedAnswer:
         """It ends; what it has stored stays."""
         return self._transport.call(
-            "POST", f"/runs/{segment(run_id)}/cancel", {200: a.ChangedAnswer}
+            "POST", f"/runs/{segment(run_id)}/cancel", {200: a.ChangedAnswer}, again=True
         )
 
     def start(self, run_id: int) -> a.TaskAsked:
@@ -307,10 +308,10 @@ class RunsOperations:
     def list(
         self,
         *,
-        project: int | None | Unset = UNSET,
-        domain: int | None | Unset = UNSET,
-        state: Literal["active", "planned", "paused", "cancelled", "done"] | None | Unset = UNSET,
-        archive: str | None | Unset = UNSET,
+        project: int | Unset = UNSET,
+        domain: int | Unset = UNSET,
+        state: Literal["active", "planned", "paused", "cancelled", "done"] | Unset = UNSET,
+        archive: str | Unset = UNSET,
     ) -> Iterator[a.RunItem]:
         """Runs, newest first, each alone whatever it stands with; up to a second old."""
         return self._transport.pages(
@@ -393,14 +394,14 @@ class CapturesOperations:
         reason: Sequence[str] | Unset = UNSET,
         from_: str | Unset = UNSET,
         to: str | Unset = UNSET,
-        host: str | None | Unset = UNSET,
-        url: str | None | Unset = UNSET,
+        host: str | Unset = UNSET,
+        url: str | Unset = UNSET,
         mimetype: Sequence[str] | Unset = UNSET,
         statuscode: Sequence[str] | Unset = UNSET,
         archive: Sequence[str] | Unset = UNSET,
-        domain: int | None | Unset = UNSET,
-        run: int | None | Unset = UNSET,
-        project: int | None | Unset = UNSET,
+        domain: int | Unset = UNSET,
+        run: int | Unset = UNSET,
+        project: int | Unset = UNSET,
         sort: Literal["time", "-time", "id", "-id"] | Unset = UNSET,
     ) -> Iterator[a.ListedCaptureAnswer]:
         """The captures of a project, or of a run or domain, by time or as they were listed."""
@@ -502,8 +503,8 @@ class PagesOperations:
         from_: str | Unset = UNSET,
         to: str | Unset = UNSET,
         tag: str | Unset = UNSET,
-        review: Literal["unreviewed", "accepted", "rejected", "needs_work"] | None | Unset = UNSET,
-        starred: bool | None | Unset = UNSET,
+        review: Literal["unreviewed", "accepted", "rejected", "needs_work"] | Unset = UNSET,
+        starred: bool | Unset = UNSET,
         order: Literal["url", "oldest", "newest"] | Unset = UNSET,
     ) -> Iterator[a.PageRow]:
         """A project's pages by URL or by time."""
@@ -534,9 +535,9 @@ class StatsOperations:
     def throughput(
         self,
         *,
-        project: int | None | Unset = UNSET,
-        from_: datetime | None | Unset = UNSET,
-        to: datetime | None | Unset = UNSET,
+        project: int | Unset = UNSET,
+        from_: datetime | Unset = UNSET,
+        to: datetime | Unset = UNSET,
         step: Literal["minute", "hour", "day"] | Unset = UNSET,
     ) -> a.ThroughputAnswer:
         """What was done over time, in one project or in all that you see; up to a minute old.
@@ -636,6 +637,21 @@ class UsersOperations:
         """Another name. Roles and addresses are for admins."""
         return self._transport.call("PATCH", "/users/me", {200: a.UserAnswer}, body={"name": name})
 
+    def page(
+        self,
+        *,
+        state: Literal["pending", "active", "disabled"] | Unset = UNSET,
+        after: int | Unset = UNSET,
+        limit: int | Unset = UNSET,
+    ) -> a.UsersAnswer:
+        """Users by id, for admins; `state=pending` wait for approval."""
+        return self._transport.call(
+            "GET",
+            "/users",
+            {200: a.UsersAnswer},
+            query={"state": state, "after": after, "limit": limit},
+        )
+
     def change(
         self,
         user_id: int,
@@ -649,21 +665,6 @@ class UsersOperations:
             f"/users/{segment(user_id)}",
             {200: a.UserAnswer},
             body={"role": role, "state": state},
-        )
-
-    def list(
-        self,
-        *,
-        state: Literal["pending", "active", "disabled"] | None | Unset = UNSET,
-        after: int | Unset = UNSET,
-        limit: int | Unset = UNSET,
-    ) -> a.UsersAnswer:
-        """Users by id, for admins; `state=pending` wait for approval."""
-        return self._transport.call(
-            "GET",
-            "/users",
-            {200: a.UsersAnswer},
-            query={"state": state, "after": after, "limit": limit},
         )
 
 
@@ -771,11 +772,7 @@ class SavedSearchesOperations:
         self._transport.send("DELETE", f"/saved-searches/{segment(search_id)}")
 
     def results(
-        self,
-        search_id: int,
-        *,
-        offset: int | None | Unset = UNSET,
-        limit: int | None | Unset = UNSET,
+        self, search_id: int, *, offset: int | Unset = UNSET, limit: int | Unset = UNSET
     ) -> a.SearchAnswer:
         """What a saved search finds now; `offset` and `limit` instead of those that were saved."""
         return self._transport.call(
@@ -798,7 +795,7 @@ class LiveOperations:
 
     def ticket(self) -> a.TicketAnswer:
         """A ticket for `GET /api/v1/live/ws?ticket=...`: no token ever stands in a URL."""
-        return self._transport.call("POST", "/live/tickets", {201: a.TicketAnswer})
+        return self._transport.call("POST", "/live/tickets", {201: a.TicketAnswer}, again=True)
 
 
 class MembersOperations:
@@ -884,7 +881,7 @@ class DomainsOperations:
         )
 
     def remove(self, project_id: int, domain_id: int) -> None:
-        """One that no run was begun for. What was collected goes with its project alone."""
+        """One that nothing is listed of: what is listed goes with its project alone."""
         self._transport.send(
             "DELETE", f"/projects/{segment(project_id)}/domains/{segment(domain_id)}"
         )
@@ -1079,7 +1076,7 @@ class SchedulesOperations:
         """Forget it; its runs stay."""
         self._transport.send("DELETE", f"/schedules/{segment(schedule_id)}")
 
-    def list(self, *, project: int | None | Unset = UNSET) -> Iterator[a.ScheduleAnswer]:
+    def list(self, *, project: int | Unset = UNSET) -> Iterator[a.ScheduleAnswer]:
         """Schedules, oldest first."""
         return self._transport.pages("/schedules/", a.SchedulesAnswer, query={"project": project})
 
@@ -1097,7 +1094,7 @@ class TasksOperations:
     def cancel(self, task_id: int) -> a.TaskAnswer:
         """End it at its next safe point. A project's deletion that has begun goes to its end."""
         return self._transport.call(
-            "POST", f"/tasks/{segment(task_id)}/cancel", {200: a.TaskAnswer}
+            "POST", f"/tasks/{segment(task_id)}/cancel", {200: a.TaskAnswer}, again=True
         )
 
     def reindex(self) -> a.TaskAsked:
@@ -1139,9 +1136,9 @@ class TasksOperations:
     def list(
         self,
         *,
-        project: int | None | Unset = UNSET,
-        run: int | None | Unset = UNSET,
-        state: Literal["pending", "done", "failed", "cancelled"] | None | Unset = UNSET,
+        project: int | Unset = UNSET,
+        run: int | Unset = UNSET,
+        state: Literal["pending", "done", "failed", "cancelled"] | Unset = UNSET,
         kind: Literal[
             "delete_project",
             "purge",
@@ -1153,7 +1150,6 @@ class TasksOperations:
             "prioritise",
             "certify",
         ]
-        | None
         | Unset = UNSET,
     ) -> Iterator[a.TaskAnswer]:
         """Tasks, newest first: of one's projects, and what one asked for of a project that is
@@ -1187,12 +1183,13 @@ class AdminOperations:
             f"/admin/archives/{segment(name)}/pause",
             {200: a.PausedAnswer},
             body={"seconds": seconds},
+            again=True,
         )
 
     def resume_archive(self, name: str) -> a.ResumedAnswer:
         """End an archive's pause now, whatever it was for. It begins slowly."""
         return self._transport.call(
-            "POST", f"/admin/archives/{segment(name)}/resume", {200: a.ResumedAnswer}
+            "POST", f"/admin/archives/{segment(name)}/resume", {200: a.ResumedAnswer}, again=True
         )
 
     def actors(self) -> a.ActorsAnswer:
@@ -1210,7 +1207,7 @@ class AdminOperations:
     def flush_cache(self, *, tags: Sequence[str] | None | Unset = UNSET) -> a.FlushedAnswer:
         """End all answers, or those of some tags, at once and for everybody."""
         return self._transport.call(
-            "POST", "/admin/cache/flush", {200: a.FlushedAnswer}, body={"tags": tags}
+            "POST", "/admin/cache/flush", {200: a.FlushedAnswer}, body={"tags": tags}, again=True
         )
 
     def end_cache_tag(self, tag: str) -> None:

@@ -1,8 +1,8 @@
 """How the client speaks with the server: one connection pool, one policy of trying again.
 
 What may pass (the server is away, busy, or says when to come again) is tried
-again within `patience`; a POST only because it carries an Idempotency-Key, by
-which the server does it once however often it is sent.
+again within `patience`; a POST only where that changes nothing, or because it
+carries an Idempotency-Key, by which the server does it once however often it is sent.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
+from ipaddress import ip_address
 from typing import Any, Final, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 from pydantic import TypeAdapter, ValidationError
@@ -39,9 +42,13 @@ PREFIX: Final = "/api/v1"
 IDEMPOTENCY: Final = "Idempotency-Key"
 BUSY: Final = "idempotency_busy"
 CONNECT_SECONDS: Final = 5.0
+QUIET_SECONDS: Final = 60.0
+"""A stream may be silent so long: its heartbeats come every 20 s."""
 PAGE_ROWS: Final = 1000
 READS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Safe to repeat: they ask, or say what is to be."""
+OPEN: Final = frozenset({"/auth/login", "/auth/refresh", "/auth/register"})
+"""Who asks is said in the body: a token that has expired must not go with them."""
 KINDS: Final[Mapping[int, type[ChronoError]]] = {
     400: InvalidInput, 401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict,
     412: Stale, 413: InvalidInput, 415: InvalidInput, 416: InvalidInput, 422: InvalidInput,
@@ -53,29 +60,58 @@ class Unset(Enum):
 
     UNSET = "unset"
 
+    def __repr__(self) -> str:
+        return "UNSET"
+
 
 UNSET: Final[Literal[Unset.UNSET]] = Unset.UNSET
+
+
+class Cut(Unavailable):
+    """An answer broke off while it was read."""
+
+    code = "cut"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. `again`: sending it twice does no harm."""
+
+    method: str
+    path: str
+    query: dict[str, Any]
+    headers: dict[str, Any]
+    body: dict[str, Any] | None
+    again: bool
 
 
 class Transport:
     """Requests of one user. Safe to use from several threads."""
 
-    def __init__(self, url: str, *, token: str, timeout: float, patience: float) -> None:
-        """`timeout` seconds for one try, `patience` for all tries of a request together."""
+    def __init__(
+        self, url: str, *, token: str, timeout: float, patience: float, insecure: bool
+    ) -> None:
+        """`timeout` seconds for one try, `patience` for all tries of a request together.
+
+        `InvalidInput` for what is no address, and for one that a token would be sent to in the
+        clear over a network, unless `insecure`.
+        """
         self._token = token
         self._patience = patience
         self._lock = threading.Lock()
         self._renew: Callable[[], str] | None = None
-        self._client = httpx2.Client(
-            base_url=f"{url.rstrip('/')}{PREFIX}", follow_redirects=False,
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
-        )  # fmt: skip
+        soon = min(timeout, CONNECT_SECONDS)
+        self._timeout = httpx2.Timeout(timeout, connect=soon)
+        self._quiet = httpx2.Timeout(timeout, connect=soon, read=max(timeout, QUIET_SECONDS))
+        base = f"{address(url, insecure=insecure)}{PREFIX}"
+        self._client = httpx2.Client(base_url=base, follow_redirects=False)
 
     def renewed_by(self, renew: Callable[[], str]) -> None:
         """When the token has expired, `renew` gives the next one: once for all threads."""
         self._renew = renew
 
     def use(self, token: str) -> None:
+        """From now on this token."""
         self._token = token
 
     def call(
@@ -88,16 +124,17 @@ class Transport:
         headers: Mapping[str, object] | None = None,
         body: Mapping[str, object] | None = None,
         once: bool = False,
+        again: bool = False,
     ) -> Any:
         """The answer as its status' type. Raises the error that the server's problem names."""
-        got = self._tried(method, path, query=query, headers=headers, body=body, once=once)
+        got = self._tried(_request(method, path, query, headers, body, once=once, again=again))
         kind = answers.get(got.status_code)
         if kind is None:
-            raise _strange(got, "no answer that this version knows")
+            raise _strange(got, f"{got.status_code} is no answer that this version knows")
         try:
             return _reader(kind).validate_json(got.content)
         except ValidationError as error:
-            raise _strange(got, str(error).splitlines()[0]) from error
+            raise _strange(got, _reasons(error)) from None
 
     def send(
         self,
@@ -108,9 +145,12 @@ class Transport:
         headers: Mapping[str, object] | None = None,
         body: Mapping[str, object] | None = None,
         once: bool = False,
+        again: bool = False,
     ) -> None:
         """A request whose answer says nothing but that it was done."""
-        self._tried(method, path, query=query, headers=headers, body=body, once=once)
+        got = self._tried(_request(method, path, query, headers, body, once=once, again=again))
+        if got.status_code >= 300:
+            raise _strange(got, f"{got.status_code} is no answer that this version knows")
 
     def pages(
         self, path: str, answer: type[Any], *, query: Mapping[str, object] | None = None
@@ -127,41 +167,31 @@ class Transport:
     def stream(
         self, path: str, *, query: Mapping[str, object], headers: Mapping[str, object]
     ) -> Iterator[httpx2.Response]:
-        """An answer that is read while it comes. Trying again is for whoever reads it."""
-        sent = _said(headers) | self._bearer()
+        """An answer that is read while it comes; it is begun like any other request.
+
+        Raises `Cut` when it breaks off: going on is for whoever reads it.
+        """
+        got = self._tried(_request("GET", path, query, headers, None), stream=True)
         try:
-            with self._client.stream("GET", path, params=_said(query), headers=sent) as got:
-                if got.status_code >= 400:
-                    got.read()
-                    raise problem(got)
-                yield got
-        except httpx2.TransportError as error:
-            raise _away(error) from error
+            yield got
+        except httpx2.RequestError as error:
+            raise Cut(
+                "The answer broke off", why=_why(error), fix="Ask again", code="cut"
+            ) from error
+        finally:
+            got.close()
 
     def close(self) -> None:
+        """Close the connections. What is asked later fails."""
         self._client.close()
 
-    def _tried(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, object] | None,
-        headers: Mapping[str, object] | None,
-        body: Mapping[str, object] | None,
-        once: bool,
-    ) -> httpx2.Response:
-        key = {IDEMPOTENCY: uuid.uuid4().hex} if once else {}
-        request = {
-            "params": _said(query or {}), "headers": _said(headers or {}) | key,
-            "json": None if body is None else _said(body),
-        }  # fmt: skip
-        again, until = method in READS or once, time.monotonic() + self._patience
+    def _tried(self, request: Request, *, stream: bool = False) -> httpx2.Response:
+        until = time.monotonic() + self._patience
         attempt = 0
         while True:
             attempt += 1
             try:
-                got = self._once(method, path, request)
+                got = self._known(request, stream=stream)
             except Unavailable as error:
                 failed: ChronoError = error
                 delay: float | None = _spread(attempt)
@@ -169,29 +199,78 @@ class Transport:
                 if got.status_code < 400:
                     return got
                 failed, delay = problem(got), _delay(got, attempt)
-            if delay is None or not again or time.monotonic() + delay > until:
+            if delay is None or not request.again or time.monotonic() + delay > until:
                 raise failed
             time.sleep(delay)
 
-    def _once(self, method: str, path: str, request: dict[str, Any]) -> httpx2.Response:
-        token = self._token
-        got = self._sent(method, path, request, token)
-        if got.status_code == 401 and token and self._renew:
-            with self._lock:  # of several threads one renews
-                if self._token == token:
-                    self._token = self._renew()
-            got = self._sent(method, path, request, self._token)
+    def _known(self, request: Request, *, stream: bool) -> httpx2.Response:
+        """As who we are: with another token where this one has expired."""
+        token = "" if request.path in OPEN else self._token
+        got = self._sent(request, token, stream=stream)
+        if got.status_code != 401 or not token or self._renew is None:
+            return got
+        with self._lock:  # of several threads one renews
+            if self._token == token:
+                self._token = self._renew()
+        return self._sent(request, self._token, stream=stream)
+
+    def _sent(self, request: Request, token: str, *, stream: bool) -> httpx2.Response:
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        made = self._client.build_request(
+            request.method, request.path.lstrip("/"), params=request.query, json=request.body,
+            headers=request.headers | bearer, timeout=self._quiet if stream else self._timeout,
+        )  # fmt: skip
+        try:
+            got = self._client.send(made, stream=stream)
+            if stream and got.status_code >= 400:
+                got.read()
+        except httpx2.RequestError as error:
+            raise _away(error) from error
         return got
 
-    def _sent(self, method: str, path: str, request: dict[str, Any], token: str) -> httpx2.Response:
-        headers = {**request["headers"], **({"Authorization": f"Bearer {token}"} if token else {})}
-        try:
-            return self._client.request(method, path, **{**request, "headers": headers})
-        except httpx2.TransportError as error:
-            raise _away(error) from error
 
-    def _bearer(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+def address(url: str, *, insecure: bool) -> str:
+    """A server's address without what we add to it; `InvalidInput` unless a token may go there."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query:
+        raise InvalidInput(
+            "This is no address of a server", fix="Write http://host:port or https://host",
+            code="server",
+        )  # fmt: skip
+    if parts.scheme == "http" and not insecure and not _is_here(host):
+        raise InvalidInput(
+            f"{host} is not asked by plain http", why="who listens on the way has the token then",
+            fix="Use https, or say that the network is trusted (docs/client.md)", code="insecure",
+        )  # fmt: skip
+    return url.rstrip("/").removesuffix(PREFIX)
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _request(
+    method: str,
+    path: str,
+    query: Mapping[str, object] | None,
+    headers: Mapping[str, object] | None,
+    body: Mapping[str, object] | None,
+    *,
+    once: bool = False,
+    again: bool = False,
+) -> Request:
+    key = {IDEMPOTENCY: uuid.uuid4().hex} if once else {}
+    return Request(
+        method, path, _given(query or {}), _given(headers or {}) | key,
+        None if body is None else _said(body), method in READS or once or again,
+    )  # fmt: skip
 
 
 def segment(value: object) -> str:
@@ -240,9 +319,19 @@ def _retry_after(got: httpx2.Response) -> float | None:
 
 def _away(error: Exception) -> Unavailable:
     return Unavailable(
-        "The server does not answer", why=f"{type(error).__name__}: {error}",
-        fix="Check its address, or try again", code="server_away",
+        "The server does not answer", why=_why(error), fix="Check its address, or try again",
+        code="server_away",
     )  # fmt: skip
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _reasons(error: ValidationError) -> str:
+    """Where it differs from what is described; not what stands there, which may be a secret."""
+    found = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found[:3])
 
 
 def _strange(got: httpx2.Response, why: str) -> ChronoError:
@@ -252,16 +341,28 @@ def _strange(got: httpx2.Response, why: str) -> ChronoError:
     )  # fmt: skip
 
 
+def _given(values: Mapping[str, object]) -> dict[str, Any]:
+    """Of a query or of headers, which have no word for None."""
+    return {name: value for name, value in _said(values).items() if value is not None}
+
+
 def _said(given: Mapping[str, object]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in given.items() if value is not UNSET}
 
 
 def _plain(value: object) -> object:
-    """As JSON and queries say it."""
+    """As JSON and queries say it. A time without a zone is UTC, as everything of archives."""
     match value:
         case datetime():
-            return value.astimezone(UTC).isoformat()
-        case tuple() | list():
+            aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+            return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case str() | bytes():
+            return value
+        case Mapping():
+            return {name: _plain(each) for name, each in value.items()}
+        case Sequence() | AbstractSet():
             return [_plain(each) for each in value]
         case _:
             return value
