@@ -115,7 +115,7 @@ def allowed(actor: Actor, scope: Scope) -> Actor:
     """The actor; `Forbidden` when the token may not be used for this, or the user is no admin."""
     if scope in actor.scopes:
         return actor
-    raise Forbidden(f"This needs the scope {scope!r}", code="scope")
+    raise Forbidden(f"This needs the scope {scope.value!r}", code="scope")
 
 
 def _by_password(actor: Actor) -> Actor:

@@ -29,7 +29,7 @@ class Right(Enum):
     USER = auto()
     """Any token of any user."""
     WRITER = auto()
-    """Any user's token with the scope write: what they make or own is theirs alone."""
+    """Any token with the scope write: for what is the user's own, or what a reader may do."""
     MEMBER = auto()
     """Who sees the project."""
     EDITOR = auto()
@@ -154,8 +154,8 @@ ASKS = (
     Ask("GET /users", A, statements=1, query={"limit": "2"}),
     Ask("PATCH /users/{user_id}", A, body={"role": "admin"}, path={"user_id": "$somebody"}),
     Ask("GET /keys", U, statements=1),
-    Ask("POST /keys", P, 201, body={"name": "mine"}),
-    Ask("DELETE /keys/{key_id}", P, 204),
+    Ask("POST /keys", W, 201, body={"name": "mine"}),
+    Ask("DELETE /keys/{key_id}", W, 204),
     listed("GET /projects/", U),
     Ask("POST /projects/", W, 201, body={"name": "another"}),
     listed("GET /projects/{project_id}"),
@@ -230,15 +230,15 @@ ASKS = (
     listed("GET /projects/{project_id}/members/"),
     Ask("POST /projects/{project_id}/members/", OWN, 201, body={"email": "$somebody_email"}),
     Ask(
-        "GET /projects/{project_id}/members/{user_id}", M, statements=1, path={"user_id": "$reader"}
+        "GET /projects/{project_id}/members/{user_id}", M, statements=1, path={"user_id": "$member"}
     ),
     Ask(
         "PUT /projects/{project_id}/members/{user_id}",
         OWN,
         body={"role": "write"},
-        path={"user_id": "$writer"},
+        path={"user_id": "$member"},
     ),
-    Ask("DELETE /projects/{project_id}/members/{user_id}", OWN, 204, path={"user_id": "$writer"}),
+    Ask("DELETE /projects/{project_id}/members/{user_id}", OWN, 204, path={"user_id": "$member"}),
     listed("GET /projects/{project_id}/domains/"),
     Ask("POST /projects/{project_id}/domains/", E, 201, body={"url": "http://third.example/"}),
     listed("GET /projects/{project_id}/domains/{domain_id}"),
@@ -264,7 +264,7 @@ ASKS = (
         path={"form": "csv"},
         foreign=Foreign.EMPTY,
     ),
-    Ask("POST /projects/{project_id}/exports/", E, 202, body={"run": "$run"}),
+    Ask("POST /projects/{project_id}/exports/", W, 202, body={"run": "$run"}),
     listed("GET /projects/{project_id}/exports/"),
     listed("GET /exports/{export_id}"),
     Ask("GET /exports/{export_id}/files", M, statements=1),

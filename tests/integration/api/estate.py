@@ -75,14 +75,15 @@ async def _record(
     emails = {
         row["id"]: row["email"] for row in await database.fetch("SELECT id, email FROM users")
     }
-    somebody, _ = await user_with_key(database)
+    somebody, member = [(await user_with_key(database))[0] for _ in range(2)]
+    await database.fetch("INSERT INTO project_members VALUES ($1, $2, 'read')", project, member)
     await key_of(database, people.ids["owner"])
     key = await database.fetchval(
         "SELECT max(id) FROM api_tokens WHERE user_id = $1", people.ids["owner"]
     )
     return {
         **people.ids, "project": project, "run": run, "capture": capture, "domain": domain,
-        "email": emails[people.ids["owner"]], "somebody": somebody, "key": key,
+        "email": emails[people.ids["owner"]], "somebody": somebody, "member": member, "key": key,
         "somebody_email": await database.fetchval(
             "SELECT email FROM users WHERE id = $1", somebody
         ),
