@@ -92,9 +92,10 @@ class Ask:
 
     def _path(self) -> str:
         path = self.operation.partition(" ")[2]
-        return V1 + re.sub(r"\{(\w+)\}", lambda found: self._place(found[1]), path)
+        return V1 + re.sub(r"\{(\w+)\}", lambda found: self.place(found[1]), path)
 
-    def _place(self, parameter: str) -> str:
+    def place(self, parameter: str) -> str:
+        """What stands for a parameter of the path."""
         return self.path.get(parameter) or "$" + parameter.removesuffix("_id")
 
 
