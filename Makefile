@@ -46,7 +46,7 @@ check: lint ## The inner loop: lint, unit and integration tests
 # A test that fails is tried once more, and named in the summary: real servers share two cores.
 test: lint ## Everything, on real parts: Ray clusters and faults too
 	$(PYTEST) --reruns 1 -rR tests/unit tests/integration
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --reruns 1 -rR tests/cluster tests/faults
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --reruns 1 -rR tests/cluster tests/faults
 
 SEEDS ?= 3
 REPORT ?= faults.md

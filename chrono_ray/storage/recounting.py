@@ -100,13 +100,13 @@ class Recounting:
         await self._database.transact(work)
 
     async def totals(self, *, mend: bool) -> int:
-        """How many of the projects' and domains' totals their rows contradict, before mending.
+        """How many totals of projects, domains and runs their rows contradict, before mending.
 
         Costs a walk over every capture.
         """
-        asked = "mend_totals()" if mend else "(SELECT count(*) FROM wrong_numbers)"
+        asked = self._sql["mend_totals" if mend else "wrong_totals"]
         async with self._database.connection() as connection:
-            return int(await connection.fetchval(f"SELECT {asked}", timeout=RECOUNT_SECONDS))
+            return int(await connection.fetchval(asked, timeout=RECOUNT_SECONDS))
 
     async def put_back_stranded(self) -> int:
         """Queue the fetches that wait and stand in no queue; returns how many there were."""

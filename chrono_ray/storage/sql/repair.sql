@@ -112,6 +112,13 @@ RETURNING page_id
 -- name: note_mended
 SELECT recount_run_pages($1)
 
+-- name: wrong_totals
+SELECT (SELECT count(*) FROM wrong_numbers)
+     + (SELECT count(*) FROM run_pages u WHERE NOT EXISTS (SELECT FROM pages p WHERE p.id = u.page_id))
+
+-- name: mend_totals
+SELECT mend_totals() + mend_run_pages()
+
 -- name: orphans_after
 -- of the next pages by id, those that no stored capture stands behind
 SELECT n.last_id, o.* FROM (

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chrono_ray.model.capture import Capture, Skipped, Timestamp14, Wanted
@@ -186,12 +186,14 @@ RULES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(RULES)
 def test_rules_are_read_back_from_both_spellings(rules: Rules):
     assert parse(as_text(rules)) == rules
     assert parse(as_json(rules)) == rules
 
 
+@settings(deadline=None)  # a pattern is compiled once, whenever that is
 @given(st.text(max_size=60), RULES, st.integers(0, 40))
 def test_whatever_is_written_is_read_or_refused(noise: str, rules: Rules, cut: int):
     for text in (noise, as_text(rules)[cut:], as_json(rules)[:-cut] if cut else noise):

@@ -72,6 +72,18 @@ BEGIN
     ON CONFLICT (run_id, whole) DO UPDATE SET n = n.n + excluded.n;
 END $$;
 
+-- What runs still count of pages that are gone, as nothing of ours leaves them: how much that was.
+CREATE FUNCTION mend_run_pages() RETURNS bigint LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM run_pages u WHERE NOT EXISTS (SELECT FROM pages p WHERE p.id = u.page_id) RETURNING u.run_id, u.whole
+    ), fewer AS (
+        UPDATE run_page_counts n SET n = n.n - g.n
+          FROM (SELECT run_id, whole, count(*) AS n FROM gone GROUP BY run_id, whole ORDER BY run_id, whole) g
+         WHERE n.run_id = g.run_id AND n.whole = g.whole
+    )
+    SELECT count(*) FROM gone
+$$;
+
 -- The domain that is meant, with its project (by id, or by name one without an owner): both come into being
 -- where they are missing, but for a project named by its id. Their rows stay locked: of two that begin the
 -- same at once one joins. `project` is null where there is none; nothing is made while `task` deletes it.
