@@ -234,6 +234,9 @@ class Settings(BaseSettings):
     egress: str = "default"
     contact: str = ""
     log_level: str = "info"
+    server: str | None = None
+    token: SecretStr | None = None
+    insecure: bool = False
     archives: Archives = Archives()
     politeness: Politeness = Politeness()
     scraping: Scraping = Scraping()
@@ -249,13 +252,14 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @field_validator(
-        "database_url", "redis_url", "meilisearch_url", "blobs_url", "exports_url", "ray_address"
-    )
+        "database_url", "redis_url", "meilisearch_url", "blobs_url", "exports_url", "ray_address",
+        "server", "token",
+    )  # fmt: skip
     @classmethod
     def _not_empty(cls, value: Any) -> Any:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text is not None and not text.strip():
-            raise ValueError("is empty: unset it to have the part started for you")
+            raise ValueError("is empty: unset it")
         return value
 
     @field_validator("meilisearch_key")

@@ -14,6 +14,7 @@ import orjson
 
 from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
+from chrono_ray.cli.remote import server
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.memento import MatchType, Scope
@@ -68,15 +69,24 @@ def cancel(run_id: int, *, json: bool) -> int:
 
 
 def _changed(run_id: int, state: RunState, *, json: bool) -> int:
-    async def work(record: Database) -> None:
-        await Projects(record).change(run_id, state)
-
-    on_record(work)
+    _become(run_id, state)
     tell(
         {"run": run_id, "state": state.value},
         f"Run {run_id} {TOLD[state].format(run=run_id)}", json=json,
     )  # fmt: skip
     return 0
+
+
+def _become(run_id: int, state: RunState) -> None:
+    async def work(record: Database) -> None:
+        await Projects(record).change(run_id, state)
+
+    if c := server():
+        from chrono_ray.cli import remote_runs
+
+        with c:
+            return remote_runs.change(c, run_id, state)
+    return on_record(work)
 
 
 def try_again(
@@ -89,10 +99,7 @@ def try_again(
         force,
     )
 
-    async def work(record: Database) -> Retried:
-        return await retry(record, run_id, again, dry_run=dry_run)
-
-    told = on_record(work)
+    told = _retried(run_id, again, dry_run=dry_run)
     tell(
         {
             "run": run_id, "fetches": _by_state(told.fetches), "slices": told.slices,
@@ -101,6 +108,18 @@ def try_again(
         "\n".join(_again_lines(run_id, told, dry_run=dry_run)), json=json,
     )  # fmt: skip
     return 0
+
+
+def _retried(run_id: int, again: Again, *, dry_run: bool) -> Retried:
+    async def work(record: Database) -> Retried:
+        return await retry(record, run_id, again, dry_run=dry_run)
+
+    if c := server():
+        from chrono_ray.cli import remote_runs
+
+        with c:
+            return remote_runs.retry(c, run_id, again, dry_run=dry_run)
+    return on_record(work)
 
 
 def _again_lines(run_id: int, told: Retried, *, dry_run: bool) -> Iterable[str]:

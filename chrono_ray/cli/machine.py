@@ -15,6 +15,7 @@ from chrono_ray import wiring
 from chrono_ray.cli import owner
 from chrono_ray.cli.boundary import login_refused, not_migrated
 from chrono_ray.cli.following import teller
+from chrono_ray.cli.remote import only_here
 from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.model.errors import Unavailable
@@ -50,6 +51,7 @@ def start(*, json: bool) -> int:
 def end(*, json: bool) -> int:
     """`chrono down`."""
     settings = chrono_settings.load()
+    only_here(settings)
     found = running(settings.data_dir)
     if found is None:
         return _end_what_was_left(settings, json=json)
@@ -148,6 +150,7 @@ async def _answers(record: Database) -> None:
 def _reached() -> Iterator[Settings]:
     """Settings with a database to speak to, whatever is in it."""
     settings = chrono_settings.load()
+    only_here(settings)
     found = running(settings.data_dir)
     if found:
         yield attached(settings, found)

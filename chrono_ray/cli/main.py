@@ -432,6 +432,31 @@ def down(*, json: Json = False) -> None:
 
 
 @app.command()
+def login(
+    url: Annotated[str, typer.Argument(help="The server, such as https://chrono.example.org")],
+    email: Annotated[str, typer.Option(help="Your address there; without it you are asked")] = "",
+    days: Annotated[int, typer.Option(help="So long the key is good", min=1)] = 90,
+    *,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from stdin")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Have commands work against a server, by an API key that is kept in the data folder."""
+    from chrono_ray.cli.remote import login as log_in
+
+    raise typer.Exit(log_in(url, email, days, stdin=password_stdin, json=json))
+
+
+@app.command()
+def logout(*, json: Json = False) -> None:
+    """End the key of `chrono login`: commands work on this machine again."""
+    from chrono_ray.cli.remote import logout as log_out
+
+    raise typer.Exit(log_out(json=json))
+
+
+@app.command()
 def migrate(*, json: Json = False) -> None:
     """Bring the database to this version's schema."""
     from chrono_ray.cli.machine import migrate_record

@@ -16,6 +16,7 @@ from typing import IO, Final
 
 import orjson
 
+from chrono_ray.cli.remote import only_here
 from chrono_ray.cluster.owner import STARTS, Running, archives_chosen, attached, lives, running
 from chrono_ray.model.errors import Conflict, EmbeddedError
 from chrono_ray.settings import Settings
@@ -45,6 +46,7 @@ def ensure(settings: Settings, *, api: bool, tell: Callable[[str], None] = _sile
     Raises `EmbeddedError` with its last words when it does not become ready, `Conflict`
     when the running one was started with other archives.
     """
+    only_here(settings)
     with _one_at_a_time(settings.data_dir):
         return _ensure(settings, api=api, tell=tell)
 

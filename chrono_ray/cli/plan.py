@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -12,9 +13,11 @@ from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli.following import INTERRUPTED, follow_shown, with_owner
 from chrono_ray.cli.machine import connected
+from chrono_ray.cli.remote import server
 from chrono_ray.cli.rules import read_rules
 from chrono_ray.cli.run import Request, checked
 from chrono_ray.cluster.owner import running
+from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.rules import Rules
 from chrono_ray.pipeline.follow import Interrupted
 from chrono_ray.pipeline.plan import as_json, read_plan, summary
@@ -24,12 +27,18 @@ from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.planning import Planning
 from chrono_ray.storage.projects import Collection, Goal, Projects, RunState
 
+if TYPE_CHECKING:
+    from chrono_ray.client import Chrono
+
 
 def plan_and_print(request: Request, rules_file: str) -> int:
     """Returns the exit code. Nothing is started before the request is known to be good.
 
     `rules_file`: - is stdin, empty leaves the domain's rules as they are.
     """
+    if c := server():
+        with c:
+            return _plan_there(c, request, rules_file)
     settings = chrono_settings.load()
     wanted = replace(checked(request, settings), goal=Goal.PLAN)
     rules = read_rules(rules_file) if rules_file else None
@@ -38,9 +47,19 @@ def plan_and_print(request: Request, rules_file: str) -> int:
 
 def start(run_id: int, *, json: bool) -> int:
     """Fetch what was planned."""
-    with connected() as settings:
-        paused = asyncio.run(_start(settings, run_id))
-        works = running(settings.data_dir) is not None
+    if c := server():
+        from chrono_ray.cli import remote_runs
+
+        with c:
+            paused, works = remote_runs.start(c, run_id), True
+    else:
+        with connected() as settings:
+            paused = asyncio.run(_start(settings, run_id))
+            works = running(settings.data_dir) is not None
+    return _say_started(run_id, paused=paused, works=works, json=json)
+
+
+def _say_started(run_id: int, *, paused: bool, works: bool, json: bool) -> int:
     state = "paused" if paused else "active"
     if json:
         sys.stdout.write(orjson.dumps({"run": run_id, "state": state}).decode() + "\n")
@@ -53,6 +72,26 @@ def start(run_id: int, *, json: bool) -> int:
         told = f"fetches what it planned once chrono_ray runs: chrono up, chrono status {run_id}"
     sys.stdout.write(f"Run {run_id} {told}\n")
     return 0
+
+
+def _plan_there(c: Chrono, request: Request, rules_file: str) -> int:
+    from chrono_ray.cli import remote_runs
+
+    if rules_file:
+        raise InvalidInput(
+            "Rules cannot be given here", why="the plan is made by a server",
+            fix="Give them to the domain first: `domains.change_rules` of the Python client",
+            code="here",
+        )  # fmt: skip
+    wanted = replace(checked(request, None), goal=Goal.PLAN)
+    run_id = remote_runs.begin(c, wanted).run_ids[0]
+    sys.stderr.write(f"Plan {run_id}: {wanted.scope.url} ({wanted.scope.match})\n")
+    if isinstance(remote_runs.follow(c, run_id, json=request.json), remote_runs.Left):
+        remote_runs.leave(c, "Plan", run_id, stop=request.stop_on_interrupt)
+        return INTERRUPTED
+    plan = remote_runs.plan(c, run_id)
+    sys.stdout.write((as_json(plan) if request.json else summary(plan)) + "\n")
+    return plan.report.exit_code
 
 
 async def _plan(

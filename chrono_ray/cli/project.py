@@ -6,7 +6,9 @@ import sys
 
 import orjson
 
-from chrono_ray.cli.task import asked, do
+from chrono_ray.cli.following import teller
+from chrono_ray.cli.remote import server
+from chrono_ray.cli.task import asked, do, ended
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.task import DeleteProject
 from chrono_ray.storage.catalogue import Catalogue, DomainRow, ProjectRow
@@ -15,7 +17,7 @@ from chrono_ray.storage.database import Database
 
 def list_projects(*, json: bool) -> int:
     """All projects, a line each."""
-    rows = asked(lambda record: Catalogue(record).projects())
+    rows = _all()
     if json:
         sys.stdout.writelines(_json(row) + "\n" for row in rows)
     else:
@@ -28,12 +30,7 @@ def list_projects(*, json: bool) -> int:
 def show_project(name: str, *, json: bool) -> int:
     """One project with its domains."""
 
-    async def read(record: Database) -> tuple[ProjectRow, list[DomainRow]]:
-        catalogue = Catalogue(record)
-        found = await catalogue.project(name)
-        return found, await catalogue.domains(found)
-
-    row, domains = asked(read)
+    row, domains = _one(name)
     if json:
         sys.stdout.write(_json(row, domains) + "\n")
         return 0
@@ -47,10 +44,39 @@ def show_project(name: str, *, json: bool) -> int:
 
 def delete_project(name: str, *, yes: bool, json: bool) -> int:
     """All of it, for good. Ctrl+C leaves it to whoever works: half a project is none."""
-    row = asked(lambda record: Catalogue(record).project(name))
+    row, _ = _one(name)
     if not yes:
         _confirm(row)
+    if c := server():
+        from chrono_ray.cli import remote_rows
+
+        with c:
+            task = c.tasks.wait(c.projects.delete(row.id).task)
+        return ended(remote_rows.task(task), teller(live=False), json=json)
     return do(DeleteProject(row.name, row.id), json=json)
+
+
+def _all() -> list[ProjectRow]:
+    if c := server():
+        from chrono_ray.cli import remote_rows
+
+        with c:
+            return remote_rows.projects(c)
+    return asked(lambda record: Catalogue(record).projects())
+
+
+def _one(name: str) -> tuple[ProjectRow, list[DomainRow]]:
+    async def read(record: Database) -> tuple[ProjectRow, list[DomainRow]]:
+        catalogue = Catalogue(record)
+        found = await catalogue.project(name)
+        return found, await catalogue.domains(found)
+
+    if c := server():
+        from chrono_ray.cli import remote_rows
+
+        with c:
+            return remote_rows.project(c, name)
+    return asked(read)
 
 
 def _confirm(row: ProjectRow) -> None:

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli.following import INTERRUPTED, follow_shown, with_owner
+from chrono_ray.cli.remote import server
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.targets import target
@@ -24,6 +26,9 @@ from chrono_ray.storage.projects import (
     RunState,
     check_name,
 )
+
+if TYPE_CHECKING:
+    from chrono_ray.client import Chrono
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,9 @@ class Request:
 
 def run_to_end(request: Request) -> int:
     """Returns the exit code. Nothing is started before the request is known to be good."""
+    if c := server():
+        with c:
+            return _run_there(c, request, checked(request, None))
     settings = chrono_settings.load()
     wanted = checked(request, settings)
     if (
@@ -54,15 +62,33 @@ def run_to_end(request: Request) -> int:
     return with_owner(settings, lambda attached: _run(request, wanted, attached))
 
 
-def checked(request: Request, settings: Settings) -> Collection:
-    """What is to be collected, or `InvalidInput`. An archive named twice is named once."""
+def _run_there(c: Chrono, request: Request, wanted: Collection) -> int:
+    from chrono_ray.cli.remote_runs import Left, begin, follow, leave
+
+    begun = begin(c, wanted)
+    run_id = begun.run_ids[0]
+    sys.stderr.write(_told(begun, wanted))
+    ended = follow(c, run_id, json=request.json)
+    if isinstance(ended, Left):
+        leave(c, "Run", run_id, stop=request.stop_on_interrupt)
+        return INTERRUPTED
+    sys.stdout.write((as_json(ended) if request.json else summary(ended)) + "\n")
+    return ended.exit_code
+
+
+def checked(request: Request, settings: Settings | None) -> Collection:
+    """What is to be collected, or `InvalidInput`. An archive named twice is named once.
+
+    Without settings a server says whether it knows the archives.
+    """
     today = Timestamp14.of(datetime.now(UTC))
     scope = target(
         request.url, match=request.match, start=request.start, end=request.end, today=today
     )
     archives = tuple(dict.fromkeys(request.archives))
-    for each in archives:
-        wiring.check_archive(each, settings)
+    if settings is not None:
+        for each in archives:
+            wiring.check_archive(each, settings)
     check_name(request.project)
     return Collection(scope, request.project, archives, since=_overlap(request.since))
 

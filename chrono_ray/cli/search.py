@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.api.search_schemas import SearchAnswer, chosen, sort_of, told_of
+from chrono_ray.cli.remote import server
 from chrono_ray.cli.task import asked as ask
 from chrono_ray.model.query import Field, Fragment, Hit, Query, Results
 from chrono_ray.settings import Settings
@@ -35,12 +36,24 @@ class Asked:
 def search_and_print(asked: Asked, *, json: bool) -> int:
     """0 with hits or without: an empty answer is an answer."""
     query_of(asked, None)  # what cannot be asked is refused before anything is looked up
+    if c := server():
+        from chrono_ray.cli import remote_rows
+
+        with c:
+            results, whole = remote_rows.search(c, asked)
+        return _show(results, asked, whole if json else "")
     among = _project(asked.project) if asked.project else None
     results = asyncio.run(_search(chrono_settings.load(), query_of(asked, among)))
     if json:
         found = told_of(results)
         names = ask(lambda record: ProjectNames(record).of(found)) if found else {}
-        sys.stdout.write(SearchAnswer.of(results, names).model_dump_json() + "\n")
+        return _show(results, asked, SearchAnswer.of(results, names).model_dump_json())
+    return _show(results, asked, "")
+
+
+def _show(results: Results, asked: Asked, json: str) -> int:
+    if json:
+        sys.stdout.write(json + "\n")
         return 0
     shown = f"{asked.offset + 1}-{asked.offset + len(results.hits)} of " if results.hits else ""
     sys.stdout.write(f"{shown}{results.total:,} pages, {results.milliseconds:.1f} ms\n")

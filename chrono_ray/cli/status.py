@@ -8,6 +8,7 @@ import sys
 from chrono_ray import wiring
 from chrono_ray.cli.archive import budget_line, shown_budgets
 from chrono_ray.cli.machine import connected
+from chrono_ray.cli.remote import server
 from chrono_ray.pipeline.report import (
     Rates,
     RunReport,
@@ -26,8 +27,7 @@ RUNS_SHOWN = 10
 
 def print_status(run_id: int | None, *, json: bool) -> int:
     """One run in full, or the newest in a line each."""
-    with connected() as settings:
-        reports, budgets = asyncio.run(_read(settings, run_id))
+    reports, budgets = _asked(run_id)
     if json:
         sys.stdout.writelines(as_json(report) + "\n" for report in reports)
     elif run_id is not None:
@@ -38,6 +38,18 @@ def print_status(run_id: int | None, *, json: bool) -> int:
         if not reports:
             sys.stdout.write("No runs yet. Begin: chrono run iana.org --from 2012 --to 2014\n")
     return 0
+
+
+def _asked(run_id: int | None) -> tuple[list[RunReport], list[Budget]]:
+    if c := server():
+        from chrono_ray.cli import remote_runs
+
+        with c:
+            if run_id is None:
+                return remote_runs.newest(c, RUNS_SHOWN), remote_runs.budgets(c)
+            return [remote_runs.report(c, run_id)], remote_runs.budgets(c)
+    with connected() as settings:
+        return asyncio.run(_read(settings, run_id))
 
 
 async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport], list[Budget]]:

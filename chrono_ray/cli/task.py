@@ -13,6 +13,7 @@ import orjson
 from chrono_ray import wiring
 from chrono_ray.cli.following import TELL_EVERY, interrupted, teller
 from chrono_ray.cli.machine import connected
+from chrono_ray.cli.remote import server
 from chrono_ray.cluster.jobs.tasks import code_of, last_word, progress_line, told, work_off
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.task import Purge, Task
@@ -32,7 +33,7 @@ def list_tasks(limit: int, state: str, *, json: bool) -> int:
             code="task_state",
         )  # fmt: skip
     only = TaskState(state) if state else None
-    rows = asked(lambda record: Tasks(record).recent(limit, state=only))
+    rows = _listed(limit, only)
     if json:
         sys.stdout.writelines(_json(row) + "\n" for row in rows)
     else:
@@ -42,9 +43,18 @@ def list_tasks(limit: int, state: str, *, json: bool) -> int:
     return 0
 
 
+def _listed(limit: int, state: TaskState | None) -> list[TaskRow]:
+    if c := server():
+        from chrono_ray.cli import remote_rows
+
+        with c:
+            return remote_rows.tasks(c, limit, state)
+    return asked(lambda record: Tasks(record).recent(limit, state=state))
+
+
 def show_task(task_id: int, *, json: bool) -> int:
     """One task in full."""
-    row = asked(lambda record: Tasks(record).task(task_id))
+    row = _row(task_id, cancel=False)
     sys.stdout.write((_json(row) if json else "\n".join(_whole(row))) + "\n")
     return 0
 
@@ -52,13 +62,23 @@ def show_task(task_id: int, *, json: bool) -> int:
 def cancel_task(task_id: int, *, json: bool) -> int:
     """End a task at its next safe point."""
 
-    async def cancel(record: Database) -> TaskRow:
-        await Tasks(record).cancel(task_id)
-        return await Tasks(record).task(task_id)
-
-    row = asked(cancel)
+    row = _row(task_id, cancel=True)
     sys.stdout.write((_json(row) if json else f"Task {row.id} is {row.state}") + "\n")
     return 0
+
+
+def _row(task_id: int, *, cancel: bool) -> TaskRow:
+    async def work(record: Database) -> TaskRow:
+        if cancel:
+            await Tasks(record).cancel(task_id)
+        return await Tasks(record).task(task_id)
+
+    if c := server():
+        from chrono_ray.cli import remote_rows
+
+        with c:
+            return remote_rows.task(c.tasks.cancel(task_id) if cancel else c.tasks.get(task_id))
+    return asked(work)
 
 
 def purge(older_than: float, *, json: bool) -> int:
@@ -83,8 +103,13 @@ def do(task: Task, *, json: bool) -> int:
 
     with connected() as settings:
         row = asyncio.run(work(settings))
+    return ended(row, tell, json=json)
+
+
+def ended(row: TaskRow, tell: Callable[[str], None], *, json: bool) -> int:
+    """Say what became of a task that was followed; the exit code."""
     tell(last_word(row))
-    if live:
+    if sys.stderr.isatty() and not json:
         sys.stderr.write("\n")
     if json:
         sys.stdout.write(_json(row) + "\n")

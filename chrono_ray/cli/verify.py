@@ -11,6 +11,7 @@ import orjson
 
 from chrono_ray import wiring
 from chrono_ray.cli.machine import connected
+from chrono_ray.cli.remote import server
 from chrono_ray.pipeline.verify import Recount
 from chrono_ray.settings import Settings
 
@@ -19,8 +20,7 @@ FAULTS_SHOWN = 50
 
 def verify_and_print(run_id: int, *, json: bool) -> int:
     """0 when everything adds up, else 1."""
-    with connected() as settings:
-        recount = asyncio.run(_verify(settings, run_id))
+    recount = _recounted(run_id)
     text = (
         orjson.dumps({**asdict(recount), "clean": recount.clean}).decode()
         if json
@@ -28,6 +28,16 @@ def verify_and_print(run_id: int, *, json: bool) -> int:
     )
     sys.stdout.write(text + "\n")
     return 0 if recount.clean else 1
+
+
+def _recounted(run_id: int) -> Recount:
+    if c := server():
+        from chrono_ray.cli import remote_runs
+
+        with c:
+            return remote_runs.recount(c, run_id)
+    with connected() as settings:
+        return asyncio.run(_verify(settings, run_id))
 
 
 async def _verify(settings: Settings, run_id: int) -> Recount:

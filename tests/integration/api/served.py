@@ -48,6 +48,7 @@ class Served:
     run: int
     pages: tuple[int, ...]
     database_url: str
+    folder: str
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def served_in(folder: Path, server: PostgresServer, name: str) -> Iterator[Serve
     run_apart(make)
     with _running(settings) as address:
         key, project, run, pages = made[0]
-        yield Served(address, key, project, run, pages, url)
+        yield Served(address, key, project, run, pages, url, str(folder))
     cache.stop()
 
 
