@@ -20,7 +20,7 @@ from chrono_ray.api.live.seats import Seats
 from chrono_ray.api.live.source import Source
 from chrono_ray.api.live.tickets import Origins, Tickets
 from chrono_ray.api.parts import Parts, beside
-from chrono_ray.cache.tags import project_tag, run_tag
+from chrono_ray.cache.tags import RUNS, TASKS, project_tag, run_tag
 from chrono_ray.settings import Settings
 from chrono_ray.storage.live import Live
 
@@ -82,16 +82,24 @@ async def _endless(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _changed(parts: Parts, news: Sequence[State]) -> None:
-    """Cached answers about a run at work end as often as the cache allows; at its end at once."""
-    runs = [(int(each.key[4:]), each) for each in news if each.key.startswith("run:")]
-    ended = [(run_id, each.project_id) for run_id, each in runs if each.final]
-    if ended:
-        tags = {tag for run_id, project in ended for tag in (run_tag(run_id), project_tag(project))}
+    """Cached answers about a run at work end as often as the cache allows; at its end at once.
+
+    So do those about the project of a task that has ended: its worker tells no cache.
+    """
+    tags: set[str] = set()
+    for each in news:
+        if not each.final:
+            continue
+        kind, _, number = each.key.partition(":")
+        tags |= {project_tag(each.project_id), RUNS, TASKS}
+        if kind == "run":
+            tags.add(run_tag(int(number)))
+    if tags:
         await parts.invalidate(*sorted(tags))
     if parts.cache:
-        for run_id, each in runs:
-            if not each.final:
-                await parts.cache.progressed(run_id, each.project_id)
+        for each in news:
+            if each.key.startswith("run:") and not each.final:
+                await parts.cache.progressed(int(each.key[4:]), each.project_id)
 
 
 async def _live(request: Request) -> LiveParts:

@@ -12,7 +12,9 @@ from chrono_ray.api.live.channel import CHANNEL, LEADER
 from chrono_ray.api.parts import CACHE_VERSION
 from chrono_ray.cache.redis import JsonCache, Ttl
 from chrono_ray.cache.tags import project_tag
+from chrono_ray.model.task import Discover
 from chrono_ray.storage.projects import Projects, RunState
+from chrono_ray.storage.tasks import Tasks
 from tests.integration.api.counting import Queries
 from tests.integration.api.listening import begin, replica
 from tests.support.accounts import admin_key, user_with_key
@@ -123,24 +125,31 @@ async def test_five_connections_are_five_in_all_processes(settings, database, va
 
 
 async def test_kept_answers_end_while_nobody_listens(settings, database, valkey):
+    """With a task, whose worker tells no cache, and with a run."""
     run_id = await begin(database)
     project_id = await database.fetchval("SELECT project_id FROM runs")
+    task = Discover("", "wayback", "https://town.example/", "domain", project_id=project_id)
+    submitted = await Tasks(database).submit(task)
     cache = JsonCache(valkey.url, version=CACHE_VERSION)
 
     async def compute() -> bytes:
-        return orjson.dumps(await database.fetchval("SELECT state FROM runs"))
+        states = "SELECT (SELECT state FROM runs) || ' ' || (SELECT state FROM tasks)"
+        return orjson.dumps(await database.fetchval(states))
 
-    async def ask() -> str:
+    async def told(wanted: str) -> None:
         tags = (project_tag(project_id),)
-        return orjson.loads(
-            await cache.get_or_compute("it", compute, ttl=Ttl.STATISTICS, tags=tags)
-        )
+        async with asyncio.timeout(6):
+            while True:
+                said = await cache.get_or_compute("it", compute, ttl=Ttl.STATISTICS, tags=tags)
+                if orjson.loads(said) == wanted:
+                    return
+                await asyncio.sleep(0.05)
 
     async with replica(settings):
         await leader(valkey.url)
-        assert await ask() == "active"
+        await told("active pending")
+        await Tasks(database).cancel(submitted.id)
+        await told("active cancelled")
         await Projects(database).change(run_id, RunState.CANCELLED)
-        async with asyncio.timeout(6):
-            while await ask() == "active":
-                await asyncio.sleep(0.05)
+        await told("cancelled cancelled")
     await cache.aclose()
