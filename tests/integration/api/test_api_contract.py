@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import httpx2
 import jsonschema
 import pytest
 
 from chrono_ray.api.app import create_app
+from tests.integration.api.asking import ASKS, V1
 from tests.integration.api.conftest import NO_DATABASE, serving, settings_of
+from tests.integration.api.estate import estate
 
 KNOWN = {"401", "403", "503"}
 BODY = {"400", "413", "415", "422", "503"}
@@ -151,6 +154,10 @@ METHODS = {
     "/api/v1/exports/{export_id}/files/{name}": {
         "get": {"200", "206", "304", "404", "409", "416", "422", *KNOWN}
     },
+    "/api/v1/stats/throughput": {"get": {"200", "404", "422", *KNOWN}},
+    "/api/v1/stats/queues": {"get": {"200", *KNOWN}},
+    "/api/v1/stats/archives": {"get": {"200", *KNOWN}},
+    "/api/v1/stats/cluster": {"get": {"200", *KNOWN}},
     "/api/v1/admin/queues": {"get": {"200", *KNOWN}},
     "/api/v1/admin/budgets": {"get": {"200", *KNOWN}},
     "/api/v1/admin/actors": {"get": {"200", *KNOWN}},
@@ -259,3 +266,60 @@ async def test_a_request_without_a_usable_id_gets_one(client, given):
     answer = await client.get("/", headers={"x-request-id": given.encode()})
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert len(answer.json()["request_id"]) == 32
+
+
+async def test_every_list_goes_on_in_one_order_for_its_reader_alone(
+    tmp_path, database, database_url, valkey
+):
+    """One by one all of it, each once; a cursor is neither another's nor another list's."""
+    settings = settings_of(tmp_path, database_url=database_url, redis_url=valkey.url)
+    async with serving(settings) as client:
+        ours, found = await estate(client, database, settings, "harbour"), []
+        lists = [ask for ask in ASKS if takes(client.app.openapi(), ask.operation, "cursor")]
+        assert len(lists) > 15
+        for ask in lists:
+            asked = ask.filled(ours.ids)
+            whole, _ = await slab(client, asked, ours, limit="1000")
+            single, cursors = await one_by_one(client, asked, ours)
+            assert [same(each) for each in single] == [same(each) for each in whole], ask.operation
+            found += [(asked, cursors[0])] if cursors else []
+        assert len(found) >= 5, [asked.path for asked, _ in found]
+        for (asked, own), (_, foreign) in pairwise([*found, found[0]]):
+            for headers, cursor, refused in (
+                (ours.people.reader, own, (404, "not_found")),
+                (ours.people.owner, foreign, (422, "cursor")),
+                (ours.people.owner, ("B" if own[0] == "A" else "A") + own[1:], (422, "cursor")),
+            ):
+                query = {**asked.query, "cursor": cursor}
+                answer = await client.get(asked.path, params=query, headers=headers)
+                assert (answer.status_code, answer.json().get("code")) == refused, (asked, cursor)
+
+
+def takes(document, operation, name):
+    method, _, path = operation.partition(" ")
+    described = document["paths"][V1 + path][method.lower()].get("parameters", [])
+    return name in [each["name"] for each in described]
+
+
+async def slab(client, asked, ours, **more):
+    """A part of a list, and where it goes on."""
+    answer = await client.get(asked.path, params={**asked.query, **more}, headers=ours.people.owner)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["items"], answer.json()["next"]
+
+
+async def one_by_one(client, asked, ours):
+    items, cursors, cursor = [], [], None
+    while cursor or not items:
+        part, cursor = await slab(
+            client, asked, ours, limit="1", **({"cursor": cursor} if cursor else {})
+        )
+        items, cursors = items + part, [*cursors, cursor]
+        if not part:
+            break
+    return items, [each for each in cursors if each]
+
+
+def same(item):
+    """Without what goes on by itself."""
+    return {name: said for name, said in item.items() if name != "seconds"}
