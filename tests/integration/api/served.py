@@ -68,11 +68,13 @@ def served_in(folder: Path, server: PostgresServer, name: str) -> Iterator[Serve
         made.append(await _collected(record, settings))
         await record.aclose()
 
-    run_apart(make)
-    with _running(settings) as address:
-        key, project, run, pages = made[0]
-        yield Served(address, key, project, run, pages, url, str(folder))
-    cache.stop()
+    try:
+        run_apart(make)
+        with _running(settings) as address:
+            key, project, run, pages = made[0]
+            yield Served(address, key, project, run, pages, url, str(folder))
+    finally:
+        cache.stop()
 
 
 async def _collected(record: Database, settings: Settings) -> tuple[str, int, int, tuple[int, ...]]:
@@ -121,9 +123,11 @@ def _running(settings: Settings) -> Iterator[str]:
         assert time.monotonic() < until, "the server did not start"
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(STARTED_SECONDS)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(STARTED_SECONDS)
     assert ended.is_set(), "the server did not end"
 
 
