@@ -99,8 +99,11 @@ def start(c: Chrono, run_id: int) -> bool:
 
 
 def plan(c: Chrono, run_id: int) -> Plan:
-    """What a run would do, once all is listed."""
-    found = c.plans.get(run_id)
+    """What a run would do; of one that was paused while it was listed, nothing is told."""
+    found, until = c.plans.get(run_id), time.monotonic() + FRESH_SECONDS
+    while found.estimate is None and found.state == "active" and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+        found = c.plans.get(run_id)
     if found.estimate is None:
         estimate = Estimate({}, (), {}, (), {})
     else:

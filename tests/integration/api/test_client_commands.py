@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import signal
 import stat
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +20,11 @@ import pytest
 from chrono_ray.cli import main as cli
 from chrono_ray.cli import remote_runs
 from chrono_ray.client import Chrono
+from chrono_ray.pipeline.plan import Plan, as_json, read_plan, summary
+from chrono_ray.storage.database import Database
 from tests.conftest import PostgresServer
 from tests.integration.api.served import EMAIL, PAGES, PASSWORD, Served, served_in
+from tests.integration.storage.making import Record, capture
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -136,6 +144,73 @@ def test_a_run_is_followed_to_its_end(run: Run, served: Served, monkeypatch):
     code, _, err = run("project", "delete", "lake", "--yes")
     assert (code, "done" in err) == (0, True)
     assert run("project", "show", "lake")[0] == 1
+
+
+def test_a_collection_is_told_as_one_and_in_its_parts(run: Run, here: Run, served: Served):
+    with Chrono(served.url, token=served.key) as c:
+        project = c.projects.create(name="from two")
+        begun = c.runs.begin(
+            project=project.id, url="http://two.example/", archives=["wayback", "commoncrawl"]
+        )
+        c.runs.cancel(begun.run)
+    for command in (("status", str(begun.run)), ("status", str(begun.run), "--json"), ("status",)):
+        there, local = run(*command), here(*command)
+        assert (there[0], _steady(there[1])) == (local[0], _steady(local[1]))
+    assert all(f"run {each}, " in run("status", str(begun.run))[1] for each in begun.runs)
+
+
+async def test_a_plan_is_told_by_the_server_and_started_there(run: Run, served: Served):
+    with Chrono(served.url, token=served.key) as c:
+        project = c.projects.create(name="planned")
+        begun = c.plans.begin(project=project.id, url="http://plan.example/")
+    database = Database(served.database_url, pool_size=1, name="test")
+    rows = [capture(f"http://plan.example/{n}") for n in range(3)]
+    rows.append(capture("http://plan.example/away", statuscode="301"))
+    record = Record(database)
+    await record.list_all(begun.run, rows)
+    await record.frontier().sweep()
+    planned = await read_plan(database, begun.run)
+    there = await asyncio.to_thread(lambda: _plan_of(served, begun.run))
+    assert json.loads(as_json(there)) == json.loads(as_json(planned))
+    assert _steady(summary(there)) == _steady(summary(planned))
+    assert (there.wanted, there.requests) == (3, 3)
+    code, out, _ = run("start", str(begun.run), "--json")
+    assert (code, json.loads(out)) == (0, {"run": begun.run, "state": "active"})
+    code, out, _ = run("pause", str(begun.run))
+    assert "is paused" in run("start", str(begun.run))[1].replace("a run now, but", "is")
+    await database.aclose()
+
+
+def _plan_of(served: Served, run_id: int) -> Plan:
+    with Chrono(served.url, token=served.key) as c:
+        return remote_runs.plan(c, run_id)
+
+
+@pytest.mark.parametrize(("on_interrupt", "state"), [("detach", "active"), ("stop", "paused")])
+def test_ctrl_c_leaves_the_run_to_the_server(on_interrupt, state, run: Run, served: Served):
+    url = f"http://{on_interrupt}.example/"
+    with Chrono(served.url, token=served.key) as c:
+        project = c.projects.create(name=on_interrupt)
+        watching = threading.Thread(target=_interrupt_when_begun, args=(served, project.id))
+        watching.start()
+        code, out, err = run("run", url, "--project", on_interrupt, "--on-interrupt", on_interrupt)
+        watching.join()
+        [begun] = c.runs.list(project=project.id)
+        assert (code, out, begun.state) == (130, "", state)
+        assert f"Run {begun.run} {'is paused' if state == 'paused' else 'goes on'}" in err
+        c.runs.cancel(begun.run)
+
+
+def _interrupt_when_begun(served: Served, project: int) -> None:
+    """Once the command follows: then it has taken the signal's place."""
+    with Chrono(served.url, token=served.key) as c:
+        until = time.monotonic() + 10
+        while signal.getsignal(signal.SIGINT) is signal.default_int_handler or not any(
+            c.runs.list(project=project)
+        ):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_certificate_is_made_by_the_server(run: Run, here: Run, served: Served):
