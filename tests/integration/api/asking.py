@@ -7,7 +7,7 @@ order is one in which all of them succeed, one after the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -73,9 +73,9 @@ class Ask:
         """Of all places, one for each time."""
         return PLACE.findall(f"{self._path()} {self.query} {self.body}")
 
-    def is_filter(self, place: int) -> bool:
-        """Whether it only narrows what is found: an id in a path never does."""
-        return self.foreign is Foreign.EMPTY and place >= len(PLACE.findall(self._path()))
+    def are_filters(self, places: Sequence[int]) -> bool:
+        """Whether they only narrow what is found: an id in a path never does."""
+        return self.foreign is Foreign.EMPTY and min(places) >= len(PLACE.findall(self._path()))
 
     def filled(self, ids: Mapping[str, Any], *, other: Mapping[int, Any] | None = None) -> Request:
         """With ids for the places; `other` for some of them, by their number in `names`."""
