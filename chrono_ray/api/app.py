@@ -14,7 +14,7 @@ from chrono_ray import __version__
 from chrono_ray.api import problems
 from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
-from chrono_ray.api.edge import Edge
+from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.routes import (
@@ -39,7 +39,6 @@ from chrono_ray.api.routes import (
 )
 from chrono_ray.settings import Settings
 
-PREFIX: Final = "/api/v1"
 ROUTERS: Final = (
     # what is asked most stands first: a request is compared with one route after the other
     projects.router, search.router, runs.router, captures.router, pages.router, stats.router,

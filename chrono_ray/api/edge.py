@@ -23,6 +23,7 @@ from chrono_ray.api.problems import REQUEST_ID, plain, response
 
 log = logging.getLogger(__name__)
 
+PREFIX: Final = "/api/v1"
 BODY_BYTES_MAX: Final = 64 * 1024
 PATH_SHOWN: Final = 200
 SLOW_MS: Final = 1000.0

@@ -10,10 +10,9 @@ from fastapi import Depends, FastAPI
 
 from chrono_ray import __version__
 from chrono_ray.api import problems
-from chrono_ray.api.app import PREFIX
 from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
-from chrono_ray.api.edge import Edge
+from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.routes import stats
 from chrono_ray.api.routes.stats import Node, Nodes

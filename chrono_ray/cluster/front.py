@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chrono_ray.cluster import haproxy, ingress
+from chrono_ray.cluster import haproxy
+
+CALLBACK: Final = "chrono_ray.cluster.ingress.middlewares"
+"""Named, not imported: it needs all of Serve, and who starts Ray needs none of it."""
 
 PROBE_SECONDS: Final = 10.0
 SOCKETS_MOST: Final = 4096
@@ -85,7 +88,7 @@ def environment(
 
 
 _BOTH: Final = {
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ingress.CALLBACK,
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
     # one loop in each process: a request is not handed from thread to thread and back
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",

@@ -24,7 +24,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chrono_ray.cluster.haproxy import HEAD_SECONDS, REFUSED, RETRY_SECONDS, problem
 
-CALLBACK: Final = f"{__name__}.middlewares"
 OVERLOADED: Final = "overloaded"
 CLOSES: Final = b"connection: close\r\n"
 _TRY_AGAIN: Final = 1013

@@ -2,8 +2,8 @@
 
 Three applications: `api` answers everything, `stats` what the API counts by
 itself, `live` tells of progress as it happens. They fail and grow apart: a
-thousand open sockets take no slot of a request. What stands before them:
-chrono_ray/cluster/front.py.
+thousand open sockets take no slot of a request. Each imports its own alone.
+What stands before them: chrono_ray/cluster/front.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import ray
 from ray import serve
@@ -25,18 +25,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
-from chrono_ray.api.app import create_app
 from chrono_ray.api.parts import ActorState
 from chrono_ray.api.problems import RETRY_SECONDS
-from chrono_ray.api.stats_app import Node, create_stats_app
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.cluster.owner import attached_here
 from chrono_ray.cluster.pools import HEAD_NODE, existing
 from chrono_ray.embedded.ports import LOOPBACK, is_free
 from chrono_ray.model.budget import Budget, Share
 from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.observability import log
 from chrono_ray.settings import Serving
+
+if TYPE_CHECKING:
+    from chrono_ray.api.stats_app import Node
 
 ONGOING: Final = 64
 """Requests at work in one replica; more would only wait for its four connections."""
@@ -74,6 +74,8 @@ class Api(Replica):
     """Everything that is asked and answered."""
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
+        from chrono_ray.api.app import create_app
+
         return Rooted(create_app(self.settings, actors=actors))
 
 
@@ -81,6 +83,8 @@ class Stats(Replica):
     """What the API counts: throughput, queues, archives, the cluster."""
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
+        from chrono_ray.api.stats_app import create_stats_app
+
         return Rooted(create_stats_app(self.settings, actors=actors, nodes=nodes))
 
 
@@ -158,6 +162,8 @@ def deploy(environment: Mapping[str, str]) -> None:
 
 def application(arguments: dict[str, str]) -> Any:
     """The builder that serve_config.yaml names: settings from the cluster's environment."""
+    from chrono_ray.cluster.owner import attached_here
+
     [chosen] = [each for each in APPLICATIONS if each.part == arguments["application"]]
     ours = {name: value for name, value in os.environ.items() if name.startswith("CHRONO_")}
     settings = attached_here(chrono_settings.load(ours))
@@ -186,6 +192,8 @@ async def nodes() -> list[Node]:
 
 
 def _nodes() -> list[Node]:
+    from chrono_ray.api.stats_app import Node
+
     free = state.available_resources_per_node()  # type: ignore[no-untyped-call]  # Ray's own
     return [
         Node(

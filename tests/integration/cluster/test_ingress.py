@@ -11,13 +11,18 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from chrono_ray.cluster.ingress import PatientProtocol, Problems
+from chrono_ray.cluster import front
+from chrono_ray.cluster.ingress import PatientProtocol, Problems, middlewares
 
 HEAD_SECONDS = 0.4
 
 
 class Impatient(PatientProtocol):
     head_seconds = HEAD_SECONDS
+
+
+def test_ray_is_told_the_name_of_what_there_is():
+    assert f"{middlewares.__module__}.{middlewares.__qualname__}" == front.CALLBACK
 
 
 async def serve_s_own(scope: Scope, receive: Receive, send: Send) -> None:

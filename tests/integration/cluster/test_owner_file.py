@@ -83,3 +83,11 @@ def tell(folder: Path, found: Running) -> None:
 def ended(process: subprocess.Popen[bytes]) -> None:
     """Wait until it has ended, and leave it unwaited for."""
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_who_starts_all_or_asks_who_runs_imports_no_ray():
+    """Ray and Serve are a second of a core, and every command would pay it."""
+    code = "import sys, chrono_ray.cluster.owner; print({'ray', 'fastapi'} & {*sys.modules})"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, stdout=PIPE, text=True, timeout=60, check=True)
+    assert said.stdout.strip() == "set()"

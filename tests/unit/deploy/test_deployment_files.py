@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from chrono_ray import settings
-from chrono_ray.cluster.ingress import CALLBACK
+from chrono_ray.cluster.front import CALLBACK
 from chrono_ray.cluster.machine import EGRESS
 from chrono_ray.model.budget import (
     GIB,
