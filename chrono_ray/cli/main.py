@@ -416,6 +416,28 @@ def purge(
 
 
 @app.command()
+def export(
+    project: Annotated[str, typer.Argument(help="The project's name, or '#7' for its id")],
+    folder: Annotated[str, typer.Argument(help="Where the files are written")],
+    subject: Annotated[str, typer.Option(help="pages or captures")] = "pages",
+    form: Annotated[
+        str, typer.Option(help="jsonl, jsonl.gz, jsonl.zst, csv or parquet")
+    ] = "jsonl.zst",
+    domain: Annotated[str, typer.Option(help="Only this collected URL, such as iana.org")] = "",
+    start: Annotated[str, typer.Option("--from", help="Captured in or after")] = "",
+    end: Annotated[str, typer.Option("--to", help="Captured in or before")] = "",
+    *,
+    json: Json = False,
+) -> None:
+    """Write a project's pages or captures as files, with a manifest that vouches for each."""
+    from chrono_ray.cli.export import Wanted
+    from chrono_ray.cli.export import export as write
+
+    wanted = Wanted(project, folder, subject, form, domain, start, end)
+    raise typer.Exit(write(wanted, json=json))
+
+
+@app.command()
 def up(*, json: Json = False) -> None:
     """Start everything on this machine and leave it running."""
     from chrono_ray.cli.machine import start

@@ -213,6 +213,24 @@ def _interrupt_when_begun(served: Served, project: int) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_an_export_is_the_same_files(run: Run, here: Run, tmp_path: Path):
+    folders = [tmp_path / "there", tmp_path / "here"]
+    for command, folder in zip((run, here), folders, strict=True):
+        code, out, err = command("export", "town", str(folder), "--form", "jsonl", "--json")
+        assert (code, json.loads(out)["result"]["rows"], "task" in err) == (0, PAGES, True)
+        assert json.loads(out)["result"]["to"] == str(folder)
+    files = [
+        {path.relative_to(each).as_posix(): path.read_bytes() for path in each.rglob("*.jsonl")}
+        for each in folders
+    ]
+    assert files[0] == files[1]
+    assert files[0]
+    assert run("export", "town", str(folders[0]))[0] == 1
+    assert run("export", "town", str(tmp_path / "more"), "--form", "xml")[0] == 2
+    assert run("export", "nowhere", str(tmp_path / "more"))[0] == 1
+    assert not (tmp_path / "more").exists()
+
+
 def test_a_certificate_is_made_by_the_server(run: Run, here: Run, served: Served):
     """It does not add up, for the listing itself was never kept here; it says so in both places."""
     there, local = (
