@@ -275,10 +275,16 @@ def _given(operation: Operation, schemas: Schema) -> Iterator[tuple[str, str, bo
     for each in operation.parameters:
         if each["in"] != "path" and each["name"] != IDEMPOTENCY:
             kind = _asked(each["schema"], schemas).removesuffix(" | None")  # it cannot be said
-            yield each["name"], kind, bool(each.get("required"))
+            yield each["name"], _dated(each["name"], kind), bool(each.get("required"))
     body = _fields(operation.body, schemas)
     for name, schema in body.get("properties", {}).items():
-        yield name, _asked(schema, schemas), name in body.get("required", [])
+        kind = _dated(name, _asked(schema, schemas))
+        yield name, kind, name in body.get("required", [])
+
+
+def _dated(name: str, kind: str) -> str:
+    """A span's ends are text, for a year alone is one too; a date is as good."""
+    return "str | date" if name in ("from", "to") and kind == "str" else kind
 
 
 def _fields(body: Schema | None, schemas: Schema) -> Schema:

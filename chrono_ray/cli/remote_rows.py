@@ -41,7 +41,7 @@ def projects(c: Chrono) -> list[ProjectRow]:
     """Those that one sees, by name."""
     owners = {}
     rows = []
-    for each in c.projects.list(sort="name"):
+    for each in c.projects.list(sort="name", deleting=True):
         if each.owner_id is not None and each.owner_id not in owners:
             owners[each.owner_id] = _email(c, each.id, each.owner_id)
         rows.append(_project(each, owners.get(each.owner_id, "") if each.owner_id else ""))
@@ -52,7 +52,10 @@ def project(c: Chrono, name: str) -> tuple[ProjectRow, list[DomainRow]]:
     """One with what it collects."""
     number = project_id(c, name)
     called = c.projects.get(number).name
-    found = next(each for each in c.projects.list(q=called) if each.id == number)
+    listed = c.projects.list(q=called, deleting=True)
+    found = next((each for each in listed if each.id == number), None)
+    if found is None:  # it went between the two
+        raise NotFound(f"There is no project {name!r}", fix="`chrono project list` names them")
     owner = _email(c, number, found.owner_id) if found.owner_id else ""
     domains = [
         DomainRow(

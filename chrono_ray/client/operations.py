@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 from chrono_ray.client import answers as a
@@ -97,8 +97,8 @@ class SearchOperations:
         host: Sequence[str] | Unset = UNSET,
         language: Sequence[str] | Unset = UNSET,
         type: Sequence[str] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         typos: bool | Unset = UNSET,
         facets: Sequence[Literal["project", "domain", "host", "language", "type"]] | Unset = UNSET,
         histogram: Literal["year", "month", "day"] | Unset = UNSET,
@@ -140,8 +140,8 @@ class SearchOperations:
         host: Sequence[str] | Unset = UNSET,
         language: Sequence[str] | Unset = UNSET,
         type: Sequence[str] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         typos: bool | Unset = UNSET,
         facets: Sequence[Literal["project", "domain", "host", "language", "type"]] | Unset = UNSET,
         histogram: Literal["year", "month", "day"] | None | Unset = UNSET,
@@ -186,8 +186,8 @@ class RunsOperations:
         project: int,
         url: str,
         match: Literal["exact", "prefix", "host", "domain"] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         archives: Sequence[str] | Unset = UNSET,
         class_: Literal["critical", "scraping", "indexing", "default"] | Unset = UNSET,
         since: int | None | Unset = UNSET,
@@ -284,8 +284,8 @@ class RunsOperations:
         captures: Literal["now", "high", "normal", "low"] | None | Unset = UNSET,
         url: str | Unset = UNSET,
         match: Literal["exact", "prefix", "host", "domain"] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         dry_run: bool | Unset = UNSET,
     ) -> a.TaskAsked | a.ClassAnswer | a.MovedAnswer:
         """The queue class of a run, at once; or a place for captures that wait in it, by a task."""
@@ -392,8 +392,8 @@ class CapturesOperations:
         ]
         | Unset = UNSET,
         reason: Sequence[str] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         host: str | Unset = UNSET,
         url: str | Unset = UNSET,
         mimetype: Sequence[str] | Unset = UNSET,
@@ -500,8 +500,8 @@ class PagesOperations:
         host: str | Unset = UNSET,
         language: str | Unset = UNSET,
         type: str | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         tag: str | Unset = UNSET,
         review: Literal["unreviewed", "accepted", "rejected", "needs_work"] | Unset = UNSET,
         starred: bool | Unset = UNSET,
@@ -927,8 +927,8 @@ class ExportsOperations:
         form: Literal["jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet"] | Unset = UNSET,
         run: int | Unset = UNSET,
         domain: str | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         rows_per_part: int | Unset = UNSET,
     ) -> a.ExportAnswer:
         """Have a project written to files, however large it is; whoever may read it may."""
@@ -977,8 +977,8 @@ class PlansOperations:
         project: int,
         url: str,
         match: Literal["exact", "prefix", "host", "domain"] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         archives: Sequence[str] | Unset = UNSET,
         class_: Literal["critical", "scraping", "indexing", "default"] | Unset = UNSET,
         since: int | None | Unset = UNSET,
@@ -1025,8 +1025,8 @@ class SchedulesOperations:
         url: str,
         every: int,
         match: Literal["exact", "prefix", "host", "domain"] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
         archives: Sequence[str] | Unset = UNSET,
         class_: Literal["critical", "scraping", "indexing", "default"] | Unset = UNSET,
         since: int | None | Unset = UNSET,
@@ -1114,8 +1114,8 @@ class TasksOperations:
         url: str,
         archive: str | Unset = UNSET,
         match: Literal["exact", "prefix", "host", "domain"] | Unset = UNSET,
-        from_: str | Unset = UNSET,
-        to: str | Unset = UNSET,
+        from_: str | date | Unset = UNSET,
+        to: str | date | Unset = UNSET,
     ) -> a.TaskAsked:
         """Begin a run when somebody works, instead of now."""
         return self._transport.call(

@@ -49,9 +49,10 @@ class Projects(ProjectsOperations):
 
         `NotFound` without one, `InvalidInput` (project_ambiguous) for several.
         """
-        found = [each for each in self.list(q=name) if each.name == name]
-        mine = [each for each in found if each.role == "owner"]
-        chosen = mine if len(mine) == 1 else found
+        chosen = [each for each in self.list(q=name) if each.name == name]
+        if len(chosen) > 1:
+            me = UsersOperations(self._transport).me().id
+            chosen = [each for each in chosen if each.owner_id == me] or chosen
         if not chosen:
             raise NotFound(f"There is no project {name!r}", fix="`projects.list()` names them")
         if len(chosen) > 1:
@@ -160,7 +161,7 @@ class Search(SearchOperations):
         for offset in range(0, min(most, SEARCH_DEPTH), SEARCH_PAGE):
             found = self.by_body(
                 query=query, project=several(project), domain=several(domain), host=several(host),
-                language=several(language), type=several(type), from_=str(from_), to=str(to),
+                language=several(language), type=several(type), from_=from_, to=to,
                 typos=typos, sort=sort, offset=offset, limit=min(SEARCH_PAGE, most - offset),
             )  # fmt: skip
             yield from found.hits

@@ -44,7 +44,9 @@ BUSY: Final = "idempotency_busy"
 CONNECT_SECONDS: Final = 5.0
 QUIET_SECONDS: Final = 60.0
 """A stream may be silent so long: its heartbeats come every 20 s."""
+FIRST_ROWS: Final = 100
 PAGE_ROWS: Final = 1000
+"""Of a list's first page, which often is enough, and of those behind it."""
 READS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Safe to repeat: they ask, or say what is to be."""
 OPEN: Final = frozenset({"/auth/login", "/auth/refresh", "/auth/register"})
@@ -157,11 +159,12 @@ class Transport:
     ) -> Iterator[Any]:
         """Every item of a list, page by page, fetched as they are taken."""
         cursor: object = UNSET
+        limit = min(FIRST_ROWS, PAGE_ROWS)
         while cursor is not None:
-            asked = {**(query or {}), "cursor": cursor, "limit": PAGE_ROWS}
+            asked = {**(query or {}), "cursor": cursor, "limit": limit}
             page = self.call("GET", path, {200: answer}, query=asked)
             yield from page.items
-            cursor = page.next
+            cursor, limit = page.next, PAGE_ROWS
 
     @contextmanager
     def stream(

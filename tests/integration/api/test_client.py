@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -91,12 +91,21 @@ def test_a_wrong_password_is_told_and_guessing_is_slowed(served: Served):
 
 
 def test_lists_are_walked_over_their_pages(c: Chrono, served: Served, monkeypatch):
+    monkeypatch.setattr(transport, "FIRST_ROWS", 3)
     monkeypatch.setattr(transport, "PAGE_ROWS", 7)
     captures = list(c.captures.list(project=served.project, sort="time"))
     assert len({each.id for each in captures}) == len(captures) == PAGES
     assert len(list(c.pages.list(project=served.project))) == PAGES
     first = next(c.pages.list(project=served.project, order="oldest"))
     assert first.first_seen == datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def test_a_name_means_ones_own_project_first(c: Chrono, served: Served):
+    """An admin sees everybody's as an owner does."""
+    assert c.projects.named("town").id == served.project
+    mine = c.projects.create(name="town")
+    assert c.projects.named("town").id == mine.id
+    c.tasks.wait(c.projects.delete(mine.id).task, timeout=SECONDS)
 
 
 def test_users_are_walked_too(c: Chrono, monkeypatch):
@@ -153,7 +162,8 @@ def test_search_goes_on_page_by_page(c: Chrono, monkeypatch):
     found = [hit.page for hit in c.search("harbour", sort="oldest")]
     assert len(set(found)) == len(found) == PAGES
     assert [hit.page for hit in c.search("harbour", sort="oldest", most=7)] == found[:7]
-    assert len(list(c.search("harbour", host="town.example", from_=2000, to="2003"))) == 4
+    early = c.search("harbour", host="town.example", from_=date(2000, 1, 1), to="2003")
+    assert len(list(early)) == 4
     assert c.search.page(query="harbour", facets=["host"]).facets == {
         "host": {"town.example": PAGES}
     }

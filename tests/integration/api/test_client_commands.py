@@ -91,6 +91,8 @@ def _steady(text: str) -> str:
         ("status", "1"),
         ("status", "1", "--json"),
         ("project", "list"),
+        ("project", "list", "--json"),
+        ("project", "show", "#1"),
         ("project", "show", "town"),
         ("project", "show", "town", "--json"),
         ("project", "show", "nowhere"),
