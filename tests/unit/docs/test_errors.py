@@ -12,6 +12,7 @@ from chrono_ray.api.problems import CODES, INTERNAL, STATUSES
 
 ROOT = Path(__file__).resolve().parents[3]
 ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \|$", re.MULTILINE)
+CLIENTS = re.compile(r"^\| `(\w+)` \| ([^|]+) \|$", re.MULTILINE)
 ELSEWHERE = {"cli", "client", "cluster", "demo", "embedded", "settings.py", "migrate.py"}
 """What these raise never becomes an answer."""
 BEFORE = {"haproxy.py", "ingress.py"}
@@ -74,3 +75,16 @@ def test_no_code_is_documented_that_nobody_answers_with() -> None:
     begun = {text for text in literals if text.endswith("_")}  # f"rule_{kind}"
     unknown = [code for code, _ in documented() if code not in literals]
     assert [code for code in unknown if not code.startswith(tuple(begun - {"_"}))] == []
+
+
+def test_codes_of_the_client_alone_are_documented_apart() -> None:
+    """What it raises under a code of the API's means the same."""
+    trees = [
+        ast.parse(path.read_text("utf-8")) for path in (ROOT / "chrono_ray/client").glob("*.py")
+    ]
+    given = {
+        word.value.value for tree in trees for call in ast.walk(tree) if isinstance(call, ast.Call)
+        for word in call.keywords if word.arg == "code" and isinstance(word.value, ast.Constant)
+    }  # fmt: skip
+    own = CLIENTS.findall((ROOT / "docs" / "errors.md").read_text("utf-8"))
+    assert sorted(given - {code for code, _ in documented()}) == [code for code, _ in own]
