@@ -123,7 +123,7 @@ def _operations(described: Schema) -> Iterator[Operation]:
                 method.upper(), short, name, found.get("description", ""),
                 found.get("parameters", []), body.get("schema"),
                 {status: _body(answer) for status, answer in found["responses"].items()
-                 if status.startswith("2")},
+                 if status.startswith("2") or _body(answer)},
             )  # fmt: skip
     if unnamed:
         raise SystemExit(f"tools/client_names.py has no name for {', '.join(unnamed)}")

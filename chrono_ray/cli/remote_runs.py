@@ -121,15 +121,21 @@ def recount(c: Chrono, run_id: int) -> Recount:
         found = _certificate(c, run_id)
     if found is None:
         raise Unavailable(f"Run {run_id} has no certificate yet", fix="Ask again")
-    said = {name: value for name, value in asdict(found).items() if name in _RECOUNTED}
-    holes = [
-        Hole(each.slice, each.from_, each.to, each.reason, each.detail) for each in found.holes
-    ]
-    return Recount(found.run, **{**said, "holes": holes, "faults": list(found.faults)})
+    return Recount(
+        run_id=found.run, slices=found.slices, splits=found.splits, pages_kept=found.pages_kept,
+        rows_listed=found.rows_listed, chosen=found.chosen, bad_rows=found.bad_rows,
+        known=found.known, repeated=found.repeated, states=found.states,
+        holes=[
+            Hole(each.slice, each.from_, each.to, each.reason, each.detail) for each in found.holes
+        ],
+        pages=found.pages, pages_indexed=found.pages_indexed,
+        pages_rejected=found.pages_rejected, payloads=found.payloads, faults=list(found.faults),
+    )  # fmt: skip
 
 
 def done(c: Chrono, task_id: int, *, timeout: float | None = TASK_SECONDS) -> a.TaskAnswer:
     """The task when it is done; `ChronoError` when it failed or was cancelled."""
+    sys.stderr.write(f"task {task_id}: asked for; somebody there does it\n")
     task = c.tasks.wait(task_id, timeout=timeout)
     if task.state != "done":
         raise ChronoError(f"Task {task_id} {task.state}", why=f"{task.reason}: {task.detail}")
@@ -223,9 +229,6 @@ def _interrupted() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-_RECOUNTED: Final = frozenset(Recount.__dataclass_fields__) - {"run_id", "holes", "faults"}
 
 
 def _certificate(c: Chrono, run_id: int) -> a.CertificateAnswer | None:

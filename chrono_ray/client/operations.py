@@ -572,7 +572,7 @@ class HealthOperations:
 
     def get(self) -> a.HealthAnswer:
         """Say how each part is. 503 when the record is away: then nothing can be promised."""
-        return self._transport.call("GET", "/health", {200: a.HealthAnswer})
+        return self._transport.call("GET", "/health", {200: a.HealthAnswer, 503: a.HealthAnswer})
 
 
 class AuthOperations:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
@@ -77,7 +77,7 @@ class Cut(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `again`: sending it twice does no harm."""
+    """What is asked. `again`: sending it twice does no harm. `known`: errors that are answers."""
 
     method: str
     path: str
@@ -85,6 +85,7 @@ class Request:
     headers: dict[str, Any]
     body: dict[str, Any] | None
     again: bool
+    known: frozenset[int] = frozenset()
 
 
 class Transport:
@@ -129,13 +130,16 @@ class Transport:
         again: bool = False,
     ) -> Any:
         """The answer as its status' type. Raises the error that the server's problem names."""
-        got = self._tried(_request(method, path, query, headers, body, once=once, again=again))
+        request = _request(method, path, query, headers, body, once=once, again=again)
+        got = self._tried(replace(request, known=frozenset(answers)))
         kind = answers.get(got.status_code)
         if kind is None:
             raise _strange(got, f"{got.status_code} is no answer that this version knows")
         try:
             return _reader(kind).validate_json(got.content)
         except ValidationError as error:
+            if got.status_code >= 400:
+                raise problem(got) from None
             raise _strange(got, _reasons(error)) from None
 
     def send(
@@ -199,7 +203,7 @@ class Transport:
                 failed: ChronoError = error
                 delay: float | None = _spread(attempt)
             else:
-                if got.status_code < 400:
+                if got.status_code < 400 or got.status_code in request.known:
                     return got
                 failed, delay = problem(got), _delay(got, attempt)
             if delay is None or not request.again or time.monotonic() + delay > until:

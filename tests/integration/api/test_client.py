@@ -329,6 +329,15 @@ def test_who_is_told_when_to_come_again_comes_then(refused):
     assert len(keys) == 1
 
 
+def test_an_ill_server_says_how_ill_it_is():
+    parts = b'{"postgresql": {"state": "away"}}'
+    ill = b'{"status": "down", "parts": %b, "actors": {}, "version": "1"}' % parts
+    with scripted((503, {}, ill), (503, {}, b"")) as (url, _), Chrono(url, token="t") as client:
+        assert client.health.get().status == "down"
+        with pytest.raises(Unavailable):
+            client.health.get()
+
+
 def test_patience_is_not_outlasted():
     with scripted((503, {"Retry-After": "60"}, b"")) as (url, script):
         with Chrono(url, token="t", patience=2) as client, pytest.raises(Unavailable):
