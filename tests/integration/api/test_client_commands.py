@@ -206,7 +206,7 @@ def test_ctrl_c_leaves_the_run_to_the_server(on_interrupt, state, run: Run, serv
 def _interrupt_when_begun(served: Served, project: int) -> None:
     """Once the command follows: then it has taken the signal's place."""
     with Chrono(served.url, token=served.key) as c:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while signal.getsignal(signal.SIGINT) is signal.default_int_handler or not any(
             c.runs.list(project=project)
         ):
