@@ -202,16 +202,20 @@ def _download(transport: Transport, path: str, target: Path) -> Path:
 
 
 def _append(transport: Transport, path: str, part: Path) -> None:
-    """What is missing of a file; all of it where the server gives no parts."""
+    """What is missing of a file; all of it where it is another one now (RFC 9110, 13.1.5)."""
     have = part.stat().st_size if part.exists() else 0
+    noted = part.with_name(f"{part.name}.etag")
+    etag = noted.read_text() if have and noted.exists() else ""
     # packed on the way, a part could not be put behind what is there
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with (
-        transport.stream(path, query={}, headers=headers) as got,
-        part.open("ab" if got.status_code == 206 else "wb") as file,
-    ):
-        for chunk in got.iter_bytes(CHUNK):
-            file.write(chunk)
+    headers = {"Accept-Encoding": "identity"}
+    if etag:
+        headers |= {"Range": f"bytes={have}-", "If-Range": etag}
+    with transport.stream(path, query={}, headers=headers) as got:
+        noted.write_text(got.headers.get("ETag", ""))
+        with part.open("ab" if got.status_code == 206 else "wb") as file:
+            for chunk in got.iter_bytes(CHUNK):
+                file.write(chunk)
+    noted.unlink()
 
 
 def _until_whole(work: Callable[[], Got]) -> Got:

@@ -107,7 +107,10 @@ class Transport:
         self._timeout = httpx2.Timeout(timeout, connect=soon)
         self._quiet = httpx2.Timeout(timeout, connect=soon, read=max(timeout, QUIET_SECONDS))
         base = f"{address(url, insecure=insecure)}{PREFIX}"
-        self._client = httpx2.Client(base_url=base, follow_redirects=False)
+        # nobody's proxy: it would be told the token wherever the connection is not encrypted
+        self._client = httpx2.Client(
+            base_url=base, follow_redirects=False, trust_env=not base.startswith("http://")
+        )
 
     def renewed_by(self, renew: Callable[[], str]) -> None:
         """When the token has expired, `renew` gives the next one: once for all threads."""
@@ -281,8 +284,11 @@ def _request(
 
 
 def segment(value: object) -> str:
-    """A part of a path, whatever it holds."""
-    return quote(str(value), safe="")
+    """A part of a path, whatever it holds. `InvalidInput` for one that would lead elsewhere."""
+    text = str(value)
+    if text in ("", ".", ".."):
+        raise InvalidInput(f"{text!r} cannot be asked for", why="it is no name", code="segment")
+    return quote(text, safe="")
 
 
 def problem(got: httpx2.Response) -> ChronoError:

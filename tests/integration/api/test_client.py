@@ -210,6 +210,11 @@ def test_files_are_had_whole_whatever_is_cut(
     (tmp_path / biggest.name).unlink()
     far.exports.download(begun.id, biggest.name, tmp_path / biggest.name)
     assert (tmp_path / biggest.name).stat().st_size == biggest.bytes
+    whole = (tmp_path / biggest.name).read_bytes()
+    (tmp_path / f"{biggest.name}.part").write_bytes(b"begun with another file")
+    (tmp_path / f"{biggest.name}.part.etag").write_text('"another"')
+    far.exports.download(begun.id, biggest.name, tmp_path / biggest.name)
+    assert (tmp_path / biggest.name).read_bytes() == whole
     far.exports.delete(begun.id)
     with pytest.raises(NotFound):
         far.exports.get(begun.id)
