@@ -27,9 +27,8 @@ from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.targets import moment, target
 from chrono_ray.model.task import OfRun
 from chrono_ray.storage.database import Connection
-from chrono_ray.storage.projects import Collection, Projects, RunState
+from chrono_ray.storage.projects import Collection, Projects, RunState, check_writes
 from chrono_ray.storage.run_changes import ANY, RunChanges, Touched
-from chrono_ray.storage.visible import check_writes
 
 LOCAL: Final = "warc"
 Work = Callable[[Connection], Awaitable[Made]]
@@ -52,7 +51,10 @@ def tags_of_touched(touched: Touched) -> list[str]:
 
 
 def check_writer(actor: Actor, project_id: int) -> None:
-    """`NotFound` for a project that they do not see, `Forbidden` where they only read."""
+    """`NotFound` for a project that they do not see, `Forbidden` where they only read.
+
+    By what is remembered of them: whatever writes asks the record again.
+    """
     if actor.is_admin:
         return
     for grant in actor.grants:
@@ -90,35 +92,30 @@ def scope_of_captures(asked: PriorityRequest) -> Scope:
 
 async def begun_answer(wanted: Collection, by: ActorOnce, parts: Parts) -> Response:
     """Begin a collection or join it: 201 or 200."""
-    begun_ids: list[int] = []
 
     async def work(connection: Connection) -> Made:
-        begun = await Projects(parts.record).begin_on(connection, wanted)
-        begun_ids[:] = begun.run_ids
-        answer = BegunAnswer(run=begun.run_ids[0], runs=begun_ids, joined=begun.joined)
+        begun = await Projects(parts.record).begin_on(connection, wanted, by=by.actor)
+        changing.tags.update(run_tag(each) for each in begun.run_ids)
+        answer = BegunAnswer(run=begun.run_ids[0], runs=list(begun.run_ids), joined=begun.joined)
         return Made(200 if begun.joined else 201, answer)
 
-    response = await by.once.answer(work)
-    if begun_ids:
-        project = project_tag(int(wanted.project))
-        await parts.invalidate(RUNS, project, *(run_tag(each) for each in begun_ids))
-    return response
+    tags = RUNS, project_tag(int(wanted.project))
+    async with parts.changing(*tags) as changing:
+        return await by.once.answer(work)
 
 
 async def ask(
     task: OfRun, by: ActorOnce, parts: Parts, *, states: tuple[RunState, ...] = ANY
 ) -> Response:
     """Have a task done about a run: 202."""
-    tags: list[str] = []
 
     async def work(connection: Connection) -> Made:
         asked = await RunChanges(parts.record).ask(connection, task, by.actor, states=states)
-        tags[:] = [TASKS, *tags_of_touched(asked.touched)]
+        changing.tags.update(tags_of_touched(asked.touched))
         return Made(202, TaskAsked(task=asked.task.id, joined=asked.task.joined))
 
-    response = await by.once.answer(work)
-    await parts.invalidate(*tags)
-    return response
+    async with parts.changing(TASKS, whose=by.actor) as changing:
+        return await by.once.answer(work)
 
 
 def made(answer: BaseModel, status: int = 200) -> Work:

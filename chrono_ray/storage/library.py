@@ -16,7 +16,7 @@ from chrono_ray.model.accounts import Actor, ProjectRole
 from chrono_ray.model.errors import Conflict, Forbidden, NotFound
 from chrono_ray.model.library import SEARCHES_MOST, TAGS_MOST, Review
 from chrono_ray.storage.database import Connection, Database, statements
-from chrono_ray.storage.visible import check_writes
+from chrono_ray.storage.projects import check_writes
 
 
 @dataclass(frozen=True, slots=True)

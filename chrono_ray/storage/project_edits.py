@@ -22,8 +22,8 @@ from chrono_ray.model.task import CLASSES, DeleteProject
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.deciding import as_stored
 from chrono_ray.storage.project_stats import ProjectHead, head_of, no_domain, no_project
+from chrono_ray.storage.projects import check_writes
 from chrono_ray.storage.tasks import Submitted
-from chrono_ray.storage.visible import check_writes
 
 PROJECTS_MOST: Final = 1000
 """One user may own so many."""

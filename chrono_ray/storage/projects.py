@@ -11,7 +11,8 @@ import asyncpg
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chrono_ray.model.errors import Conflict, InvalidInput, NotFound
+from chrono_ray.model.accounts import Actor, ProjectRole
+from chrono_ray.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Connection, Database, statements
@@ -141,8 +142,10 @@ class Projects:
         meant = replace(wanted, project=await named_or_new(self._database, wanted.project))
         return await self._database.transact(lambda c: self.begin_on(c, meant))
 
-    async def begin_on(self, connection: Connection, wanted: Collection) -> Begun:
-        """`begin` by one statement, in the transaction of whoever asks."""
+    async def begin_on(
+        self, connection: Connection, wanted: Collection, *, by: Actor | None = None
+    ) -> Begun:
+        """`begin` by one statement, in the transaction of whoever asks: an actor if they may."""
         check_project(wanted.project)
         check_overlap(wanted.since)
         scope = wanted.scope
@@ -150,8 +153,9 @@ class Projects:
             self._sql["begin"],
             *id_or_name(wanted.project), scope.url, scope.match.value, scope.start, scope.end,
             list(wanted.archives), wanted.since, number_of(wanted.queue_class), wanted.goal.value,
+            by and by.user_id, bool(by and by.is_admin),
         )  # fmt: skip
-        found = placed(row, wanted.project)
+        found = placed(row, wanted.project, role=row["role"])
         return Begun(tuple(found["run_ids"]), joined=found["joined"])
 
     async def domain(self, scope: Scope, *, project: str | int) -> int:
@@ -262,8 +266,23 @@ def id_or_name(project: str | int) -> tuple[int | None, str | None]:
     return (project, None) if isinstance(project, int) else (None, project)
 
 
-def placed(row: asyncpg.Record | None, project: str | int) -> asyncpg.Record:
-    """What was placed in a project; `NotFound` without one, `Conflict` while a task deletes it."""
+def check_writes(role: str) -> None:
+    """`Forbidden` for one who only reads in the project."""
+    if role == ProjectRole.READ:
+        raise Forbidden(
+            "You may only read in this project", fix="Ask its owner for the role write",
+            code="project_role",
+        )  # fmt: skip
+
+
+def placed(
+    row: asyncpg.Record | None, project: str | int, *, role: str | None = None
+) -> asyncpg.Record:
+    """What was placed in a project; `NotFound` without one, `Conflict` while a task deletes it.
+
+    `Forbidden` for one whose role there is to read.
+    """
+    check_writes(role or "")
     if row is None or row["project"] is None:
         raise NotFound(f"There is no project {project}")
     if row["task"] is not None:

@@ -10,9 +10,9 @@ from chrono_ray.model.errors import Conflict
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.task import OfRun
 from chrono_ray.storage.database import Connection, Database, statements
-from chrono_ray.storage.projects import RunState, before, number_of
+from chrono_ray.storage.projects import RunState, before, check_writes, number_of
 from chrono_ray.storage.tasks import Submitted, Tasks
-from chrono_ray.storage.visible import check_writes, no_run
+from chrono_ray.storage.visible import no_run
 
 INSTEAD: Final = {
     RunState.ACTIVE: "It goes on by itself: pause or cancel it",

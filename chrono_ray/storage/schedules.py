@@ -18,11 +18,11 @@ from chrono_ray.storage.projects import (
     Collection,
     check_overlap,
     check_project,
+    check_writes,
     id_or_name,
     number_of,
     placed,
 )
-from chrono_ray.storage.visible import check_writes
 
 LEAST: Final = timedelta(minutes=1)
 MOST: Final = timedelta(days=3660)
@@ -77,9 +77,10 @@ class Schedules:
         return found.id
 
     async def add_on(
-        self, connection: Connection, wanted: Collection, *, every: timedelta
-    ) -> Added:
-        """`add` by one statement, in the transaction of whoever asks."""
+        self, connection: Connection, wanted: Collection, *, every: timedelta,
+        by: Actor | None = None,
+    ) -> Added:  # fmt: skip
+        """`add` by one statement, in the transaction of whoever asks: an actor if they may."""
         _check_every(every)
         check_project(wanted.project)
         check_overlap(wanted.since)
@@ -88,9 +89,9 @@ class Schedules:
             self._sql["add"],
             *id_or_name(wanted.project), scope.url, scope.match.value, list(wanted.archives),
             scope.start, scope.end, wanted.since is not None, wanted.since or timedelta(), every,
-            number_of(wanted.queue_class),
+            number_of(wanted.queue_class), by and by.user_id, bool(by and by.is_admin),
         )  # fmt: skip
-        found = placed(row, wanted.project)
+        found = placed(row, wanted.project, role=row["role"])
         return Added(found["id"], found["project"], found["next_at"])
 
     async def seen(

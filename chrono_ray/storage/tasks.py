@@ -42,6 +42,7 @@ from chrono_ray.model.task import (
 )
 from chrono_ray.storage.database import Connection, Database, statements
 from chrono_ray.storage.named import named_or_new
+from chrono_ray.storage.projects import check_writes
 
 LEASE: Final = timedelta(seconds=60)
 DETAIL_LIMIT: Final = 1000
@@ -195,6 +196,22 @@ class Tasks:
             key or said.key, said.kind, list(QueueClass).index(chosen), project_id, run_id,
             said.arguments, delay, asked_by,
         )  # fmt: skip
+        return Submitted(row["id"], row["joined"])
+
+    async def submit_in(self, connection: Connection, task: Discover, actor: Actor) -> Submitted:
+        """`submit_on` by somebody who may write in the task's project, which it names by its id.
+
+        `NotFound` when they see no such project, `Forbidden` where they only read.
+        """
+        said = _said(task)
+        row = await connection.fetchrow(
+            self._sql["submit_in"],
+            said.key, said.kind, list(QueueClass).index(CLASSES[type(task)]), task.project_id,
+            said.arguments, actor.user_id, actor.is_admin,
+        )  # fmt: skip
+        if row is None:
+            raise NotFound(f"There is no project {task.project_id}")
+        check_writes(row["role"])
         return Submitted(row["id"], row["joined"])
 
     async def submit_for(

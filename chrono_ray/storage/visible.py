@@ -9,13 +9,13 @@ from typing import Final
 import asyncpg
 import orjson
 
-from chrono_ray.model.accounts import Actor, ProjectRole
-from chrono_ray.model.errors import Forbidden, NotFound
+from chrono_ray.model.accounts import Actor
+from chrono_ray.model.errors import NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import CapturePriority, QueueClass
 from chrono_ray.storage.control import NOT_AGAIN, Again, Retried, bounds
 from chrono_ray.storage.database import Database, statements
-from chrono_ray.storage.projects import Goal, RunState
+from chrono_ray.storage.projects import Goal, RunState, check_writes
 from chrono_ray.storage.stats import PageCounts, Progress, progress_of
 
 HOLES_SHOWN: Final = 100
@@ -189,15 +189,6 @@ class Visible:
 
 def no_run(run_id: int) -> NotFound:
     return NotFound(f"There is no run {run_id}")
-
-
-def check_writes(role: str) -> None:
-    """`Forbidden` for one who only reads in the project."""
-    if role == ProjectRole.READ:
-        raise Forbidden(
-            "You may only read in this project", fix="Ask its owner for the role write",
-            code="project_role",
-        )  # fmt: skip
 
 
 def _place(row: asyncpg.Record) -> RunPlace:

@@ -71,14 +71,13 @@ async def add(asked: ScheduleRequest, by: WriterOnce, parts: OurParts) -> Respon
 
     async def work(connection: Connection) -> Made:
         made = await Schedules(parts.record).add_on(
-            connection, wanted, every=timedelta(seconds=asked.every)
+            connection, wanted, every=timedelta(seconds=asked.every), by=by.actor
         )
         answer = ScheduleMade(schedule=made.id, project=made.project_id, next_at=made.next_at)
         return Made(201, answer)
 
-    response = await by.once.answer(work)
-    await parts.invalidate(SCHEDULES, project_tag(asked.project))
-    return response
+    async with parts.changing(SCHEDULES, project_tag(asked.project)):
+        return await by.once.answer(work)
 
 
 @router.get("/{schedule_id}", response_model=ScheduleAnswer, responses=told(404))
@@ -103,15 +102,16 @@ async def change(
     """Another interval or class; let it begin runs, or none: those under way go on."""
     every = None if asked.every is None else timedelta(seconds=asked.every)
     changes = Changes(every, asked.enabled, asked.queue_class)
-    async with within(SECONDS, "The change"):
-        changed = await Schedules(parts.record).change(schedule_id, actor, changes)
-    await parts.invalidate(SCHEDULES, project_tag(changed.project_id))
+    stored = Schedules(parts.record)
+    async with parts.changing(SCHEDULES, whose=actor) as changing, within(SECONDS, "The change"):
+        changed = await stored.change(schedule_id, actor, changes)
+        changing.tags.add(project_tag(changed.project_id))
     return ScheduleAnswer.of(changed)
 
 
 @router.delete("/{schedule_id}", status_code=204, responses=told(404))
 async def remove(schedule_id: ScheduleId, actor: Writer, parts: OurParts) -> None:
     """Forget it; its runs stay."""
-    async with within(SECONDS, "The change"):
-        project_id = await Schedules(parts.record).drop(schedule_id, actor)
-    await parts.invalidate(SCHEDULES, project_tag(project_id))
+    stored = Schedules(parts.record)
+    async with parts.changing(SCHEDULES, whose=actor) as changing, within(SECONDS, "The change"):
+        changing.tags.add(project_tag(await stored.drop(schedule_id, actor)))

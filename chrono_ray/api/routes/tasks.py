@@ -27,8 +27,9 @@ from chrono_ray.model.accounts import Actor, Scope
 from chrono_ray.model.errors import Conflict
 from chrono_ray.model.task import Discover, Purge, Reindex, Task
 from chrono_ray.storage.database import Connection
+from chrono_ray.storage.project_edits import check_owns
+from chrono_ray.storage.projects import check_writes
 from chrono_ray.storage.tasks import TaskFilter, Tasks, TaskState
-from chrono_ray.storage.visible import check_writes
 
 SECONDS: Final = 10.0
 HOUR: Final = 3600.0
@@ -91,10 +92,14 @@ async def task(request: Request, task_id: TaskId, actor: Reader, parts: OurParts
 @router.post("/{task_id}/cancel", responses=told(404, 409))
 async def cancel(task_id: TaskId, actor: Writer, parts: OurParts) -> TaskAnswer:
     """End it at its next safe point. A project's deletion that has begun goes to its end."""
-    async with within(SECONDS, "The change"):
-        found = await Tasks(parts.record).cancel_seen(task_id, actor)
-    check_writes(found.role)
+    stored = Tasks(parts.record)
+    async with parts.changing(TASKS, whose=actor) as changing, within(SECONDS, "The change"):
+        found = await stored.cancel_seen(task_id, actor)
+        changing.tags.add(project_tag(found.task.project_id))
     row = found.task
+    check_writes(found.role)
+    if found.role and row.kind == "delete_project":
+        check_owns(found.role)
     if not found.ended and row.state is not TaskState.CANCELLED:
         began = row.state is TaskState.PENDING
         raise Conflict(
@@ -103,7 +108,6 @@ async def cancel(task_id: TaskId, actor: Writer, parts: OurParts) -> TaskAnswer:
             else f"it is {row.state}",
             fix="It ends by itself" if began else "Ask for it again", code="task_state",
         )  # fmt: skip
-    await parts.invalidate(TASKS, project_tag(row.project_id))
     return TaskAnswer.of(row, admin=actor.is_admin)
 
 
@@ -140,9 +144,12 @@ async def discover(asked: DiscoverRequest, by: WriterOnce, parts: OurParts) -> R
 
 async def _ask(task: Task, by: ActorOnce, parts: Parts) -> Response:
     async def work(connection: Connection) -> Made:
-        submitted = await Tasks(parts.record).submit_on(connection, task, asked_by=by.actor.user_id)
+        tasks = Tasks(parts.record)
+        submitted = (
+            await tasks.submit_in(connection, task, by.actor) if isinstance(task, Discover)
+            else await tasks.submit_on(connection, task, asked_by=by.actor.user_id)
+        )  # fmt: skip
         return Made(202, TaskAsked(task=submitted.id, joined=submitted.joined))
 
-    response = await by.once.answer(work)
-    await parts.invalidate(TASKS)
-    return response
+    async with parts.changing(TASKS):
+        return await by.once.answer(work)

@@ -40,13 +40,17 @@ UPDATE schedules s
 RETURNING f.run_id AS begun
 
 -- name: add
-WITH place AS MATERIALIZED (
-    SELECT project, domain, task FROM place_domain($1, $2, $3, $4)
+-- for user $12 ($13: an admin) who may write in project $1; null is whoever works on this machine
+WITH asker AS MATERIALIZED (
+    SELECT CASE WHEN $12::int IS NULL THEN 'owner' ELSE (SELECT v.role FROM visible_projects($12, $13) v WHERE v.project_id = $1) END AS role
+), place AS MATERIALIZED (
+    SELECT a.role, d.project, d.domain, d.task
+      FROM asker a CROSS JOIN LATERAL place_domain(CASE WHEN a.role IN ('owner', 'write') THEN $1 ELSE 0 END, $2, $3, $4) d
 ), made AS (
     INSERT INTO schedules (domain_id, archives, start_ts, end_ts, since_last, overlap, every, class)
     SELECT p.domain, $5, $6, $7, $8, $9, $10, $11 FROM place p WHERE p.domain IS NOT NULL RETURNING id, next_at
 )
-SELECT p.project, p.task, m.id, m.next_at FROM place p LEFT JOIN made m ON true
+SELECT p.role, p.project, p.task, m.id, m.next_at FROM place p LEFT JOIN made m ON true
 
 -- name: list
 SELECT s.id, p.id AS project_id, p.name AS project, d.url, d.match, s.archives, s.start_ts, s.end_ts, s.since_last, s.overlap,

@@ -10,6 +10,18 @@ VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, clock_timestamp() + make_interval(s
 ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
 RETURNING id, xmax <> 0 AS joined
 
+-- name: submit_in
+-- by somebody ($6, $7: an admin) who may write in project $4
+WITH seen AS MATERIALIZED (
+    SELECT v.role FROM visible_projects($6, $7) v WHERE v.project_id = $4
+), put AS (
+    INSERT INTO tasks (key, kind, class, project_id, arguments, asked_by)
+    SELECT $1, $2, $3, $4, $5::text::jsonb, $6 FROM seen s WHERE s.role <> 'read'
+    ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
+    RETURNING id, xmax <> 0 AS joined
+)
+SELECT s.role, p.id, p.joined FROM seen s LEFT JOIN put p ON true
+
 -- name: run_of
 SELECT id, project_id FROM runs WHERE id = $1
 
@@ -51,7 +63,7 @@ SELECT t.*, coalesce(p.name, t.arguments ->> 'project', '') AS project
    AND ($3 OR t.project_id IN (SELECT v.project_id FROM visible_projects($2, false) v) OR (t.asked_by = $2 AND p.id IS NULL))
 
 -- name: cancel_seen
--- by somebody who may write in its project, as cancel does
+-- by somebody who may write in its project (who owns it, for its deletion), as cancel does
 WITH seen AS MATERIALIZED (
     SELECT t.id, v.role, coalesce(p.name, t.arguments ->> 'project', '') AS project
       FROM tasks t LEFT JOIN projects p ON p.id = t.project_id
@@ -61,6 +73,7 @@ WITH seen AS MATERIALIZED (
     UPDATE tasks t SET state = 'cancelled', reason = 'asked', token = NULL, leased_until = NULL, finished_at = clock_timestamp()
       FROM seen s
      WHERE t.id = s.id AND s.role IS DISTINCT FROM 'read' AND t.state = 'pending'
+       AND (t.kind <> 'delete_project' OR s.role IS DISTINCT FROM 'write')
        AND NOT (t.kind = 'delete_project' AND t.started_at IS NOT NULL)
     RETURNING t.*
 ), found AS (

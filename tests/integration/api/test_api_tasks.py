@@ -129,3 +129,38 @@ async def test_what_is_another_tenants_is_not_there(client, town: Town):
     assert refused.status_code == 404
     assert (await got(client, "/tasks/", headers=town.stranger))["items"] == []
     assert (await got(client, f"/tasks/{task}", headers=town.owner))["state"] == "pending"
+
+
+async def test_whoever_was_just_removed_begins_nothing(client, database, town: Town):
+    """What is remembered of their rights for some seconds lets them no further."""
+    user = (await got(client, "/users/me", headers=town.stranger))["id"]
+    seat = "INSERT INTO project_members (project_id, user_id, role) VALUES ($1, $2, 'write')"
+    await database.fetch(seat, town.project, user)
+    client.app.state.parts.doors.sessions.forget_all()
+    await posted(client, "/plans/", town.asked(), status=201, headers=town.stranger)
+    kept = (
+        "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM tasks),"
+        " (SELECT count(*) FROM schedules), (SELECT count(*) FROM domains)"
+    )
+    before = await database.fetch(kept)
+    paths = {"/runs/": {}, "/plans/": {}, "/schedules/": {"every": 3600}, "/tasks/discover": {}}
+    for change, told in (
+        ("UPDATE project_members SET role = 'read' WHERE user_id = $1", (403, "project_role")),
+        ("DELETE FROM project_members WHERE user_id = $1", (404, "not_found")),
+    ):
+        await database.fetch(change, user)
+        for path, more in paths.items():
+            body = town.asked(url="http://new.example/", **more)
+            answer = await client.post(f"{V1}{path}", json=body, headers=town.stranger)
+            assert (answer.status_code, answer.json()["code"]) == told, path
+    assert await database.fetch(kept) == before
+
+
+async def test_a_deletion_is_called_off_by_owners_alone(client, database, town: Town):
+    await database.fetch("UPDATE project_members SET role = 'write'")
+    deletion = await client.delete(f"{V1}/projects/{town.project}", headers=town.owner)
+    path = f"/tasks/{deletion.json()['task']}/cancel"
+    refused = await client.post(f"{V1}{path}", headers=town.reader)
+    assert (refused.status_code, refused.json()["code"]) == (403, "project_role")
+    ended_so = await posted(client, path, status=200, headers=town.owner)
+    assert ended_so["state"] == "cancelled"
