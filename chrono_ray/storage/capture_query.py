@@ -88,15 +88,20 @@ class CaptureQuery:
         return text
 
     def place(
-        self, user_id: int, project_id: int | None, selection: Selection, *, admin: bool
+        self, user_id: int, project_id: int | None, selection: Selection, *, admin: bool | None
     ) -> str:
-        """The project, as the user sees it: by itself, or by the run or domain that is meant."""
+        """The project, as the user sees it: by itself, or by the run or domain that is meant.
+
+        Without `admin` the record says whether they are one.
+        """
         holds = [] if project_id is None else [f"v.project_id = {self.put(project_id, 'int')}"]
         for table, number in (("runs", selection.run), ("domains", selection.domain)):
             if number:
                 at = self.put(number, "int8")
                 holds.append(self.filled("project_of", {"table": table, "id": at}))
-        seen = {"user": self.put(user_id, "int"), "admin": self.put(admin, "boolean")}
+        user = self.put(user_id, "int")
+        asked = self.filled("is_admin", {"user": user}) if admin is None else None
+        seen = {"user": user, "admin": asked or self.put(admin, "boolean")}
         return self.filled("place", {**seen, "holds": " AND ".join(holds) or "false"})
 
     def rows(self, sort: CaptureSort) -> str:

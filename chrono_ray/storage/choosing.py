@@ -147,9 +147,13 @@ class Choosing:
     async def step(
         self, chosen: Chosen, change: Change, *, after: int, upto: int, limit: int = AT_ONCE
     ) -> Step:
-        """Change the next of these captures, behind an id and not behind another, for a task."""
+        """Change the next of these captures, behind an id and not behind another, for a task.
+
+        `Forbidden` when whoever asked for it may write there no more, `Conflict` when the
+        project is being deleted.
+        """
         query = CaptureQuery()
-        place = query.place(0, chosen.project_id, EVERY_CAPTURE, admin=True)
+        place = query.place(change.user_id, chosen.project_id, EVERY_CAPTURE, admin=None)
         ids = [each for each in sorted(chosen.ids) if each > after][:limit]
         if chosen.ids:
             found = query.filled("these", {"these": query.put(ids, "bigint[]")})
@@ -225,8 +229,11 @@ def _counted(
 
 def _step(rows: Sequence[asyncpg.Record], ids: Sequence[int], limit: int) -> Step:
     if not rows:
-        return Step(0, True, (), ())
+        raise Forbidden("Who asked for it is no member any more", code="project_role")
     first = rows[0]
+    if first["role"] == "read":
+        raise Forbidden("Who asked for it may only read there now", code="project_role")
+    _check_may(first["role"], first["deleting"])
     full = first["found"] == limit or first["edge"] is not None
     upto = max(first["last"], first["edge"] or 0, *ids[-1:])
     return Step(upto, not (full or len(ids) == limit), *_counted(rows))

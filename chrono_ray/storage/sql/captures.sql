@@ -217,8 +217,8 @@ found AS MATERIALIZED (
 )
 
 -- name: change
--- few of them at once, in this one transaction; many by a task, and an unfinished one of the same is that
--- task. Nothing where one of the ids is not there.
+-- few of them at once, in this one transaction; many by a task, and one of the same that nobody has begun
+-- is that task, for all that is listed by now. Nothing where one of the ids is not there.
 , chosen AS MATERIALIZED (
     SELECT count(*) AS found, array_agg(id) AS ids, count(*) > {most} OR EXISTS (SELECT 1 FROM edge) AS more FROM found
 ), allowed AS MATERIALIZED (
@@ -228,7 +228,7 @@ found AS MATERIALIZED (
     SELECT {key}, 'bulk', {class}, a.project_id,
            {arguments}::jsonb || jsonb_build_object('upto', (SELECT max(id) FROM captures)), {asked_by}
       FROM allowed a WHERE a.may AND a.more
-    ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET key = excluded.key
+    ON CONFLICT (key) WHERE state = 'pending' DO UPDATE SET arguments = excluded.arguments
     RETURNING id
 )
 SELECT a.role, a.deleting, a.found, a.more, t.id AS task, d.*
@@ -246,9 +246,14 @@ SELECT a.role, a.deleting, a.found, a.more, NULL::bigint AS task, w.*
       FROM would_change({action}, a.ids, {band}, {guilty}) w GROUP BY 1, 2, 3 ORDER BY 1 DESC, 2, 3) w ON true
 
 -- name: step
--- of a task: the next of them by id
-SELECT coalesce((SELECT max(id) FROM found), 0) AS last, (SELECT id FROM edge) AS edge, (SELECT count(*) FROM found) AS found, d.*
-  FROM place p LEFT JOIN LATERAL change_captures({action}, (SELECT array_agg(id) FROM found), {rule}, {band}, {guilty}) d ON true
+-- of a task: the next of them by id, while whoever asked for it may still write there
+SELECT p.role, p.deleting, coalesce((SELECT max(id) FROM found), 0) AS last, (SELECT id FROM edge) AS edge,
+       (SELECT count(*) FROM found) AS found, d.*
+  FROM place p LEFT JOIN LATERAL change_captures({action}, CASE WHEN p.role <> 'read' AND p.deleting IS NULL THEN (SELECT array_agg(id) FROM found) END,
+                                                 {rule}, {band}, {guilty}) d ON true
+
+-- name: is_admin
+EXISTS (SELECT FROM users u WHERE u.id = {user} AND u.role = 'admin' AND u.state = 'active')
 
 -- name: fetch_now
 SELECT v.project_id, v.role, f.* FROM captures c JOIN visible_projects($2, $3) v ON v.project_id = c.project_id

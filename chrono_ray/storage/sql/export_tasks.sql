@@ -6,7 +6,7 @@
 WITH seen AS MATERIALIZED (
     SELECT p.id, p.name, $7::bigint = 0 OR EXISTS (SELECT FROM runs r WHERE r.id = $7 AND r.project_id = p.id) AS has_run,
            EXISTS (SELECT FROM tasks t WHERE t.project_id = p.id AND t.kind = 'delete_project' AND t.state = 'pending') AS deleting,
-           (SELECT count(*) >= $8 FROM tasks t WHERE t.project_id = p.id AND t.kind = 'export' AND t.asked_by IS NOT NULL) AS is_full
+           exports_kept(p.id) >= $8 AS is_full
       FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id WHERE p.id = $1
 ), made AS (
     INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, asked_by)

@@ -95,7 +95,7 @@ SELECT p.project_id, n.*
 -- name: save_search
 -- `is_full`: the user has $4 of them
 WITH room AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM saved_searches WHERE user_id = $1) >= $4 AS is_full
+    SELECT searches_kept($1) >= $4 AS is_full
 ), made AS (
     INSERT INTO saved_searches (user_id, name, request) SELECT $1, $2, $3::jsonb FROM room WHERE NOT is_full
     ON CONFLICT (user_id, name) DO NOTHING RETURNING id, name, request::text, saved_at, changed_at

@@ -3,7 +3,7 @@
 -- name: add
 -- $5: so many may one user own
 WITH room AS MATERIALIZED (
-    SELECT count(*) >= $5 AS is_full FROM projects WHERE owner_id = $1
+    SELECT projects_kept($1) >= $5 AS is_full
 ), made AS (
     INSERT INTO projects (owner_id, name, description, weight) SELECT $1, $2, $3, $4 FROM room WHERE NOT is_full
     ON CONFLICT ON CONSTRAINT projects_owner_name DO NOTHING

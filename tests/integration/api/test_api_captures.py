@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from chrono_ray.model.accounts import Scope
 from chrono_ray.model.capture import Capture
+from chrono_ray.model.errors import Conflict, Forbidden
 from chrono_ray.model.retry import Retry
 from chrono_ray.model.rule_text import parse
-from chrono_ray.model.task import Bulk
+from chrono_ray.model.task import Bulk, DeleteProject
 from chrono_ray.pipeline.bulk import change_many
 from chrono_ray.pipeline.redecide import redecide
 from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.pipeline.tasks import Steps
 from chrono_ray.storage.choosing import AT_ONCE
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.deciding import Deciding
@@ -540,6 +542,83 @@ async def test_many_are_changed_by_a_task(client, record, town, database):
     ids = [row["id"] for row in by_ids]
     done = await bulk(client, town, "approve", ids=ids)
     assert done["task"] not in (None, first["task"])
+
+
+async def list_more(database: Database, town: Town, n: int) -> None:
+    """So many that are skipped, of a type of their own."""
+    await database.fetch(
+        "INSERT INTO captures (domain_id, run_id, archive, key, url_id, urlkey, ts, instant,"
+        " original, mimetype, statuscode, digest, reason, rule)"
+        " SELECT domain_id, run_id, archive, sha256(random()::text::bytea), url_id, urlkey, ts,"
+        " instant, original, 'image/x', statuscode, digest, 'type', 'r'"
+        " FROM (SELECT * FROM captures WHERE project_id = $1 ORDER BY id LIMIT 1) c,"
+        " generate_series(1, $2)",
+        town.project, n,
+    )  # fmt: skip
+
+
+async def undecided(database: Database) -> int:
+    """How many of those nobody has decided about."""
+    return int(await database.fetchval("SELECT count(*) FROM captures WHERE rule = 'r'"))
+
+
+async def begun(database: Database, task: int) -> TaskLease:
+    lease = await Tasks(database).claim_one(task, "w")
+    assert isinstance(lease, TaskLease)
+    return lease
+
+
+def steps_of(database: Database, lease: TaskLease) -> Steps:
+    assert isinstance(lease.task, Bulk)
+    return change_many(database, lease, lease.task)
+
+
+async def test_many_are_asked_for_again_while_a_task_is_at_them(client, town, database):
+    """What was listed before it began it does too; what was listed since is another's."""
+    asked = {"filter": {"mimetype": ["image/x"]}}
+    await list_more(database, town, AT_ONCE + 50)
+    first = (await bulk(client, town, "skip", **asked))["task"]
+    await list_more(database, town, 5)
+    assert (await bulk(client, town, "skip", **asked))["task"] == first
+    steps = steps_of(database, await begun(database, first))
+    await anext(steps)
+    await list_more(database, town, 5)
+    second = (await bulk(client, town, "skip", **asked))["task"]
+    assert second not in (None, first)
+    assert (await bulk(client, town, "skip", **asked))["task"] == second
+    async for _ in steps:
+        pass
+    assert await undecided(database) == 5
+    async for _ in steps_of(database, await begun(database, second)):
+        pass
+    assert await undecided(database) == 0
+
+
+async def test_a_task_goes_on_only_while_who_asked_for_it_may_write(client, town, database):
+    await list_more(database, town, AT_ONCE + 50)
+    asked = {"filter": {"mimetype": ["image/x"]}}
+    lease = await begun(database, (await bulk(client, town, "skip", **asked))["task"])
+    await database.fetch("UPDATE projects SET owner_id = NULL")
+    with pytest.raises(Forbidden, match="no member any more"):
+        await anext(steps_of(database, lease))
+    seat = (
+        "INSERT INTO project_members (project_id, user_id, role) SELECT $1, max(id), $2 FROM users"
+    )
+    await database.fetch(seat, town.project, "read")
+    with pytest.raises(Forbidden, match="may only read there"):
+        await anext(steps_of(database, lease))
+    await database.fetch("UPDATE project_members SET role = 'write'")
+    deletion = (await Tasks(database).submit(DeleteProject("town", town.project))).id
+    with pytest.raises(Conflict, match="being deleted"):
+        await anext(steps_of(database, lease))
+    assert await undecided(database) == AT_ONCE + 50
+    await Tasks(database).cancel(deletion)
+    await anext(steps_of(database, lease))
+    await database.fetch("DELETE FROM project_members")
+    await database.fetch("UPDATE users SET role = 'admin'")
+    lease = replace(lease, position="")
+    assert len([step async for step in steps_of(database, lease)]) == 2
+    assert await undecided(database) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

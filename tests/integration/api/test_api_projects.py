@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from chrono_ray.model.memento import Scope as Place
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.task import DeleteProject
 from chrono_ray.settings import Settings
+from chrono_ray.storage import export_tasks, library, project_edits
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.tasks import Tasks
 from tests.integration.api.conftest import Client, settings_of
@@ -400,3 +402,20 @@ async def test_a_reading_key_changes_nothing(anna: Person, database: Database, c
     for method, path in (("POST", ""), ("PATCH", str(made["id"])), ("DELETE", str(made["id"]))):
         answer = await reading.ask(method, path, json={"name": "x"})
         assert told(answer) == (403, "scope")
+
+
+async def test_a_limit_holds_however_many_come_at_once(client, anna: Person, monkeypatch):
+    monkeypatch.setattr(project_edits, "PROJECTS_MOST", 3)
+    monkeypatch.setattr(library, "SEARCHES_MOST", 3)
+    monkeypatch.setattr(export_tasks, "EXPORTS_MOST", 3)
+    exports = f"/projects/{(await anna.make())['id']}/exports/"
+    for path, body, status, most in (
+        ("/projects/", {"name": "{}"}, 201, 2), (exports, {}, 202, 3),
+        ("/saved-searches/", {"name": "{}", "search": {}}, 201, 3),
+    ):  # fmt: skip
+        bodies = [{**body, **({"name": f"n{n}"} if "name" in body else {})} for n in range(12)]
+        answers = await asyncio.gather(
+            *(client.post(f"/api/v1{path}", json=each, headers=bearer(anna.key)) for each in bodies)
+        )
+        found = sorted(answer.status_code for answer in answers)
+        assert found == [status] * most + [409] * (12 - most), path

@@ -360,3 +360,10 @@ $$;
 -- What there is already.
 SELECT mend_totals();
 SELECT fold_totals(2147483647);
+
+-- How many projects a user owns: of several at once each counts those before.
+CREATE FUNCTION projects_kept(p_user int) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM users u WHERE u.id = p_user FOR NO KEY UPDATE;
+    RETURN (SELECT count(*) FROM projects o WHERE o.owner_id = p_user);
+END $$;

@@ -7,6 +7,24 @@ CREATE INDEX tasks_project ON tasks (project_id, id);
 ALTER TABLE tasks ADD COLUMN asked_by int REFERENCES users ON DELETE SET NULL;
 CREATE INDEX tasks_asked ON tasks (asked_by, id) WHERE asked_by IS NOT NULL;
 
+-- A person's action on many captures that somebody has begun is not joined any more: what was listed since,
+-- or changed behind its position, it does not do. Its key is free for the next one of the same.
+CREATE FUNCTION bulk_begins() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.key := OLD.key || ' ' || OLD.id;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER tasks_bulk_begins BEFORE UPDATE OF started_at ON tasks FOR EACH ROW
+    WHEN (NEW.kind = 'bulk' AND OLD.started_at IS NULL AND NEW.started_at IS NOT NULL)
+    EXECUTE FUNCTION bulk_begins();
+
+-- How many exports that were asked for over HTTP a project has: of several at once each counts those before.
+CREATE FUNCTION exports_kept(p_project int) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM projects p WHERE p.id = p_project FOR NO KEY UPDATE;
+    RETURN (SELECT count(*) FROM tasks t WHERE t.project_id = p_project AND t.kind = 'export' AND t.asked_by IS NOT NULL);
+END $$;
+
 -- Which runs have captures of a page, and how many pages that makes of a run: counting them among its
 -- captures is a walk of seconds. `whole`: the run stands for all of its collection, each page counted once.
 CREATE TABLE run_pages (

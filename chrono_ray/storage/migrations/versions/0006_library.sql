@@ -146,3 +146,10 @@ BEGIN
     END IF;
     RETURN NEXT;
 END $$;
+
+-- How many searches a user has saved: of several at once each counts those before.
+CREATE FUNCTION searches_kept(p_user int) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM users u WHERE u.id = p_user FOR NO KEY UPDATE;
+    RETURN (SELECT count(*) FROM saved_searches o WHERE o.user_id = p_user);
+END $$;
