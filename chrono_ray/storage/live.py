@@ -30,7 +30,10 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True)
 class LiveTask:
-    """A task at a moment; `project_id` 0 is none, `total` 0 while it is not known."""
+    """A task at a moment; `project_id` 0 is none, `total` 0 while it is not known.
+
+    `asked_by` is None as long as there is a project: its members see the task.
+    """
 
     id: int
     kind: str

@@ -29,6 +29,7 @@ REQUESTS: Final = ("cdx", "replay", "throttled")
 class State:
     """A run (`run:7`) or a task (`task:9`) as it is at a version; `body` is what is sent.
 
+    `asked_by` sees it whatever their projects: None for what a project decides.
     `content` tells one state from another, whenever it was looked at; `rate` is
     None where nobody has looked often enough to know it. `unsettled`: it has
     ended, and its counters still move.
@@ -159,8 +160,9 @@ def _task(task: LiveTask, pulse: Pulse) -> State:
         "working": task.working, "done": task.done, "total": task.total, "reason": task.reason,
     })  # fmt: skip
     return State(
-        f"task:{task.id}", task.project_id, task.asked_by, pulse.version, _digest(content),
-        None, task.state in ENDED, False, _body("task", pulse, content, {}),
+        f"task:{task.id}", task.project_id, task.asked_by, pulse.version,
+        _digest(content + b"%d" % (task.asked_by or 0)), None, task.state in ENDED, False,
+        _body("task", pulse, content, {}),
     )  # fmt: skip
 
 

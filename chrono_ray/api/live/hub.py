@@ -205,9 +205,15 @@ class Hub:
                 self._drop_unseen(listener)
 
     def _drop_unseen(self, listener: Listener) -> None:
+        """A task is looked at again: of a project that is gone, who asked for it still sees it."""
         for topic in tuple(listener.topics):
-            known = topic in self._newest or number(topic, "run", "task") is None
-            if known and not _visible(listener, topic, self._newest.get(topic)):
+            state = self._newest.get(topic)
+            known = state is not None or number(topic, "run", "task") is None
+            if not known or _visible(listener, topic, state):
+                continue
+            if state is not None and number(topic, "task"):
+                self.follow(listener, Wish((topic,), {topic: state.version}))
+            else:
                 self.unfollow(listener, (topic,))
                 listener.refuse(topic, "not_found")
 

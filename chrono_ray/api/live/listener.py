@@ -17,6 +17,8 @@ EVERYTHING: Final = "me"
 NORMAL: Final = 1000
 POLICY: Final = 1008
 RESTART: Final = 1012
+REFUSED: Final = 400
+"""Refusals that may wait to be read: twice the topics that a connection may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Listener:
         self.topics: set[str] = set()
         self.end: End | None = None
         self._due: dict[str, State] = {}
+        self._refused: dict[str, State] = {}
         self._wake = asyncio.Event()
 
     def wants(self, state: State) -> bool:
@@ -75,9 +78,13 @@ class Listener:
             self._wake.set()
 
     def refuse(self, topic: str, code: str) -> None:
-        """Say that a topic is not to be had."""
+        """Say that a topic is not to be had. Where too many of that are unread, it is the end."""
+        if len(self._refused) >= REFUSED and topic not in self._refused:
+            self.stop(End(POLICY, f"more than {REFUSED} refusals unread"))
+        if self.end:
+            return
         body = {"type": "refused", "subscription": topic, "code": code}
-        self._due[f"refused {topic}"] = State(
+        self._refused[topic] = State(
             topic, 0, None, 0, "", None, False, False, orjson.dumps(body).decode()
         )
         self._wake.set()
@@ -93,13 +100,14 @@ class Listener:
 
     def take(self, most: int) -> list[State]:
         """What is to be told now, oldest first: whoever saw one saw all before it."""
-        found = sorted(self._due.items(), key=lambda each: each[1].version)[:most]
-        for key, _ in found:
-            del self._due[key]
-        if not self._due and not self.end:
+        refused = [self._refused.pop(each) for each in list(self._refused)[:most]]
+        found = sorted(self._due.values(), key=lambda each: each.version)[: most - len(refused)]
+        for each in found:
+            del self._due[each.key]
+        if not self._due and not self._refused and not self.end:
             self._wake.clear()
         # what it may see may have changed while this waited
-        return [each for key, each in found if key != each.key or self.sees(each)]
+        return refused + [each for each in found if self.sees(each)]
 
     def sees(self, state: State) -> bool:
         """Whether it is theirs to see."""

@@ -152,7 +152,7 @@ class Seats:
                 for user_id, name in left:
                     wire.srem(_seats(user_id), name)
                 await wire.execute(raise_on_error=False)
-        except AWAY:
+        except BaseException:  # cancelled too
             self._left += left
             raise
 

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chrono_ray.api.live.connection import Limits
 from chrono_ray.settings import Settings
+from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Projects, RunState
 from tests.integration.api.conftest import settings_of
 from tests.integration.api.listening import LIVE, Client, begin, owned, replica
@@ -122,6 +123,61 @@ async def test_a_task_is_told_to_whoever_asked_for_it(settings, database):
         )
         assert (await hers.until(lambda it: it["state"] == "done"))["final"]
         await others.nothing(0.2)
+
+
+async def asked_for(database: Database, project: int, user: int) -> int:
+    """A task of this project that this user asked for."""
+    return await database.fetchval(
+        "INSERT INTO tasks (key, kind, class, project_id, arguments, total, asked_by)"
+        " VALUES ($1::text, 'purge', 1, $2::int, '{}', 9, $3) RETURNING id",
+        f"of {project}", project, user,
+    )  # fmt: skip
+
+
+async def test_who_left_a_project_is_told_nothing_of_what_they_asked_for_in_it(settings, database):
+    user, key = await user_with_key(database)
+    _, project = await owned(database, user)
+    task = await asked_for(database, project, user)
+    async with (
+        replica(settings, limits=QUICK) as live,
+        live.client(key, f"task:{task}") as one,
+        live.client(key, "me") as everything,
+    ):
+        for client in (one, everything):
+            assert (await client.until(lambda it: it.get("task") == task))["state"] == "pending"
+        await database.fetch("UPDATE projects SET owner_id = NULL WHERE id = $1", project)
+        assert (await one.until(lambda it: it["type"] == "refused"))["code"] == "not_found"
+        await database.fetch("UPDATE tasks SET done = 4")
+        await one.nothing(1.0)
+        await everything.nothing(0.2)
+        assert (await answer(one, f"task:{task}"))["code"] == "not_found"
+
+
+async def test_who_had_a_project_deleted_is_told_to_the_end(settings, database):
+    """Also after it is gone, whether that is seen by rights or by tasks first."""
+    user, key = await user_with_key(database)
+    project = await database.fetchval(
+        "INSERT INTO projects (name, owner_id) VALUES ('hers', $1) RETURNING id", user
+    )
+    task = await asked_for(database, project, user)
+    quick = Limits(recheck=0.02, slow=1.0)
+    async with (
+        replica(settings, limits=quick) as live,
+        live.client(key, f"task:{task}") as one,
+        live.client(key, "me") as everything,
+    ):
+        for client in (one, everything):
+            assert (await client.until(lambda it: it.get("task") == task))["state"] == "pending"
+        await database.fetch("DELETE FROM projects WHERE id = $1", project)
+        await asyncio.sleep(0.3)
+        await database.fetch(
+            "UPDATE tasks SET state = 'done', done = 9, finished_at = clock_timestamp()"
+        )
+        for client in (one, everything):
+            await client.until(lambda it: it["state"] == "done")
+            assert "refused" not in {each["type"] for each in client.seen}
+    async with replica(settings) as later, later.client(key, f"task:{task}") as client:
+        assert (await client.event())["state"] == "done"
 
 
 async def test_whose_key_has_ended_is_told_nothing_more(settings, database):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import pytest
@@ -19,6 +20,7 @@ from chrono_ray.api.live.connection import Limits, Over, message_of, write
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
 from chrono_ray.api.live.hub import Hub
 from chrono_ray.api.live.listener import POLICY, End, Listener, Wish
+from chrono_ray.api.live.seats import Seats
 from chrono_ray.api.live.tickets import Origins
 from chrono_ray.storage.live import Bearer, Live, LiveRun, Pulse, Sight
 from chrono_ray.storage.stats import Progress, counts
@@ -117,6 +119,56 @@ def test_rights_that_end_take_along_what_waits():
     own.apply([state(7, 1), state(8, 1, project=2)])
     hears.sight = Sight(1, False, frozenset())
     assert hears.take(10) == []
+
+
+def test_refusals_that_are_not_read_do_not_pile_up():
+    """Whoever asks for other topics faster than it is answered is told so, and closed."""
+    hears = listener(1)
+    for number in range(2, 402):
+        hears.refuse(f"project:{number}", "not_found")
+    assert hears.end is None
+    hears.offer(state(7, 1))
+    for number in range(2, 1000):
+        hears.refuse(f"project:{number}", "not_found")
+    assert hears.end == End(POLICY, "more than 400 refusals unread")
+    told = hears.take(10_000)
+    hears.refuse("project:2", "not_found")
+    assert [len(told), told[-1].key, hears.take(1)] == [401, "run:7", []], "it does end"
+
+
+async def test_seats_that_could_not_be_given_back_are_given_back_later():
+    """Whoever is cancelled while it leaves, twice."""
+    seats = Seats("redis://192.0.2.1:1", most=1)
+    stuck = asyncio.Event()
+
+    async def never(*_arguments: object, **_options: object) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    seats._redis.pipeline = lambda **_: Wire(never)  # type: ignore[union-attr, assignment, return-value]
+    leaving = asyncio.create_task(seats._leave(7, "here/1"))
+    await stuck.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert seats._left == [(7, "here/1")]
+    await seats.aclose()
+
+
+class Wire:
+    """A pipeline that never answers."""
+
+    def __init__(self, execute: Callable[..., Awaitable[None]]) -> None:
+        self.execute = execute
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        pass
+
+    def srem(self, *_names: str) -> None:
+        pass
 
 
 @given(

@@ -25,7 +25,8 @@ CREATE INDEX live_tickets_expired ON live_tickets (expires_at);
 
 -- What runs and tasks are now: with `p_since` the active ones, and those whose state changed after that
 -- version, less two minutes for what was not committed yet, and a day back at most; with ids these too. Of a
--- collection all runs. `version` is the microseconds of this server's clock, but grows whatever the clock does.
+-- collection all runs. Who asked for a task is told only where there is no project (any more) to say who sees it.
+-- `version` is the microseconds of this server's clock, but grows whatever the clock does.
 -- One at a time: of two looks the one with the greater version saw the later record, whoever took them.
 CREATE SEQUENCE live_version;
 CREATE FUNCTION live_pulse(p_since bigint, p_runs bigint[], p_tasks bigint[])
@@ -66,7 +67,8 @@ BEGIN
           FROM meant m JOIN runs r ON r.id = m.id
           JOIN projects p ON p.id = r.project_id JOIN domains d ON d.id = r.domain_id;
         SELECT coalesce(json_agg(json_build_object(
-                   'id', t.id, 'kind', t.kind, 'project_id', t.project_id, 'asked_by', t.asked_by, 'run_id', t.run_id,
+                   'id', t.id, 'kind', t.kind, 'project_id', t.project_id, 'run_id', t.run_id,
+                   'asked_by', CASE WHEN NOT EXISTS (SELECT FROM projects p WHERE p.id = t.project_id) THEN t.asked_by END,
                    'state', t.state, 'working', t.token IS NOT NULL, 'done', t.done, 'total', t.total, 'reason', t.reason)), '[]')::text
           INTO tasks
           FROM tasks t
