@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,28 +23,43 @@ log = logging.getLogger(__name__)
 
 MOST: Final = 8
 """Streams of one process at a time: each holds a slab of rows, and a place among the requests."""
+EACH: Final = 3
+"""Of these one user's."""
 SEND_SECONDS: Final = 60.0
 """Whoever takes nothing for so long is gone."""
+LEAST_RATE: Final = 16 * 1024
+"""Bytes a second, of the time spent waiting for the reader; `SEND_SECONDS` of it are given."""
 CHECKED_EVERY: Final = 5.0
 
 
 class Gate:
-    """So many streams at a time, and no more."""
+    """So many streams at a time, and no more; and so many of a user, that others have some."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, each: int = EACH) -> None:
         self.free = most
+        self._each = each
+        self._held: Counter[int] = Counter()
 
-    def enter(self) -> None:
+    def enter(self, user_id: int) -> None:
         """`Unavailable` when there are too many; else `leave` is owed."""
+        if self._held[user_id] >= self._each:
+            raise Unavailable(
+                "Too many exports are being read", why=f"you read {self._each} just now",
+                fix="Read one to its end or close it, then try again", code="exports_busy",
+            )  # fmt: skip
         if not self.free:
             raise Unavailable(
                 "Too many exports are being read", why="this process sends others just now",
                 fix="Try again in a while, or have it written to files", code="exports_busy",
             )  # fmt: skip
         self.free -= 1
+        self._held[user_id] += 1
 
-    def leave(self) -> None:
+    def leave(self, user_id: int) -> None:
         self.free += 1
+        self._held[user_id] -= 1
+        if not self._held[user_id]:
+            del self._held[user_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +90,27 @@ class Stream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._chunks):
             try:
-                await super().stream_response(partial(_in_time, send))
+                await super().stream_response(partial(Patience().send, send))
             except Exception as error:
                 log.warning("stream.cut", extra={"error": f"{type(error).__name__}: {error}"})
                 raise
 
 
-async def begun(gate: Gate, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def begun(
+    gate: Gate, user_id: int, chunks: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
     """The chunks, with the first one made already: what cannot begin is told as a problem.
 
-    Holds a place of the gate until it is closed.
+    Holds a place of the gate, as one of this user's, until it is closed.
     """
-    gate.enter()
+    gate.enter(user_id)
     try:
         first = await anext(chunks, b"")
     except BaseException:
         await chunks.aclose()
-        gate.leave()
+        gate.leave(user_id)
         raise
-    rest = _rest(first, chunks, gate.leave)
+    rest = _rest(first, chunks, partial(gate.leave, user_id))
     await anext(rest)  # into its own hands: from here on closing it leaves the gate
     return rest
 
@@ -128,6 +146,15 @@ class Watching:
         self._looked = time.monotonic()
 
 
-async def _in_time(send: Send, message: Message) -> None:
-    async with asyncio.timeout(SEND_SECONDS):
-        await send(message)
+class Patience:
+    """How long one reader is waited for: a while at a time, and in all by what it has taken."""
+
+    def __init__(self) -> None:
+        self._left = SEND_SECONDS
+
+    async def send(self, send: Send, message: Message) -> None:
+        """`TimeoutError` when it takes nothing, or too little for too long."""
+        began = time.monotonic()
+        async with asyncio.timeout(min(SEND_SECONDS, self._left)):
+            await send(message)
+        self._left += len(message.get("body", b"")) / LEAST_RATE - (time.monotonic() - began)

@@ -265,10 +265,13 @@ class Seen:
             left = [each for each in left if each > rows[-1]["id"]]
 
     async def still_sees(self, project_ids: Collection[int] | None) -> bool:
-        """Whether they may still see these projects, or as an admin all of them (None)."""
+        """Whether they may still see these projects, or as an admin all of them (None).
+
+        Not when their login or key has ended.
+        """
         actor = self._actor
         ids = None if project_ids is None else list(project_ids)
-        asked = (actor.user_id, actor.is_admin, actor.token_id, ids)
+        asked = (actor.user_id, actor.is_admin, actor.token_id, ids, actor.family)
         return bool(await self._database.fetchval(self._sql["still_sees"], *asked))
 
 

@@ -79,7 +79,7 @@ async def search_export(
     chunks = of_search(parts.index, seen, query, shape, watch, after=asked.after)
     try:
         async with within(BEGIN_SECONDS, "The search"):
-            opened = await begun(parts.exports.gate, chunks)
+            opened = await begun(parts.exports.gate, actor.user_id, chunks)
     except SearchError as error:
         raise rebuilt(error) from error
     return Stream(opened, MEDIA[form], filename=f"search.{form}")
@@ -104,7 +104,8 @@ async def project_export(
         reading = Exporting(parts.record, replace(wanted, project=begin.project))
         shape = Shape(Form(form), asked.subject, asked.text, asked.bom)
         watch = Watching(seen, None if actor.is_admin else {project_id})
-        opened = await begun(parts.exports.gate, of_project(reading, begin, shape, watch))
+        chunks = of_project(reading, begin, shape, watch)
+        opened = await begun(parts.exports.gate, actor.user_id, chunks)
     name = f"project-{project_id}-{asked.subject.value}.{form}"
     return Stream(opened, MEDIA[form], filename=name)
 
@@ -247,8 +248,8 @@ async def _file(
     part = None if whole else part_of(headers.get("range", ""), size)
     chosen = part or range(size)
     stream = Stream(
-        await begun(parts.exports.gate, files.read(name, chosen)), "application/octet-stream",
-        filename=f"export-{export_id}-{name.rpartition('/')[2]}",
+        await begun(parts.exports.gate, actor.user_id, files.read(name, chosen)),
+        "application/octet-stream", filename=f"export-{export_id}-{name.rpartition('/')[2]}",
     )  # fmt: skip
     stream.headers.update(
         {"ETag": etag, "Accept-Ranges": "bytes", "Content-Length": str(len(chosen))}

@@ -90,9 +90,11 @@ SELECT p.name, (SELECT coalesce(max(id), 0) FROM captures) AS mark, c.domain_id,
  WHERE p.id = $1
 
 -- name: still_sees
--- user $1 ($2: as an admin, by the token $3) and all of the projects $4
+-- user $1 ($2: as an admin) and all of the projects $4, as long as the login $5 lasts, or the key $3
 SELECT EXISTS (SELECT FROM users u WHERE u.id = $1 AND u.state = 'active' AND (u.role = 'admin' OR NOT $2::bool))
-   AND NOT EXISTS (SELECT FROM api_tokens t WHERE t.id = $3 AND t.kind = 'key' AND t.revoked_at IS NOT NULL)
+   AND EXISTS (SELECT FROM api_tokens t
+                WHERE t.user_id = $1 AND t.revoked_at IS NULL AND t.expires_at > clock_timestamp()
+                  AND (t.id = $3 OR t.family = $5::uuid))
    AND ($2 OR NOT EXISTS (SELECT unnest($4::int[]) EXCEPT SELECT v.project_id FROM visible_projects($1, false) v))
 
 -- name: captures

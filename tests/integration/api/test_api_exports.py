@@ -7,19 +7,21 @@ import csv
 import hashlib
 import io
 import json
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
 import uvicorn
 
 from chrono_ray.api import streams
-from chrono_ray.model.accounts import Role, Scope
+from chrono_ray.model.accounts import Actor, Role, Scope
 from chrono_ray.model.task import Finished, Progress
 from chrono_ray.pipeline import export_streams
 from chrono_ray.pipeline.export import MANIFEST, ExportParts, export
@@ -28,6 +30,7 @@ from chrono_ray.search.tantivy import TantivyIndex
 from chrono_ray.settings import Settings
 from chrono_ray.storage import export_tasks, exporting
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.exporting import Seen
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.tasks import TaskLease, Tasks
 from tests.conftest import TEMPLATE, PostgresServer, run_apart
@@ -312,14 +315,74 @@ async def test_there_are_so_many_streams_and_each_gives_its_place_back(
     for _ in range(streams.MOST + 1):
         lines(await client.get(path))
         await client.get(path, params={"after": 999})
-    for _ in range(streams.MOST):
-        gate.enter()
+    for user in range(streams.MOST):
+        gate.enter(-user)
     answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (503, "exports_busy")
     assert answer.headers["retry-after"]
-    for _ in range(streams.MOST):
-        gate.leave()
+    for user in range(streams.MOST):
+        gate.leave(-user)
     lines(await client.get(path))
+
+
+async def test_one_who_reads_nothing_leaves_places_for_others(client: Client, town: Town) -> None:
+    path, gate = f"{API}/projects/{town.project}/export.jsonl", client.app.state.parts.exports.gate
+    stalled = [asyncio.create_task(stall(client, path, town.reader)) for _ in range(streams.MOST)]
+    async with asyncio.timeout(5):
+        while sum(each.done() for each in stalled) < streams.MOST - streams.EACH:
+            await asyncio.sleep(0.01)
+    assert gate.free == streams.MOST - streams.EACH
+    answer = await client.get(path, headers=bearer(town.reader))
+    assert (answer.status_code, answer.json()["code"]) == (503, "exports_busy")
+    assert len(lines(await client.get(path, headers=bearer(town.owner)))) == 18
+    for each in stalled:
+        each.cancel()
+    await asyncio.gather(*stalled, return_exceptions=True)
+    assert gate.free == streams.MOST
+    assert len(lines(await client.get(path, headers=bearer(town.reader)))) == 18
+
+
+async def stall(client: Client, path: str, key: str) -> None:
+    """Ask for a stream and take nothing of it; an answer that is none is taken."""
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.Event().wait() or {}
+
+    async def send(message: Any) -> None:
+        if message.get("status") == 200:
+            await asyncio.Event().wait()
+
+    headers = [(b"authorization", bearer(key)["Authorization"].encode())]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "headers": headers, "client": ("10.0.0.9", 1), "server": ("api", 80),
+    }  # fmt: skip
+    await client.app(scope, receive, send)
+
+
+async def test_who_takes_a_little_now_and_then_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "SEND_SECONDS", 0.2)
+    closed = []
+
+    async def chunks(size: int) -> AsyncGenerator[bytes, None]:
+        try:
+            for _ in range(20):
+                yield b"x" * size
+        finally:
+            closed.append(size)
+
+    async def send(_message: Any) -> None:
+        await asyncio.sleep(0.03)
+
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await streams.Stream(chunks(1), "text/csv", filename="a").stream_response(send)
+    assert time.monotonic() - began < 0.6
+    await streams.Stream(chunks(2**20), "text/csv", filename="a").stream_response(send)
+    assert closed == [1, 2**20]
 
 
 @asynccontextmanager
@@ -353,6 +416,31 @@ async def test_a_right_that_is_taken_back_ends_the_stream_visibly(
         refused = await http.get(f"{url}{path}.jsonl")
         assert refused.status_code == 403
     assert client.app.state.parts.exports.gate.free == streams.MOST
+
+
+async def test_a_login_that_ends_ends_its_streams(database: Database) -> None:
+    """One that goes on under another token does not; nor does a key before its time."""
+    (user, _), family = await user_with_key(database), uuid4()
+    token = await database.fetchval("SELECT id FROM api_tokens WHERE user_id = $1", user)
+    by_key = Seen(database, Actor(user, Role.USER, frozenset(), token, None))
+    old, new = [
+        await database.fetchval(
+            "INSERT INTO api_tokens (user_id, kind, hash, family, scopes, expires_at)"
+            " VALUES ($1, 'access', sha256($2::bytea), $3, '{read}',"
+            " clock_timestamp() + interval '1 hour') RETURNING id",
+            user, secrets.token_bytes(8), family,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    by_login = Seen(database, Actor(user, Role.USER, frozenset(), old, family))
+    over = "UPDATE api_tokens SET expires_at = clock_timestamp() WHERE id = $1"
+    await database.fetch(over, old)
+    assert await by_login.still_sees(())
+    await database.fetch("UPDATE api_tokens SET revoked_at = clock_timestamp() WHERE id = $1", new)
+    assert not await by_login.still_sees(())
+    assert await by_key.still_sees(())
+    await database.fetch(over, token)
+    assert not await by_key.still_sees(())
 
 
 async def test_who_leaves_a_stream_gives_its_place_back(
