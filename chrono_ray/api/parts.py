@@ -19,8 +19,11 @@ from chrono_ray.api.passwords import Passwords
 from chrono_ray.api.sessions import Changes, Sessions
 from chrono_ray.api.streams import Exports, Gate
 from chrono_ray.archives.mementos import Mementos
+from chrono_ray.cache.owed import EVERYTHING
 from chrono_ray.cache.redis import JsonCache
-from chrono_ray.model.errors import Unavailable
+from chrono_ray.cache.tags import project_tag
+from chrono_ray.model.accounts import Actor
+from chrono_ray.model.errors import Forbidden, NotFound, Unavailable
 from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.settings import Accounts, Settings
@@ -69,6 +72,21 @@ class Doors:
             await self.changes.tell(user_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """What a change under way touches; `users` are those whose rights it changes."""
+
+    tags: set[str]
+    users: set[int]
+
+
+def all_of(actor: Actor) -> tuple[str, ...]:
+    """The tags of every project that somebody sees."""
+    if actor.is_admin:
+        return (EVERYTHING,)
+    return tuple(project_tag(each.project_id) for each in actor.grants)
+
+
 class OwnCursors:
     """The instance's cursors: its secret is read once."""
 
@@ -108,6 +126,37 @@ class Parts:
         """
         if self.cache:
             await self.cache.invalidate(*tags)
+
+    @asynccontextmanager
+    async def changing(self, *tags: str, whose: Actor | None = None) -> AsyncIterator[Changing]:
+        """Around a change of what these tags name, and of what is added while it goes on.
+
+        Whatever becomes of it, nobody is told the old afterwards: a change that failed or was
+        cancelled may be committed all the same. `whose`: where it failed before it was known
+        which project it touches, it may be any of theirs.
+        """
+        changing = Changing(set(tags), set())
+        try:
+            yield changing
+        except (Forbidden, NotFound):
+            raise
+        except BaseException:
+            if whose and len(changing.tags) == len(set(tags)):
+                changing.tags.update(all_of(whose))
+            await self._end(changing)
+            raise
+        else:
+            await self._end(changing)
+
+    async def _end(self, changing: Changing) -> None:
+        """Sessions first: whoever asks again is asked about with the rights of now."""
+        for user_id in changing.users:
+            self.doors.sessions.forget(user_id)
+        try:
+            for user_id in sorted(changing.users):
+                await self.doors.changed(user_id)
+        finally:  # what is owed is noted before anything is waited for
+            await self.invalidate(*sorted(changing.tags))
 
 
 @asynccontextmanager

@@ -428,11 +428,14 @@ class JsonCache:
         if not owed:
             return
         names = [self._token_name(tag) for tag in owed]
-        told = await self._link.ask(lambda redis: redis.delete(*names), knocking=knocking)
-        if told is None:
-            self._owed.failed()
-        else:
-            self._owed.settle(owed)
+        told = None
+        try:
+            told = await self._link.ask(lambda redis: redis.delete(*names), knocking=knocking)
+        finally:  # one that is cancelled is told later too
+            if told is None:
+                self._owed.failed()
+            else:
+                self._owed.settle(owed)
 
     async def _meet(self, connection: AbstractConnection, run_id: bytes) -> None:
         """Answers of before a restart are not believed."""

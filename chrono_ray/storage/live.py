@@ -48,6 +48,15 @@ class LiveTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """A domain whose captures were decided again, to the end; `at` is seconds since 1970."""
+
+    project_id: int
+    domain_id: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """One look. Of two, the one with the greater `version` saw the later record.
 
@@ -58,6 +67,7 @@ class Pulse:
     at: datetime
     runs: tuple[LiveRun, ...]
     tasks: tuple[LiveTask, ...]
+    decided: frozenset[Decided] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,7 @@ class Live:
             row["version"], row["at"],
             tuple(_run(each) for each in orjson.loads(row["runs"])),
             tuple(_task(each) for each in orjson.loads(row["tasks"])),
+            frozenset(Decided(*each) for each in orjson.loads(row["decided"])),
         )  # fmt: skip
 
     async def issue(self, ticket: bytes, actor: Actor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -81,12 +81,13 @@ async def _endless(work: Callable[[], Awaitable[None]]) -> None:
             return
 
 
-async def _changed(parts: Parts, news: Sequence[State]) -> None:
+async def _changed(parts: Parts, news: Sequence[State], decided: Collection[int]) -> None:
     """Cached answers about a run at work end as often as the cache allows; at its end at once.
 
-    So do those about the project of a task that has ended: its worker tells no cache.
+    So do those about the project of a task that has ended, or of which a domain was `decided`
+    again: who worked tells no cache.
     """
-    tags: set[str] = set()
+    tags = {project_tag(each) for each in decided}
     for each in news:
         if not each.final:
             continue

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 from chrono_ray.api.live.channel import AWAY, Channel, Lead
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
 from chrono_ray.api.live.hub import Hub
 from chrono_ray.model.errors import Unavailable
-from chrono_ray.storage.live import FROM_NOW, Live
+from chrono_ray.storage.live import FROM_NOW, Decided, Live
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,9 @@ REST: Final = 1.0
 SAMPLE_SECONDS: Final = 20.0
 SAMPLE_DEADLINE: Final = 30.0
 
-Changed = Callable[[Sequence[State]], Awaitable[None]]
-"""Told of news by the process that looks, before anybody else is. Never raises."""
+Changed = Callable[[Sequence[State], Collection[int]], Awaitable[None]]
+"""Told of news, and of projects that were decided again, by the process that looks, before
+anybody else is. Never raises."""
 
 
 class Source:
@@ -55,6 +56,8 @@ class Source:
         self._leads = False
         self._told: dict[str, State] = {}
         self._open: list[int] = []
+        self._decided: frozenset[Decided] = frozenset()
+        self._decided_told: frozenset[Decided] = frozenset()
         self._away = False
 
     async def look(self) -> None:
@@ -128,7 +131,7 @@ class Source:
             return False
         if lead is Lead.ANEW:
             log.info("live.leads")
-            self._told = {}
+            self._told, self._decided_told = {}, frozenset()
         self._leads = lead is not Lead.ANOTHER
         return self._leads
 
@@ -140,7 +143,7 @@ class Source:
         ]  # fmt: skip
         self._told = {each.key: self._told.get(each.key, each) for each in found}
         self._told.update({each.key: each for each in news})
-        await self._changed(news)
+        await self._tell(news)
         self._hub.apply(found)
         listeners = await self._publish(version, news)
         return EVERY if listeners or self._hub.occupied else IDLE
@@ -158,7 +161,12 @@ class Source:
 
     async def _look(self) -> None:
         _, found = await self._seen()
-        await self._changed(self._hub.apply(found))
+        await self._tell(self._hub.apply(found))
+
+    async def _tell(self, news: Sequence[State]) -> None:
+        decided = self._decided
+        await self._changed(news, {each.project_id for each in decided - self._decided_told})
+        self._decided_told = decided
 
     async def _seen(self) -> tuple[int, list[State]]:
         """Everything at work or changed since we last heard all of it."""
@@ -166,7 +174,7 @@ class Source:
             since = FROM_NOW if self._heard is None else self._heard
             pulse = await self._live.pulse(since, runs=self._open)
         found = states(pulse, self._rates)
-        self._heard = pulse.version
+        self._heard, self._decided = pulse.version, pulse.decided
         self._open = [int(each.key[4:]) for each in found if each.unsettled]
         return pulse.version, found
 

@@ -19,6 +19,7 @@ from chrono_ray.api.captures_schemas import (
     ListedCapturesAnswer,
     WholeCaptureAnswer,
 )
+from chrono_ray.api.collecting import who
 from chrono_ray.api.cursors import Place as Position
 from chrono_ray.api.deps import Made, Reader, WriterOnce
 from chrono_ray.api.lists import behind, onward
@@ -58,8 +59,7 @@ async def captures(
 
     if asked.project is None:  # of which project it tells is not known before it is read
         return tagged(request, await compute())
-    rights = "admin" if actor.is_admin else f"u{actor.user_id}"
-    key = f"captures:{rights}:{asked.limit}:{position}:{asked.list_name}"
+    key = f"captures:{who(actor)}:{asked.limit}:{position}:{asked.list_name}"
     kept = Kept(key, Ttl.SHORT, (project_tag(asked.project),))
     return await answered(request, parts, kept, compute)
 
@@ -144,10 +144,8 @@ async def change_many(asked: BulkRequest, by: WriterOnce, parts: OurParts) -> Re
         done = await does(connection, chosen, change, by.actor)
         return Made(200 if done.task is None else 202, BulkAnswer.of(asked, done))
 
-    answer = await by.once.answer(work)
-    if not asked.dry_run:
-        await parts.invalidate(project_tag(asked.project))
-    return answer
+    async with parts.changing(*(() if asked.dry_run else (project_tag(asked.project),))):
+        return await by.once.answer(work)
 
 
 @router.post(
@@ -156,14 +154,13 @@ async def change_many(asked: BulkRequest, by: WriterOnce, parts: OurParts) -> Re
 )  # fmt: skip
 async def fetch(capture_id: CaptureId, by: WriterOnce, parts: OurParts) -> Response:
     """Have one capture fetched before all else: skipped ones too, and what had ended again."""
-    choosing, touched = Choosing(parts.record), set[int]()
+    choosing = Choosing(parts.record)
 
     async def work(connection: Connection) -> Made:
         fetching = await choosing.fetch_now(connection, capture_id, by.actor)
-        touched.add(fetching.project_id)
+        changing.tags.add(project_tag(fetching.project_id))
         status = 200 if fetching.run_id is None else 202
         return Made(status, FetchedNowAnswer.of(capture_id, fetching))
 
-    answer = await by.once.answer(work)
-    await parts.invalidate(*(project_tag(each) for each in touched))
-    return answer
+    async with parts.changing(whose=by.actor) as changing:
+        return await by.once.answer(work)

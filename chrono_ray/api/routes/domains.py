@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final, cast
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
@@ -38,6 +39,10 @@ from chrono_ray.storage.project_stats import ProjectStats
 SECONDS: Final = 10.0
 BEGUN: Final = Redecision(done=False, held=False, tally=Tally())
 DomainId = Annotated[int, Path(ge=1, le=INT_MAX)]
+IfMatch = Annotated[
+    str | None, Header(alias="If-Match", max_length=1000, description="An ETag of the rules")
+]
+_RULES_ETAG: Final = re.compile(r'"rules-([0-9]{1,9})"')
 
 router = APIRouter(prefix="/projects/{project_id}/domains", tags=["projects"])
 
@@ -85,9 +90,8 @@ async def add_domain(
         )
         return Made(201, NewDomainAnswer.of(made, len(rules.own)))
 
-    response = await by.once.answer(work)
-    await parts.invalidate(project_tag(project_id))
-    return response
+    async with parts.changing(project_tag(project_id)):
+        return await by.once.answer(work)
 
 
 @router.get("/{domain_id}", response_model=DomainAnswer, responses=told(404))
@@ -109,38 +113,57 @@ async def drop_domain(
     project_id: ProjectId, domain_id: DomainId, actor: Writer, parts: OurParts
 ) -> None:
     """One that nothing is listed of: what is listed goes with its project alone."""
-    async with within(SECONDS, "The deletion"):
+    async with parts.changing(project_tag(project_id)), within(SECONDS, "The deletion"):
         await ProjectEdits(parts.record).drop_domain(actor, project_id, domain_id)
-    await parts.invalidate(project_tag(project_id))
 
 
 @router.get("/{domain_id}/rules", response_model=RulesAnswer, responses=told(404))
 async def rules(
-    project_id: ProjectId, domain_id: DomainId, actor: Reader, parts: OurParts
+    project_id: ProjectId, domain_id: DomainId, actor: Reader, parts: OurParts, answered: Response
 ) -> RulesAnswer:
-    """Which of the listed captures are fetched, and how far they are decided again by that."""
+    """Which of the listed captures are fetched, and how far they are decided again by that.
+
+    The ETag holds until somebody changes the rules.
+    """
     async with within(SECONDS, "Reading the rules"):
         found = await ProjectStats(parts.record).domain(actor, project_id, domain_id)
     walk = found.redecision
+    answered.headers["ETag"] = _etag(found.domain.rules_version)
     return RulesAnswer.of(
         domain_id, found.domain.rules_version, _readable(found.stored_rules),
         RedecisionAnswer.of(walk) if walk else None,
     )  # fmt: skip
 
 
-@router.put("/{domain_id}/rules", responses=told(404))
+@router.put("/{domain_id}/rules", responses=told(404, 412))
 async def set_rules(
-    project_id: ProjectId, domain_id: DomainId, asked: RulesRequest, actor: Writer, parts: OurParts
-) -> RulesAnswer:
+    project_id: ProjectId, domain_id: DomainId, asked: RulesRequest, actor: Writer,
+    parts: OurParts, answered: Response, if_match: IfMatch = None,
+) -> RulesAnswer:  # fmt: skip
     """Other rules, in place of all before. What is listed is decided again by whoever works.
 
     A rule never un-fetches: what has ended stays as it ended.
     """
     wanted = parse(asked.rules)
-    async with within(SECONDS, "The change"):
-        version = await ProjectEdits(parts.record).set_rules(actor, project_id, domain_id, wanted)
-    await parts.invalidate(project_tag(project_id))
+    async with parts.changing(project_tag(project_id)), within(SECONDS, "The change"):
+        version = await ProjectEdits(parts.record).set_rules(
+            actor, project_id, domain_id, wanted, known=_known(if_match, asked.version)
+        )
+    answered.headers["ETag"] = _etag(version)
     return RulesAnswer.of(domain_id, version, wanted, RedecisionAnswer.of(BEGUN))
+
+
+def _etag(version: int) -> str:
+    return f'"rules-{version}"'
+
+
+def _known(if_match: str | None, version: int | None) -> list[int] | None:
+    """The versions one of which is to be replaced; None is any."""
+    given = None if version is None else [version]
+    if if_match is None or if_match.strip() == "*":
+        return given
+    named = [int(each) for each in _RULES_ETAG.findall(if_match)]
+    return [each for each in named if given is None or each in given]
 
 
 def _readable(stored: str | None) -> Rules:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
+from chrono_ray.api.collecting import tags_of, who
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
 from chrono_ray.api.export_schemas import (
     ExportAnswer,
@@ -128,9 +129,8 @@ async def make_export(
     async def work(connection: Connection) -> Made:
         return Made(202, ExportAnswer.of(await tasks.submit(connection, wanted)))
 
-    answer = await by.once.answer(work)
-    await parts.invalidate(project_tag(project_id))
-    return answer
+    async with parts.changing(project_tag(project_id)):
+        return await by.once.answer(work)
 
 
 @router.get("/projects/{project_id}/exports", response_model=ExportsAnswer, include_in_schema=False)
@@ -159,7 +159,7 @@ async def exports(
         following = cursors.after([shown[-1].id], of=of, actor=actor) if more else None
         return ExportsAnswer.of(shown, following).model_dump_json().encode()
 
-    key = f"exports:{_asker(actor)}:{project_id}:{before}:{limit}"
+    key = f"exports:{who(actor)}:{project_id}:{before}:{limit}"
     return await answered(
         request, parts, Kept(key, Ttl.GLANCE, (project_tag(project_id),)), compute
     )
@@ -174,7 +174,7 @@ async def export(export_id: ExportId, request: Request, actor: Reader, parts: Ou
             row = await ExportTasks(parts.record, actor).one(export_id)
         return ExportAnswer.of(row).model_dump_json().encode()
 
-    kept = Kept(f"export:{_asker(actor)}:{export_id}", Ttl.GLANCE, ())
+    kept = Kept(f"export:{export_id} for {who(actor)}", Ttl.GLANCE, tags_of(actor))
     return await answered(request, parts, kept, compute)
 
 
@@ -182,12 +182,12 @@ async def export(export_id: ExportId, request: Request, actor: Reader, parts: Ou
 async def forget_export(export_id: ExportId, actor: Writer, parts: OurParts) -> None:
     """Delete an export's files, for good. One that is being written is cancelled first."""
     tasks = ExportTasks(parts.record, actor)
-    async with within(BEGIN_SECONDS, "The deletion"):
+    async with parts.changing() as changing, within(BEGIN_SECONDS, "The deletion"):
         row = await tasks.one(export_id)
+        changing.tags.add(project_tag(row.project_id))
         tasks.check_may_forget(row)
         await parts.exports.kept.at(row.to).remove()
         await tasks.forget(row)
-    await parts.invalidate(project_tag(row.project_id))
 
 
 @router.get(
@@ -258,7 +258,3 @@ async def _file(
         stream.status_code = 206
         stream.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     return stream
-
-
-def _asker(actor: Actor) -> str:
-    return "admin" if actor.is_admin else f"u{actor.user_id}"

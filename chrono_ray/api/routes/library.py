@@ -75,17 +75,15 @@ router = APIRouter(tags=["library"])
 @router.put("/pages/{page_id}/star", status_code=204, responses=told(404))
 async def star(page_id: PageId, actor: Writer, parts: OurParts) -> None:
     """Star a page, for oneself. Again is the same."""
-    async with within(WRITE_SECONDS, "The star"):
+    async with parts.changing(user_tag(actor.user_id)), within(WRITE_SECONDS, "The star"):
         parts.pages.learn([page_id], await Library(parts.record).star(page_id, actor))
-    await parts.invalidate(user_tag(actor.user_id))
 
 
 @router.delete("/pages/{page_id}/star", status_code=204, responses=told(404))
 async def unstar(page_id: PageId, actor: Writer, parts: OurParts) -> None:
     """Take one's star from a page; where there is none, nothing changes."""
-    async with within(WRITE_SECONDS, "The change"):
+    async with parts.changing(user_tag(actor.user_id)), within(WRITE_SECONDS, "The change"):
         await Library(parts.record).unstar(page_id, actor)
-    await parts.invalidate(user_tag(actor.user_id))
 
 
 @router.get("/stars/", response_model=StarsAnswer, responses=told(404))
@@ -119,19 +117,19 @@ async def stars(
 @router.put("/pages/{page_id}/tags/{tag}", responses=told(404, 409))
 async def tag_page(page_id: PageId, tag: Tag, actor: Writer, parts: OurParts) -> PageTags:
     """Tag a page; again is the same. The tag is kept in NFC, without blanks around it."""
-    async with within(WRITE_SECONDS, "The tag"):
+    async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The tag"):
         tagged = await Library(parts.record).tag(page_id, actor, tag_of(tag))
+        changing.tags.add(project_tag(tagged.project_id))
     parts.pages.learn([page_id], tagged.project_id)
-    await parts.invalidate(project_tag(tagged.project_id))
     return PageTags(page=page_id, tags=tagged.tags)
 
 
 @router.delete("/pages/{page_id}/tags/{tag}", status_code=204, responses=told(404))
 async def untag_page(page_id: PageId, tag: Tag, actor: Writer, parts: OurParts) -> None:
     """Take a tag from a page; where there is none, nothing changes."""
-    async with within(WRITE_SECONDS, "The change"):
+    async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The change"):
         project_id = await Library(parts.record).untag(page_id, actor, tag_of(tag))
-    await parts.invalidate(project_tag(project_id))
+        changing.tags.add(project_tag(project_id))
 
 
 @router.get("/projects/{project_id}/tags/", response_model=TagsAnswer, responses=told(404))
@@ -196,20 +194,16 @@ async def write_note(
     page_id: PageId, asked: NoteRequest, by: WriterOnce, parts: OurParts
 ) -> Response:
     """Write a note to a page."""
-    project_id = 0
 
     async def work(connection: Connection) -> Made:
-        nonlocal project_id
         library = Library(parts.record)
         note = await library.write_note(connection, page_id, by.actor, asked.text)
-        project_id = note.project_id
+        parts.pages.learn([page_id], note.project_id)
+        changing.tags.add(project_tag(note.project_id))
         return Made(201, NewNote.of(note, page_id, asked.text))
 
-    answer = await by.once.answer(work)
-    if project_id:
-        parts.pages.learn([page_id], project_id)
-        await parts.invalidate(project_tag(project_id))
-    return answer
+    async with parts.changing(whose=by.actor) as changing:
+        return await by.once.answer(work)
 
 
 @router.patch("/notes/{note_id}", responses=told(404))
@@ -217,18 +211,18 @@ async def change_note(
     note_id: NoteId, asked: NoteRequest, actor: Writer, parts: OurParts
 ) -> NoteAnswer:
     """Another text for a note, by its author or the project's owner."""
-    async with within(WRITE_SECONDS, "The change"):
+    async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The change"):
         project_id, note = await Library(parts.record).change_note(note_id, actor, asked.text)
-    await parts.invalidate(project_tag(project_id))
+        changing.tags.add(project_tag(project_id))
     return NoteAnswer.of(note)
 
 
 @router.delete("/notes/{note_id}", status_code=204, responses=told(404))
 async def end_note(note_id: NoteId, actor: Writer, parts: OurParts) -> None:
     """Delete a note, by its author or the project's owner."""
-    async with within(WRITE_SECONDS, "The change"):
+    async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The change"):
         project_id = await Library(parts.record).end_note(note_id, actor)
-    await parts.invalidate(project_tag(project_id))
+        changing.tags.add(project_tag(project_id))
 
 
 @router.put("/pages/{page_id}/review", responses=told(404))
@@ -236,10 +230,10 @@ async def review(
     page_id: PageId, asked: ReviewRequest, actor: Writer, parts: OurParts
 ) -> ReviewAnswer:
     """Say what the project thinks of a page. Saying it again changes nothing."""
-    async with within(WRITE_SECONDS, "The review"):
+    async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The review"):
         reviewed = await Library(parts.record).review(page_id, actor, asked.status)
+        changing.tags.add(project_tag(reviewed.project_id))
     parts.pages.learn([page_id], reviewed.project_id)
-    await parts.invalidate(project_tag(reviewed.project_id))
     return review_answer(reviewed)
 
 
@@ -279,9 +273,8 @@ async def save_search(asked: SavedSearchRequest, by: WriterOnce, parts: OurParts
         saved = await library.save_search(connection, by.actor, asked.name, request)
         return Made(201, SavedSearchAnswer.of(saved))
 
-    answer = await by.once.answer(work)
-    await parts.invalidate(user_tag(by.actor.user_id))
-    return answer
+    async with parts.changing(user_tag(by.actor.user_id)):
+        return await by.once.answer(work)
 
 
 @router.get("/saved-searches/", response_model=SavedSearchesAnswer, responses=told(404))
@@ -351,18 +344,16 @@ async def change_search(
     given = asked.model_fields_set
     if "search" in given:
         asked.search.asked()
-    async with within(WRITE_SECONDS, "The change"):
+    async with parts.changing(user_tag(actor.user_id)), within(WRITE_SECONDS, "The change"):
         saved = await Library(parts.record).change_search(
             search_id, actor, name=asked.name if "name" in given else None,
             request=json_of(asked.search) if "search" in given else None,
         )  # fmt: skip
-    await parts.invalidate(user_tag(actor.user_id))
     return SavedSearchAnswer.of(saved)
 
 
 @router.delete("/saved-searches/{search_id}", status_code=204, responses=told(404))
 async def end_search(search_id: SearchId, actor: Writer, parts: OurParts) -> None:
     """Delete one of one's own saved searches."""
-    async with within(WRITE_SECONDS, "The change"):
+    async with parts.changing(user_tag(actor.user_id)), within(WRITE_SECONDS, "The change"):
         await Library(parts.record).end_search(search_id, actor)
-    await parts.invalidate(user_tag(actor.user_id))

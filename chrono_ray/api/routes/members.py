@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
-from chrono_ray.api.parts import OurParts, Parts, within
+from chrono_ray.api.parts import Changing, OurParts, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.project_schemas import (
     MemberAnswer,
@@ -17,11 +17,11 @@ from chrono_ray.api.project_schemas import (
     MembersAnswer,
     NewMemberRequest,
 )
-from chrono_ray.api.routes.projects import INT_MAX, ProjectId, about, forget
+from chrono_ray.api.routes.projects import INT_MAX, ProjectId, about
 from chrono_ray.cache.tags import project_tag, projects_tag, user_tag
-from chrono_ray.model.accounts import email_of
+from chrono_ray.model.accounts import ProjectRole, email_of
 from chrono_ray.storage.database import Connection
-from chrono_ray.storage.project_edits import ProjectEdits, Seated
+from chrono_ray.storage.project_edits import ProjectEdits
 
 SECONDS: Final = 10.0
 UserId = Annotated[int, Path(ge=1, le=INT_MAX)]
@@ -61,20 +61,17 @@ async def add_member(
     project_id: ProjectId, asked: NewMemberRequest, by: WriterOnce, parts: OurParts
 ) -> Response:
     """Somebody with an account, by its address; by the project's owner."""
-    email, seated = email_of(asked.email), list[Seated]()
+    email = email_of(asked.email)
 
     async def work(connection: Connection) -> Made:
-        seated[:] = [
-            await ProjectEdits(parts.record).add_member(
-                connection, by.actor, project_id, email, asked.role
-            )
-        ]
-        return Made(201, MemberAnswer.of(seated[0].member))
+        seated = await ProjectEdits(parts.record).add_member(
+            connection, by.actor, project_id, email, asked.role
+        )
+        _add(changing, seated.member.user_id)
+        return Made(201, MemberAnswer.of(seated.member))
 
-    response = await by.once.answer(work)
-    for each in seated:
-        await _tell(parts, project_id, each.member.user_id)
-    return response
+    async with parts.changing(*_tags(project_id)) as changing:
+        return await by.once.answer(work)
 
 
 @router.get("/{user_id}", responses=told(404))
@@ -94,9 +91,11 @@ async def set_member(
 
     An admin may name any user.
     """
-    async with within(SECONDS, "The change"):
-        seated = await ProjectEdits(parts.record).set_member(actor, project_id, user_id, asked.role)
-    await _tell(parts, project_id, user_id, seated.former)
+    edits = ProjectEdits(parts.record)
+    async with parts.changing(*_tags(project_id)) as changing, within(SECONDS, "The change"):
+        _add(changing, user_id, actor.user_id if asked.role is ProjectRole.OWNER else None)
+        seated = await edits.set_member(actor, project_id, user_id, asked.role)
+        _add(changing, seated.former)
     return MemberAnswer.of(seated.member)
 
 
@@ -105,13 +104,17 @@ async def drop_member(
     project_id: ProjectId, user_id: UserId, actor: Writer, parts: OurParts
 ) -> None:
     """A member no more: by the owner, or by themselves."""
-    async with within(SECONDS, "The change"):
+    async with parts.changing(*_tags(project_id)) as changing, within(SECONDS, "The change"):
+        _add(changing, user_id)
         await ProjectEdits(parts.record).drop_member(actor, project_id, user_id)
-    await _tell(parts, project_id, user_id)
 
 
-async def _tell(parts: Parts, project_id: int, *user_ids: int | None) -> None:
-    """Sessions first: whoever asks again is asked about with the rights of now."""
-    await forget(parts, *user_ids)
-    users = [user_tag(each) for each in user_ids if each is not None]
-    await parts.invalidate(project_tag(project_id), projects_tag(), *users)
+def _tags(project_id: int) -> tuple[str, str]:
+    return project_tag(project_id), projects_tag()
+
+
+def _add(changing: Changing, *user_ids: int | None) -> None:
+    """The rights of these are others now."""
+    known = [each for each in user_ids if each is not None]
+    changing.users.update(known)
+    changing.tags.update(user_tag(each) for each in known)

@@ -93,10 +93,9 @@ async def make_project(asked: NewProjectRequest, by: WriterOnce, parts: OurParts
         head = await ProjectEdits(parts.record).add(connection, by.actor, wanted)
         return Made(201, ProjectAnswer.of(head))
 
-    response = await by.once.answer(work)
-    await parts.doors.changed(by.actor.user_id)
-    await parts.invalidate(user_tag(by.actor.user_id), projects_tag())
-    return response
+    async with parts.changing(user_tag(by.actor.user_id), projects_tag()) as changing:
+        changing.users.add(by.actor.user_id)
+        return await by.once.answer(work)
 
 
 @router.get("/projects/{project_id}", response_model=ProjectAnswer, responses=told(404))
@@ -132,11 +131,12 @@ async def change_project(
             raise _stale(before)
 
     change = Change(asked.name, asked.description, asked.weight)
-    async with within(SECONDS, "The change"):
+    tags = project_tag(project_id), projects_tag()
+    async with parts.changing(*tags) as changing, within(SECONDS, "The change"):
         changed = await ProjectEdits(parts.record).change(actor, project_id, change, check)
-    if asked.name is not None:
-        await forget(parts, changed.head.owner_id, *changed.members)
-    await parts.invalidate(project_tag(project_id), projects_tag())
+        if asked.name is not None:  # their rights are known by another name
+            knowing = {changed.head.owner_id, *changed.members}
+            changing.users.update(each for each in knowing if each is not None)
     body = _body(changed.head)
     return Response(body, 200, {"ETag": _etag(body)}, "application/json")
 
@@ -146,9 +146,9 @@ async def change_project(
 )  # fmt: skip
 async def delete_project(project_id: ProjectId, actor: Writer, parts: OurParts) -> DeletionAnswer:
     """All of it, for good, by a task: its runs end, its rows go, then the bytes nobody shares."""
-    async with within(SECONDS, "The deletion"):
+    tags = project_tag(project_id), projects_tag()
+    async with parts.changing(*tags), within(SECONDS, "The deletion"):
         asked = await ProjectEdits(parts.record).delete(actor, project_id)
-    await parts.invalidate(project_tag(project_id), projects_tag())
     return DeletionAnswer(task=asked.task.id, joined=asked.task.joined)
 
 
@@ -183,13 +183,6 @@ async def about(
     ttl = Ttl.SHORT if actor.is_admin and what != STATS else Ttl.STATISTICS
     kept = Kept(f"project:{project_id}:{asker}:{what}", ttl, (project_tag(project_id),))
     return await answered(request, parts, kept, compute)
-
-
-async def forget(parts: Parts, *user_ids: int | None) -> None:
-    """The rights of these are others now, or known by another name."""
-    for user_id in user_ids:
-        if user_id is not None:
-            await parts.doors.changed(user_id)
 
 
 def _kept(actor: Actor, what: str) -> Kept:

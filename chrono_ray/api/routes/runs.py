@@ -204,9 +204,10 @@ async def cancel(run_id: RunId, actor: Writer, parts: OurParts) -> ChangedAnswer
 
 
 async def _become(run_id: int, state: RunState, actor: Actor, parts: Parts) -> ChangedAnswer:
-    async with within(SECONDS, "The change"):
-        touched = await RunChanges(parts.record).become(run_id, state, actor)
-    await parts.invalidate(*tags_of_touched(touched))
+    tags, changes = (RUNS, run_tag(run_id)), RunChanges(parts.record)
+    async with parts.changing(*tags, whose=actor) as changing, within(SECONDS, "The change"):
+        touched = await changes.become(run_id, state, actor)
+        changing.tags.update(tags_of_touched(touched))
     return ChangedAnswer(run=run_id, runs=list(touched.run_ids), state=touched.state)
 
 
@@ -255,15 +256,12 @@ async def priority(
 
 
 async def _classed(run_id: int, queue_class: QueueClass, by: ActorOnce, parts: Parts) -> Response:
-    tags: list[str] = []
-
     async def work(connection: Connection) -> Made:
         changes = RunChanges(parts.record)
         touched = await changes.set_class(connection, run_id, queue_class, by.actor)
-        tags[:] = tags_of_touched(touched)
+        changing.tags.update(tags_of_touched(touched))
         answer = ClassAnswer(run=run_id, runs=list(touched.run_ids), queue_class=queue_class)
         return Made(200, answer)
 
-    response = await by.once.answer(work)
-    await parts.invalidate(*tags)
-    return response
+    async with parts.changing(whose=by.actor) as changing:
+        return await by.once.answer(work)

@@ -27,7 +27,7 @@ from chrono_ray.api.stats_schemas import (
     ThroughputAnswer,
 )
 from chrono_ray.cache.redis import Ttl
-from chrono_ray.cache.tags import project_tag
+from chrono_ray.cache.tags import project_tag, user_tag
 from chrono_ray.model.accounts import Actor
 from chrono_ray.model.errors import InvalidInput, NotFound, Unavailable
 from chrono_ray.storage.live import Live
@@ -103,7 +103,7 @@ async def throughput(
         return await _throughput(parts, projects, project, span)
 
     key = f"stats:throughput:{asker(actor)}:{project}:{span.since}:{span.until}:{step}"
-    tags = () if project is None else (project_tag(project),)
+    tags = _own(actor) if project is None else (project_tag(project), *_own(actor))
     return await _kept(request, parts, Kept(key, Ttl.SHORT, tags), compute)
 
 
@@ -120,7 +120,8 @@ async def queues(request: Request, actor: Reader, parts: OurParts) -> Response:
         )  # fmt: skip
         return answer.model_dump_json().encode()
 
-    return await _kept(request, parts, Kept(f"stats:queues:{asker(actor)}", Ttl.SHORT, ()), compute)
+    kept = Kept(f"stats:queues:{asker(actor)}", Ttl.SHORT, _own(actor))
+    return await _kept(request, parts, kept, compute)
 
 
 @router.get("/archives", response_model=ArchivesAnswer)
@@ -156,6 +157,11 @@ async def cluster(request: Request, _actor: Admin, parts: OurParts, nodes: OurNo
 def asker(actor: Actor) -> str:
     """Whose rights an answer depends on."""
     return "admin" if actor.is_admin else f"u{actor.user_id}"
+
+
+def _own(actor: Actor) -> tuple[str, ...]:
+    """What ends it when those rights change; all admins are told the same."""
+    return () if actor.is_admin else (user_tag(actor.user_id),)
 
 
 async def _kept(

@@ -1,7 +1,14 @@
 -- Live progress, tickets for connections, throughput over time.
 
 -- name: pulse
-SELECT version, at, runs, tasks FROM live_pulse($1, $2, $3)
+-- `decided`: domains decided again to the end since, less two minutes and a day back at most like the others
+SELECT version, at, runs, tasks,
+       (SELECT coalesce(json_agg(json_build_array(d.project_id, x.domain_id, extract(epoch FROM x.finished_at))), '[]')
+          FROM redecisions x JOIN domains d ON d.id = x.domain_id
+         WHERE x.finished_at > greatest(to_timestamp(least($1, version) / 1000000.0) - interval '2 minutes',
+                                        at - interval '1 day')
+           AND $1 IS NOT NULL)::text AS decided
+  FROM live_pulse($1, $2, $3)
 
 -- name: issue
 WITH old AS (

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from string import Template
 
 import httpx2
 import pytest
@@ -21,8 +22,13 @@ from chrono_ray.api.edge import SLOW_MS
 from chrono_ray.api.parts import OurParts
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag
+from chrono_ray.model.accounts import Role, Scope
+from chrono_ray.model.errors import Unavailable
+from chrono_ray.storage.database import Database
+from tests.integration.api.asking import V1
 from tests.integration.api.conftest import serving, settings_of
 from tests.integration.api.counting import Queries
+from tests.integration.api.estate import estate
 from tests.integration.api.remembering import remembered
 from tests.support.accounts import bearer, user_with_key
 
@@ -190,3 +196,99 @@ async def test_every_route_answers_whatever_redis_holds_and_is(client, valkey):
         assert await told() == usual
     valkey.stop()
     assert await told() == usual
+
+
+CHANGES = [
+    ("PATCH", "/projects/$project", {"description": "Another"}, "/projects/$project"),
+    ("POST", "/projects/$project/domains/", {"url": "http://another.example/"},
+     "/projects/$project/domains/"),
+    ("POST", "/pages/$page/notes/", {"text": "Another"}, "/pages/$page/notes/"),
+]  # fmt: skip
+
+
+async def test_a_change_whose_commit_was_not_heard_of_is_told(
+    client, database, settings, monkeypatch
+):
+    """Its answer is lost on the way, or whoever asked is gone by then."""
+    made = await estate(client, database, settings, "harbour")
+    heard = Database.transact
+
+    async def unheard(self, work):
+        await heard(self, work)
+        raise Unavailable("The record went away at COMMIT")
+
+    for method, path, body, seen in CHANGES:
+        change, read = (V1 + Template(each).substitute(made.ids) for each in (path, seen))
+        owner = made.people.owner
+        for _ in range(2):
+            before = await client.get(read, headers=owner)
+        assert before.headers["x-cache"] == "hit"
+        with monkeypatch.context() as lost:
+            lost.setattr(Database, "transact", unheard)
+            asked = await client.request(method, change, json=body, headers=owner)
+        assert asked.status_code == 503, asked.text
+        after = await client.get(read, headers=owner)
+        assert after.json() != before.json(), path
+
+
+async def test_who_is_cancelled_after_a_change_ends_its_answers_too(client):
+    """And the rights that it changed are asked for again."""
+    parts, user = client.app.state.parts, (await client.get("/api/v1/users/me")).json()["id"]
+    first = await client.get(PATH)
+    assert (await client.get(PATH)).headers["x-cache"] == "hit"
+    committed = asyncio.Event()
+
+    async def change() -> None:
+        async with parts.changing() as changing:
+            changing.tags.add(project_tag(7))
+            changing.users.add(user)
+            committed.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(change())
+    await committed.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert first.status_code == 200
+    assert (await client.get(PATH)).headers["x-cache"] == "miss"
+
+
+async def test_a_cursor_in_a_kept_answer_is_the_askers(client, database, settings):
+    made = await estate(client, database, settings, "harbour")
+    project = made.ids["project"]
+    await client.post(f"{V1}/projects/{project}/exports/", json={})
+    lists = (("/captures/", {"project": project}), (f"/projects/{project}/exports/", {}))
+    for _ in range(2):
+        _, key = await user_with_key(database, role=Role.ADMIN, scopes=(Scope.ADMIN,))
+        for path, asked in lists:
+            first = await client.get(V1 + path, params={**asked, "limit": 1}, headers=bearer(key))
+            following = {**asked, "limit": 1, "cursor": first.json()["next"]}
+            second = await client.get(V1 + path, params=following, headers=bearer(key))
+            assert second.status_code == 200, second.text
+
+
+async def test_who_is_removed_is_told_nothing_that_was_kept(client, database, settings):
+    made = await estate(client, database, settings, "harbour")
+    project, reader = made.ids["project"], made.people.reader
+    paths = ("/stats/queues", "/stats/throughput", f"/exports/{made.ids['export']}")
+    before = {path: (await client.get(V1 + path, headers=reader)).json() for path in paths}
+    removed = await client.delete(
+        f"{V1}/projects/{project}/members/{made.people.ids['reader']}", headers=made.people.owner
+    )
+    assert removed.status_code == 204
+    for path in paths:
+        after = await client.get(V1 + path, headers=reader)
+        assert after.headers.get("x-cache") != "hit", path
+        assert after.status_code == 404 or path.startswith("/stats"), path
+    assert (await client.get(V1 + paths[0], headers=reader)).json() != before[paths[0]]
+
+
+async def test_another_name_is_told_to_the_other_members(client, database, settings):
+    made = await estate(client, database, settings, "harbour")
+    members = f"{V1}/projects/{made.ids['project']}/members/"
+    await client.get(members, headers=made.people.owner)
+    answer = await client.patch(
+        f"{V1}/users/me", json={"name": "Another Name"}, headers=made.people.writer
+    )
+    assert answer.status_code == 200
+    assert "Another Name" in (await client.get(members, headers=made.people.owner)).text

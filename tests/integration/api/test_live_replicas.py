@@ -9,10 +9,14 @@ import orjson
 from redis.asyncio import Redis
 
 from chrono_ray.api.live.channel import CHANNEL, LEADER
+from chrono_ray.api.live.source import IDLE
 from chrono_ray.api.parts import CACHE_VERSION
 from chrono_ray.cache.redis import JsonCache, Ttl
 from chrono_ray.cache.tags import project_tag
+from chrono_ray.model.rule_text import parse
 from chrono_ray.model.task import Discover
+from chrono_ray.pipeline.redecide import redecide
+from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.projects import Projects, RunState
 from chrono_ray.storage.tasks import Tasks
 from tests.integration.api.counting import Queries
@@ -152,4 +156,36 @@ async def test_kept_answers_end_while_nobody_listens(settings, database, valkey)
         await told("active cancelled")
         await Projects(database).change(run_id, RunState.CANCELLED)
         await told("cancelled cancelled")
+    await cache.aclose()
+
+
+async def test_kept_answers_end_when_a_domain_was_decided_again(settings, database, valkey):
+    """Once, however often it is looked at."""
+    await begin(database)
+    [domain] = await database.fetch("SELECT id, project_id FROM domains")
+    await Deciding(database).set_rules(domain["id"], parse("skip pictures type image/x"))
+    cache = JsonCache(valkey.url, version=CACHE_VERSION)
+    await database.fetch(
+        "UPDATE runs SET state = 'cancelled', finished_at = clock_timestamp()"
+    )  # nothing else is at work
+    await database.fetch("UPDATE runs SET changed_at = clock_timestamp() - interval '1 hour'")
+
+    async def compute() -> bytes:
+        return orjson.dumps(await database.fetchval("SELECT state FROM redecisions"))
+
+    async def told() -> tuple[str, str]:
+        found = await cache.answer(
+            "it", compute, ttl=Ttl.STATISTICS, tags=(project_tag(domain["project_id"]),)
+        )
+        return orjson.loads(found.body), found.how
+
+    async with replica(settings):
+        await leader(valkey.url)
+        assert (await told())[0] == "pending"
+        assert await redecide(Deciding(database), tell=lambda _: None)
+        async with asyncio.timeout(6):
+            while (await told())[0] != "done":
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(IDLE + 0.5)
+        assert await told() == ("done", "hit")
     await cache.aclose()

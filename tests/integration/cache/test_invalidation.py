@@ -204,3 +204,27 @@ async def test_a_busy_run_ends_answers_within_two_seconds_and_no_oftener(cache, 
 async def test_progress_of_what_nobody_asks_for_keeps_nothing(cache, redis):
     await cache.progressed(7, 3)
     assert await redis.keys("*:t:*") == []
+
+
+async def test_who_is_cancelled_while_telling_leaves_the_telling_to_others(cache, monkeypatch):
+    source = Source(OLD)
+    await ask(cache, source)
+    asked = asyncio.Event()
+
+    async def hung(what, *, knocking=False):
+        asked.set()
+        await asyncio.sleep(60)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(cache._link, "ask", hung)
+        task = asyncio.create_task(cache.invalidate("t"))
+        await asked.wait()
+        task.cancel()
+        await asyncio.wait({task})
+    assert cache.owes
+    keeping = asyncio.create_task(cache.keep_promises())
+    async with asyncio.timeout(5):
+        while cache.owes:
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    assert await ask(cache, Source(NEW)) == NEW

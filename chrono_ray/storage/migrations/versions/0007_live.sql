@@ -13,6 +13,7 @@ END $$;
 CREATE TRIGGER runs_changed BEFORE UPDATE OF state ON runs FOR EACH ROW
 WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION run_changed();
 CREATE INDEX slices_holes ON slices (run_id) WHERE state = 'hole';
+CREATE INDEX redecisions_finished ON redecisions (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL;
 
 -- Leave to open one connection, so that no token stands in a URL.
