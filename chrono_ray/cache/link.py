@@ -147,6 +147,17 @@ class Link:
         return found
 
     async def _meet(self, connection: AbstractConnection) -> None:
+        """A new connection, as redis-py has it met before its first use.
+
+        One that was given up in the middle goes: redis-py would use it as if it had been met.
+        """
+        try:
+            await self._in_turn(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
+    async def _in_turn(self, connection: AbstractConnection) -> None:
         """One after the other. The call that needs a new connection may take longer for it."""
         limit, now = _limit.get(), asyncio.get_running_loop().time
         if limit:

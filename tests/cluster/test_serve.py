@@ -102,7 +102,9 @@ async def test_each_application_answers_below_its_own_path(http):
 def test_haproxy_stands_before_the_api_and_gives_orders_to_its_owner_only(cluster):
     assert cluster.machine.named(front.program())
     assert any("haproxy" in who for who in cluster.machine.listening().values())
-    [socket_of_orders] = Path(tempfile.gettempdir()).glob("chrono-ray-*/*/s")
+    [head] = cluster.machine.named(f"{sys.executable} -m ray.scripts")
+    [rays] = [each for each in head.cmdline() if each.startswith("--temp-dir=")]
+    [socket_of_orders] = Path(rays.removeprefix("--temp-dir=")).glob("*/s")
     assert stat.S_IMODE(socket_of_orders.stat().st_mode) & 0o077 == 0
 
 

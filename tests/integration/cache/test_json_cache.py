@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import pickle
 import signal
@@ -284,3 +285,19 @@ async def test_a_password_is_used_and_a_wrong_one_is_an_outage(redis, valkey):
         await right.aclose()
         await wrong.aclose()
         await known.config_set("requirepass", "")
+
+
+async def test_a_connection_that_was_given_up_halfway_is_never_used(valkey, cache):
+    """Some wait for their turn to be greeted when their time is over."""
+    valkey.kill(signal.SIGSTOP)
+
+    async def ping() -> None:
+        with contextlib.suppress(Unavailable):
+            await cache.ping()
+
+    await asyncio.gather(*(ping() for _ in range(8)))
+    valkey.kill(signal.SIGCONT)
+    async with asyncio.timeout(10):
+        while cache.in_outage or await cache.get_or_compute("a", Source(), ttl=Ttl.SHORT) != BODY:
+            await cache.ping()
+    await asyncio.gather(*(cache.ping() for _ in range(8)))
