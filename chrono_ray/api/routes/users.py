@@ -19,9 +19,10 @@ from chrono_ray.api.accounts import (
     UsersAnswer,
 )
 from chrono_ray.api.deps import Admin, Made, Reader, Writer, WriterOnce, allowed
-from chrono_ray.api.parts import OurParts, within
+from chrono_ray.api.parts import OurParts, all_of, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.tokens import KEY, SHOWN, new_token
+from chrono_ray.cache.tags import user_tag
 from chrono_ray.model.accounts import UserState
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.users import NewKey
@@ -44,7 +45,7 @@ async def me(actor: Reader, parts: OurParts) -> UserAnswer:
 @router.patch("/users/me")
 async def change_me(asked: UserPatch, actor: Writer, parts: OurParts) -> UserAnswer:
     """Another name. Roles and addresses are for admins."""
-    async with within(SECONDS, "The change"):
+    async with parts.changing(*all_of(actor)), within(SECONDS, "The change"):
         return UserAnswer.of(await parts.doors.users.rename(actor.user_id, asked.name))
 
 
@@ -71,10 +72,10 @@ async def change_user(
     parts: OurParts,
 ) -> UserAnswer:
     """Approve, disable, make an admin or no more one. Somebody must stay an admin."""
-    doors = parts.doors
-    async with within(SECONDS, "The change"):
-        changed = await doors.users.change(user_id, role=asked.role, state=asked.state)
-    await doors.changed(user_id)
+    users = parts.doors.users
+    async with parts.changing(user_tag(user_id)) as changing, within(SECONDS, "The change"):
+        changing.users.add(user_id)
+        changed = await users.change(user_id, role=asked.role, state=asked.state)
     return UserAnswer.of(changed)
 
 
@@ -111,6 +112,6 @@ async def keys(actor: Reader, parts: OurParts) -> KeysAnswer:
 @router.delete("/keys/{key_id}", status_code=204, responses=told(404))
 async def end_key(key_id: KeyId, actor: Writer, parts: OurParts) -> None:
     """End one of one's own API keys, at once."""
-    async with within(SECONDS, "The end of the key"):
+    async with parts.changing() as changing, within(SECONDS, "The end of the key"):
+        changing.users.add(actor.user_id)
         await parts.doors.users.end_key(actor.user_id, key_id)
-    await parts.doors.changed(actor.user_id)
