@@ -43,6 +43,7 @@ Description = Annotated[
 Word = Annotated[str, StringConstraints(max_length=NAME_LIMIT, pattern=r"^[^\x00]*$")]
 Weight = Annotated[int, Rule(ge=1, le=WEIGHT_MOST, strict=True)]
 Version = Annotated[int, Rule(ge=1, le=2**31 - 1, strict=True)]
+RulesVersion = Annotated[int, Rule(ge=0, le=2**31 - 1, strict=True)]
 RulesText = Annotated[
     str,
     StringConstraints(max_length=BYTES_MOST),
@@ -329,9 +330,13 @@ class DomainsAnswer(Answer):
 
 
 class RulesRequest(Asked):
-    """A domain's own rules, all of them: they take the place of those before."""
+    """A domain's own rules, all of them: they take the place of those before.
+
+    With `version` (or `If-Match`) nothing is changed that was changed since it was read.
+    """
 
     rules: RulesText
+    version: RulesVersion | None = None
 
 
 class RedecisionAnswer(Answer):

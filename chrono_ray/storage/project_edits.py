@@ -6,7 +6,7 @@ Foreign projects are not there (`NotFound`); what one's role does not allow is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import asyncpg
 
 from chrono_ray.model.accounts import Actor, ProjectRole
-from chrono_ray.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from chrono_ray.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Stale
 from chrono_ray.model.memento import Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.rules import Rules
@@ -257,15 +257,27 @@ class ProjectEdits:
             case _:
                 pass
 
-    async def set_rules(self, actor: Actor, project_id: int, domain_id: int, rules: Rules) -> int:
-        """Decide by these from now on, and have what is listed decided again; their version."""
+    async def set_rules(
+        self, actor: Actor, project_id: int, domain_id: int, rules: Rules,
+        *, known: Sequence[int] | None = None,
+    ) -> int:  # fmt: skip
+        """Decide by these from now on, and have what is listed decided again; their version.
+
+        `Stale` where those before are of none of the versions `known`; None is any.
+        """
         row = await self._database.fetchrow(
             self._sql["set_rules"],
             actor.user_id, actor.is_admin, project_id, domain_id, *as_stored(rules),
+            None if known is None else list(known),
         )  # fmt: skip
         if row is None:
             raise no_domain(domain_id)
         check_writes(row["role"])
+        if row["version"] is None:
+            raise Stale(
+                f"The rules of domain {domain_id} were changed meanwhile",
+                why=f"their version is {row['before']}", fix="Read them again",
+            )  # fmt: skip
         return int(row["version"])
 
 

@@ -75,5 +75,11 @@ SELECT p.role, p.deleting, m.id, m.url, m.match, m.created_at, m.rules_version F
 SELECT drop_domain($1, $2, $3, $4)
 
 -- name: set_rules
-SELECT v.role, CASE WHEN v.role <> 'read' THEN change_rules(d.id, $5, $6) END AS version
-  FROM domains d JOIN visible_projects($1, $2) v ON v.project_id = d.project_id WHERE d.id = $4 AND d.project_id = $3
+-- where those before are of one of the versions $7, if that is given; no `version` where they are not
+WITH held AS MATERIALIZED (
+    SELECT d.id, d.rules_version, v.role FROM domains d JOIN visible_projects($1, $2) v ON v.project_id = d.project_id
+     WHERE d.id = $4 AND d.project_id = $3 FOR NO KEY UPDATE OF d
+)
+SELECT h.role, h.rules_version AS before,
+       CASE WHEN h.role <> 'read' AND ($7::int[] IS NULL OR h.rules_version = ANY ($7)) THEN change_rules(h.id, $5, $6) END AS version
+  FROM held h

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import pytest
@@ -119,6 +120,28 @@ async def test_rules_are_put_whole_and_what_is_listed_is_decided_again(
     assert lease.rules == stored
     assert (await anna.ask("PUT", path, json={"rules": ""})).json()["rules"] == ""
     assert (await Deciding(database).rules(number)).own == ()
+
+
+async def test_rules_are_not_put_over_others_that_nobody_has_read(anna: Person):
+    project = (await anna.make())["id"]
+    made = await anna.ask("POST", f"{project}/domains/", json={"url": "a.example"})
+    path = f"{project}/domains/{made.json()['id']}/rules"
+    read = (await anna.ask("GET", path)).headers["etag"]
+    first = await anna.ask("PUT", path, json={"rules": "", "version": 0})
+    assert (first.status_code, first.json()["version"]) == (200, 1)
+    for body, headers in (
+        ({"version": 0}, {}), ({}, {"If-Match": read}), ({}, {"If-Match": '"x"'}),
+        ({"version": 1}, {"If-Match": read}), ({"version": 2}, {"If-Match": "*"}),
+    ):  # fmt: skip
+        late = await anna.ask("PUT", path, json={"rules": "", **body}, headers=headers)
+        assert told(late) == (412, "stale")
+    known = {"If-Match": first.headers["etag"]}
+    second = await anna.ask("PUT", path, json={"rules": "", "version": 1}, headers=known)
+    assert (second.status_code, second.json()["version"]) == (200, 2)
+    again = await asyncio.gather(
+        *(anna.ask("PUT", path, json={"rules": "", "version": 2}) for _ in range(4))
+    )
+    assert sorted(each.status_code for each in again) == [200, 412, 412, 412]
 
 
 async def test_rules_that_cannot_be_read_change_nothing(anna: Person):
