@@ -887,14 +887,25 @@ class DomainsOperations:
         )
 
     def rules(self, project_id: int, domain_id: int) -> a.RulesAnswer:
-        """Which of the listed captures are fetched, and how far they are decided again by that."""
+        """Which of the listed captures are fetched, and how far they are decided again by that.
+
+        The ETag holds until somebody changes the rules.
+        """
         return self._transport.call(
             "GET",
             f"/projects/{segment(project_id)}/domains/{segment(domain_id)}/rules",
             {200: a.RulesAnswer},
         )
 
-    def change_rules(self, project_id: int, domain_id: int, *, rules: str) -> a.RulesAnswer:
+    def change_rules(
+        self,
+        project_id: int,
+        domain_id: int,
+        *,
+        rules: str,
+        if_match: str | Unset = UNSET,
+        version: int | None | Unset = UNSET,
+    ) -> a.RulesAnswer:
         """Other rules, in place of all before. What is listed is decided again by whoever works.
 
         A rule never un-fetches: what has ended stays as it ended.
@@ -903,7 +914,8 @@ class DomainsOperations:
             "PUT",
             f"/projects/{segment(project_id)}/domains/{segment(domain_id)}/rules",
             {200: a.RulesAnswer},
-            body={"rules": rules},
+            headers={"If-Match": if_match},
+            body={"rules": rules, "version": version},
         )
 
     def list(self, project_id: int, *, q: str | Unset = UNSET) -> Iterator[a.DomainAnswer]:
