@@ -246,7 +246,8 @@ async def test_who_is_cancelled_after_a_change_ends_its_answers_too(client):
             await asyncio.sleep(60)
 
     task = asyncio.create_task(change())
-    await committed.wait()
+    async with asyncio.timeout(5):
+        await committed.wait()
     task.cancel()
     await asyncio.wait({task})
     assert first.status_code == 200
