@@ -118,7 +118,8 @@ def allowed(actor: Actor, scope: Scope) -> Actor:
     raise Forbidden(f"This needs the scope {scope.value!r}", code="scope")
 
 
-def _by_password(actor: Actor) -> Actor:
+def by_password(actor: Actor) -> Actor:
+    """The actor; `Forbidden` when the token is an API key."""
     if actor.family is None:
         raise Forbidden(
             "An API key cannot do this", fix="Log in with the password", code="login_needed"
@@ -129,7 +130,7 @@ def _by_password(actor: Actor) -> Actor:
 Reader = Annotated[Actor, Depends(Known(partial(allowed, scope=Scope.READ)))]
 Writer = Annotated[Actor, Depends(Known(partial(allowed, scope=Scope.WRITE)))]
 Admin = Annotated[Actor, Depends(Known(partial(allowed, scope=Scope.ADMIN)))]
-LoggedIn = Annotated[Actor, Depends(Known(_by_password))]
+LoggedIn = Annotated[Actor, Depends(Known(by_password))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -681,7 +681,10 @@ class KeysOperations:
         scopes: Sequence[Literal["read", "write", "admin"]] | Unset = UNSET,
         expires_in_days: int | Unset = UNSET,
     ) -> a.NewKeyAnswer:
-        """An API key for programs. It is shown in this answer and never again."""
+        """An API key for programs, by a login. It is shown in this answer and never again.
+
+        A key makes no keys: they would outlive it.
+        """
         return self._transport.call(
             "POST",
             "/keys",
@@ -691,7 +694,7 @@ class KeysOperations:
         )
 
     def end(self, key_id: int) -> None:
-        """End one of one's own API keys, at once."""
+        """End one of one's own API keys, at once. A key ends itself alone."""
         self._transport.send("DELETE", f"/keys/{segment(key_id)}")
 
     def list(self) -> a.KeysAnswer:

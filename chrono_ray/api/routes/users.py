@@ -18,7 +18,7 @@ from chrono_ray.api.accounts import (
     UserPatch,
     UsersAnswer,
 )
-from chrono_ray.api.deps import Admin, Made, Reader, Writer, WriterOnce, allowed
+from chrono_ray.api.deps import Admin, Made, Reader, Writer, WriterOnce, allowed, by_password
 from chrono_ray.api.parts import OurParts, all_of, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.tokens import KEY, SHOWN, new_token
@@ -84,7 +84,11 @@ async def change_user(
     responses=told(409),
 )  # fmt: skip
 async def make_key(asked: KeyRequest, by: WriterOnce, parts: OurParts) -> Response:
-    """An API key for programs. It is shown in this answer and never again."""
+    """An API key for programs, by a login. It is shown in this answer and never again.
+
+    A key makes no keys: they would outlive it.
+    """
+    by_password(by.actor)
     for scope in asked.scopes:
         allowed(by.actor, scope)
     token = new_token(KEY)
@@ -111,7 +115,9 @@ async def keys(actor: Reader, parts: OurParts) -> KeysAnswer:
 
 @router.delete("/keys/{key_id}", status_code=204, responses=told(404))
 async def end_key(key_id: KeyId, actor: Writer, parts: OurParts) -> None:
-    """End one of one's own API keys, at once."""
+    """End one of one's own API keys, at once. A key ends itself alone."""
+    if key_id != actor.token_id:
+        by_password(actor)
     async with parts.changing() as changing, within(SECONDS, "The end of the key"):
         changing.users.add(actor.user_id)
         await parts.doors.users.end_key(actor.user_id, key_id)

@@ -335,7 +335,6 @@ async def test_a_key_is_shown_once_and_does_what_it_may(client, database, anna):
     assert (await client.get(ME, headers=bearer(key))).status_code == 200
     for answer in [
         await client.patch(ME, json={"name": "x"}, headers=bearer(key)),
-        await client.post("/api/v1/keys", json={"name": "y"}, headers=bearer(key)),
         await client.post("/api/v1/keys", json={"name": "y", "scopes": ["admin"]}, headers=headers),
     ]:
         assert (answer.status_code, answer.json()["code"]) == (403, "scope")
@@ -355,11 +354,30 @@ async def test_input_70_anothers_key_is_not_there(client, database, anna):
     assert await me(client, key) == 200
 
 
-async def test_there_is_an_end_to_keys(client, database):
-    user, key = await user_with_key(database)
-    for _ in range(49):
-        await key_of(database, user)
-    answer = await client.post("/api/v1/keys", json={"name": "one more"}, headers=bearer(key))
+async def test_a_key_makes_no_key_and_ends_none_but_itself(client, database, anna):
+    """One that was made by it would outlive it."""
+    key = bearer(await key_of(database, anna))
+    await key_of(database, anna)
+    own, other = [
+        row["id"]
+        for row in await database.fetch(
+            "SELECT id FROM api_tokens WHERE user_id = $1 AND kind = 'key' ORDER BY id", anna
+        )
+    ]
+    for answer in [
+        await client.post("/api/v1/keys", json={"name": "y"}, headers=key),
+        await client.delete(f"/api/v1/keys/{other}", headers=key),
+    ]:
+        assert (answer.status_code, answer.json()["code"]) == (403, "login_needed")
+    assert (await client.delete(f"/api/v1/keys/{own}", headers=key)).status_code == 204
+    assert (await client.get(ME, headers=key)).status_code == 401
+
+
+async def test_there_is_an_end_to_keys(client, database, anna):
+    for _ in range(50):
+        await key_of(database, anna)
+    headers = bearer((await tokens(client))["access_token"])
+    answer = await client.post("/api/v1/keys", json={"name": "one more"}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (409, "too_many_keys")
 
 
