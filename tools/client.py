@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chrono_ray import settings
-from chrono_ray.api.app import PREFIX, create_app
+from chrono_ray.api.app import create_app
+from chrono_ray.api.edge import PREFIX
 from tools.client_names import BY_HAND, NAMES, REPEATABLE, SECRET
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "chrono_ray" / "client"
