@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
-from chrono_ray.api.tokens import KEY, SHOWN, new_token
+from chrono_ray.api.tokens import ACCESS, KEY, SHOWN, new_token
 from chrono_ray.model.accounts import Role, Scope, UserState
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.users import Newcomer, NewKey, Users
@@ -31,6 +31,17 @@ async def key_of(
     key = NewKey(token.hash, "test", token.text[:SHOWN], scopes, timedelta(hours=2))
     async with database.connection() as connection:
         await Users(database).add_key(connection, user_id, key)
+    return token.text
+
+
+async def login_of(database: Database, user_id: int) -> str:
+    """An access token of a user, as a login gives it."""
+    token = new_token(ACCESS)
+    await database.fetch(
+        "INSERT INTO api_tokens (user_id, kind, hash, family, scopes, expires_at) VALUES"
+        " ($1, 'access', $2, gen_random_uuid(), ARRAY['admin'], now() + interval '1 h')",
+        user_id, token.hash,
+    )  # fmt: skip
     return token.text
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Served:
 @contextmanager
 def served_in(folder: Path, server: PostgresServer, name: str) -> Iterator[Served]:
     """Access tokens live for a second here."""
+    name = f"{name}_{uuid.uuid4().hex[:8]}"  # a stolen test has its module's world made again
     url, made = server.database(name), []
     cache = Valkey(folder)
     cache.start()

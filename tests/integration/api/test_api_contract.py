@@ -58,7 +58,7 @@ METHODS = {
     },
     "/api/v1/projects/{project_id}/domains/{domain_id}/rules": {
         "get": {"200", "404", "422", *KNOWN},
-        "put": {"200", "404", *KNOWN, *BODY},
+        "put": {"200", "404", "412", *KNOWN, *BODY},
     },
     "/api/v1/captures/": {"get": {"200", "404", "422", *KNOWN}},
     "/api/v1/captures/{capture_id}": {"get": {"200", "404", "422", *KNOWN}},

@@ -69,12 +69,13 @@ class Town:
 @pytest.fixture(scope="module")
 def town(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Town:
     """Made once: nothing here changes a row of it but tasks and users of its own."""
-    url, made = postgres_server.database("record_of_exports"), []
+    name = f"record_of_exports_{uuid4().hex[:8]}"  # a stolen test has it made again
+    url, made = postgres_server.database(name), []
     folder = tmp_path_factory.mktemp("exports") / "index"
 
     async def make() -> None:
         await postgres_server.execute(
-            f"CREATE DATABASE record_of_exports TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
+            f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
         )
         database = Database(url, pool_size=4, name="test")
         made.append(await _town(database, folder))

@@ -25,7 +25,7 @@ from chrono_ray.storage.projects import Projects
 from chrono_ray.storage.users import Busy, Claim, Kept, Ours, Users
 from tests.integration.api.conftest import serving
 from tests.integration.api.counting import MOST, Queries
-from tests.support.accounts import bearer, user_with_key
+from tests.support.accounts import bearer, login_of, user_with_key
 from tests.support.meilisearch.pages import page
 
 ME = "/api/v1/users/me"
@@ -42,48 +42,57 @@ async def keys_of(client: httpx2.AsyncClient, **headers: str) -> list[str]:
     return [each["name"] for each in told if each["name"] != "test"]
 
 
-async def test_a_repeated_request_has_one_effect_and_one_answer(client):
-    first = await client.post(KEYS, json={"name": "a"}, headers=once("k-1"))
-    again = await client.post(KEYS, json={"name": "a"}, headers=once("k-1"))
+@pytest.fixture
+async def logged(client, database):
+    """A client that came by a password: API keys are made by logins alone."""
+    user, _ = await user_with_key(database)
+    client.headers["Authorization"] = bearer(await login_of(database, user))["Authorization"]
+    return client
+
+
+async def test_a_repeated_request_has_one_effect_and_one_answer(logged):
+    first = await logged.post(KEYS, json={"name": "a"}, headers=once("k-1"))
+    again = await logged.post(KEYS, json={"name": "a"}, headers=once("k-1"))
     assert first.status_code == again.status_code == 201
     assert again.headers[REPLAYED] == "true"
     assert REPLAYED not in first.headers
     assert again.json() == {**first.json(), "key": ""}, "a secret is shown once"
-    await client.post(KEYS, json={"name": "a"}, headers=once("k-2"))
-    await client.post(KEYS, json={"name": "a"})
-    assert await keys_of(client) == ["a", "a", "a"]
+    await logged.post(KEYS, json={"name": "a"}, headers=once("k-2"))
+    await logged.post(KEYS, json={"name": "a"})
+    assert await keys_of(logged) == ["a", "a", "a"]
 
 
-async def test_input_74_a_key_belongs_to_one_request(client):
-    await client.post(KEYS, json={"name": "a"}, headers=once("k"))
-    other = await client.post(KEYS, json={"name": "b"}, headers=once("k"))
+async def test_input_74_a_key_belongs_to_one_request(logged):
+    await logged.post(KEYS, json={"name": "a"}, headers=once("k"))
+    other = await logged.post(KEYS, json={"name": "b"}, headers=once("k"))
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_other")
-    assert await keys_of(client) == ["a"]
+    assert await keys_of(logged) == ["a"]
 
 
-async def test_the_same_key_of_another_user_is_another_key(client, database):
-    _, theirs = await user_with_key(database)
-    await client.post(KEYS, json={"name": "a"}, headers=once("k"))
-    other = await client.post(KEYS, json={"name": "b"}, headers=once("k") | bearer(theirs))
+async def test_the_same_key_of_another_user_is_another_key(logged, database):
+    other_user, _ = await user_with_key(database)
+    theirs = await login_of(database, other_user)
+    await logged.post(KEYS, json={"name": "a"}, headers=once("k"))
+    other = await logged.post(KEYS, json={"name": "b"}, headers=once("k") | bearer(theirs))
     assert other.status_code == 201
 
 
-async def test_many_at_once_have_one_effect(client):
+async def test_many_at_once_have_one_effect(logged):
     answers = await asyncio.gather(
-        *(client.post(KEYS, json={"name": "a"}, headers=once("k")) for _ in range(8))
+        *(logged.post(KEYS, json={"name": "a"}, headers=once("k")) for _ in range(8))
     )
-    assert await keys_of(client) == ["a"]
+    assert await keys_of(logged) == ["a"]
     for answer in answers:
         if answer.status_code != 201:
             assert answer.json()["code"] == "idempotency_busy"
             assert int(answer.headers["retry-after"]) > 0
 
 
-async def test_what_came_to_nothing_may_be_tried_again_otherwise(client):
+async def test_what_came_to_nothing_may_be_tried_again_otherwise(logged):
     for wrong in ({"name": ""}, {"name": "a", "scopes": ["everything"]}, {}):
-        answer = await client.post(KEYS, json=wrong, headers=once("k"))
+        answer = await logged.post(KEYS, json=wrong, headers=once("k"))
         assert answer.status_code == 422
-    assert (await client.post(KEYS, json={"name": "a"}, headers=once("k"))).status_code == 201
+    assert (await logged.post(KEYS, json={"name": "a"}, headers=once("k"))).status_code == 201
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "caf\u00e9", "a\tb"])

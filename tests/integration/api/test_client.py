@@ -247,7 +247,8 @@ def test_the_archived_bytes_come_as_they_were(far: Chrono, proxy: ProxyProcess, 
 
 
 def test_no_repr_shows_a_secret(c: Chrono, served: Served):
-    key = c.keys.create(name="shown", expires_in_days=1)
+    with Chrono.login(served.url, EMAIL, PASSWORD) as anna:
+        key = anna.keys.create(name="shown", expires_in_days=1)
     ticket = c.live.ticket()
     tokens = c.auth.login(email=EMAIL, password=PASSWORD)
     secrets = [key.key, ticket.ticket, tokens.access_token, tokens.refresh_token, served.key]
