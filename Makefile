@@ -52,7 +52,8 @@ SEEDS ?= 3
 REPORT ?= faults.md
 faults: $(READY) ## Every fault so many times, a row for each: make faults SEEDS=3 REPORT=faults.md
 	CHRONO_TEST_FAULT_SEEDS=$(SEEDS) CHRONO_TEST_FAULT_REPORT="$(abspath $(REPORT))" \
-		$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/faults
+		$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/faults \
+		tests/cluster/test_serve.py tests/cluster/test_main_job.py
 
 benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim
 	$(BIN)/python -m benchmarks.scrape

@@ -98,7 +98,7 @@ class Owner:
     def __init__(self, settings: Settings, *, api: bool) -> None:
         self._settings = _with_port(settings)
         self._api = api
-        budget = budget_here().with_scrapers(settings.scraping.scrapers)
+        budget = budget_here()
         self._parts = EmbeddedParts(
             settings.data_dir, postgres=settings.database_url is None,
             valkey=settings.redis_url is None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,10 @@ from tests.support.accounts import admin_key
 from tests.support.cluster import ROOT, Cluster, owned_cluster, until
 
 ARCHIVE_SECONDS = 30.0
+IN_THE_LONG_RUN = pytest.mark.skipif(
+    not os.environ.get("CHRONO_TEST_FAULT_SEEDS"), reason="in the long run: make faults"
+)
+"""What takes long beside others that prove the most of it in every run."""
 REPLAYS_PER_MINUTE = 1800
 """Slow enough to be caught in the middle of a run, fast enough to wait for its end."""
 

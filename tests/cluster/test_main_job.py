@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import orjson
 import pytest
 
+from tests.cluster.conftest import IN_THE_LONG_RUN
 from tests.support.archive import (
     ArchiveProcess,
     Bomb,
@@ -300,6 +301,7 @@ def test_nothing_listens_beyond_loopback(cluster: Cluster):
     assert len(cluster.listening()) > 3
 
 
+@IN_THE_LONG_RUN
 def test_a_run_that_started_everything_leaves_nothing(archive: ArchiveProcess):
     """`chrono run` alone, in an empty folder: it starts an owner, and ends it."""
     settings = {**UNLIMITED, "CHRONO_ARCHIVES__WAYBACK__URL": archive.url}

@@ -36,7 +36,7 @@ from chrono_ray.cluster.serve import (
 from chrono_ray.model.budget import REFERENCE_CPUS, REFERENCE_MEMORY, SPARE, fit
 from chrono_ray.model.errors import SettingsError
 from chrono_ray.settings import Serving
-from tests.cluster.conftest import Served
+from tests.cluster.conftest import IN_THE_LONG_RUN, Served
 from tests.support.accounts import bearer
 from tests.support.cluster import ROOT
 from tests.support.load import load
@@ -147,6 +147,7 @@ async def test_a_killed_replica_costs_a_wait_and_hardly_an_error(cluster, http):
     assert replica not in alive
 
 
+@IN_THE_LONG_RUN
 async def test_a_deployment_takes_the_place_of_another_without_an_error(cluster, http):
     """Requests are answered all the while; a socket is told to come back (1012)."""
     ticket = (await http.post("/live/tickets")).json()["ticket"]
@@ -179,6 +180,7 @@ async def end_of(socket: ClientConnection) -> int | None:
     return socket.close_code
 
 
+@IN_THE_LONG_RUN
 async def test_five_times_too_many_are_told_to_come_again_and_it_is_over_at_once(cluster, http):
     """What waits is bounded: the rest is refused in the API's own words.
 
