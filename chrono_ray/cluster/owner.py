@@ -99,6 +99,8 @@ class Owner:
         self._settings = _with_port(settings)
         self._api = api
         budget = budget_here()
+        if api:
+            budget = budget.with_scrapers(settings.scraping.scrapers)
         self._parts = EmbeddedParts(
             settings.data_dir, postgres=settings.database_url is None,
             valkey=settings.redis_url is None,

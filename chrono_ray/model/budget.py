@@ -12,7 +12,7 @@ what may run, so they are small enough for every actor to fit beside the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import ceil
 from typing import Final
@@ -91,6 +91,13 @@ class Budget:
     def connections(self) -> int:
         """What all pools together may hold; PostgreSQL should have `SPARE` more."""
         return sum(CONNECTIONS[name] * self._of(name).count for name in PLACED) + COMMANDS
+
+    def with_scrapers(self, count: int) -> Budget:
+        """The same with room for so many scrapers, where an operator has chosen more than fit.
+
+        Without room of their own they would take the API's.
+        """
+        return replace(self, scraper=replace(self.scraper, count=max(count, self.scraper.count)))
 
     def _of(self, name: str) -> Share:
         share: Share = getattr(self, name)

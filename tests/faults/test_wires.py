@@ -62,7 +62,7 @@ SETTINGS = {
     "CHRONO_POLITENESS__BAN": "40",
     "CHRONO_POLITENESS__BAN_MOST": "40",
     "CHRONO_POLITENESS__OUTAGE": "0.5",
-    "CHRONO_SCRAPING__SCRAPERS": "1",  # beside the API's replicas two cores have room for no more
+    "CHRONO_SCRAPING__SCRAPERS": "2",
     "CHRONO_SCRAPING__IN_FLIGHT": "10",
     "CHRONO_SCRAPING__LEASE": "4",
     "CHRONO_SCRAPING__SWEEP": "0.5",
@@ -155,7 +155,7 @@ def meilisearch() -> Iterator[Index]:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Wires]:
-    """A scraper, indexers and the API, with a proxy on each wire."""
+    """Two scrapers, indexers and the API, with a proxy on each wire."""
     folder = Path(tempfile.mkdtemp(prefix="chrono-wires-", dir="/tmp"))
     folder.chmod(0o755)  # the servers' own account must be able to enter it
     with ExitStack() as stack:

@@ -95,3 +95,11 @@ def test_a_machine_too_small_is_refused_with_a_way_out(cpus, memory):
         fit(cpus, memory)
     assert "MiB" in caught.value.why
     assert caught.value.fix
+
+
+def test_chosen_scrapers_take_nobody_else_s_room():
+    budget = fit(2, 16 * GIB)
+    more = budget.with_scrapers(budget.scraper.count + 1)
+    assert more.ray_memory - budget.ray_memory == budget.scraper.memory
+    assert more.connections > budget.connections
+    assert budget.with_scrapers(0) == budget
