@@ -11,6 +11,7 @@ from pydantic import StringConstraints, model_validator
 from chrono_ray.api.cursors import CHARS_MAX
 from chrono_ray.api.schemas import Answer, Asked
 from chrono_ray.archives.mementos import Mementos
+from chrono_ray.model.bounds import BIG_MAX, INT_MAX
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.memento import MatchType
@@ -27,8 +28,6 @@ from chrono_ray.model.urls import key_beginnings
 from chrono_ray.storage.captures import CaptureRow, Try, WholeCapture
 from chrono_ray.storage.choosing import Changed, Counted, Fetching
 
-INT4: Final = 2**31 - 1
-INT8: Final = 2**63 - 1
 VALUES_MOST: Final = 20
 IDS_MOST: Final = 10_000
 
@@ -44,8 +43,8 @@ STANDING: Final = {
     CaptureState.CANCELLED: "It was cancelled before it was fetched: {reason}.",
 }
 
-Number = Annotated[int, Rule(ge=1, le=INT4)]
-LongNumber = Annotated[int, Rule(ge=1, le=INT8)]
+Number = Annotated[int, Rule(ge=1, le=INT_MAX)]
+LongNumber = Annotated[int, Rule(ge=1, le=BIG_MAX)]
 Word = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]

@@ -11,12 +11,12 @@ from pydantic import Field as Rule
 
 from chrono_ray.api.schemas import Answer, Asked
 from chrono_ray.api.search_schemas import Date, SearchFilters, Words, span_of
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.task import Export, Form, Part, Subject
 from chrono_ray.storage.export_tasks import ExportRow
 from chrono_ray.storage.exporting import Wanted
 from chrono_ray.storage.tasks import TaskState
 
-ID_MOST: Final = 2**63 - 1
 URL_CHARS_MAX: Final = 8192
 PART_ROWS_LEAST: Final = 1_000
 """Fewer would only make many files."""
@@ -30,11 +30,11 @@ def _sayable(text: str) -> str:
 
 
 After = Annotated[
-    int, Rule(ge=0, le=ID_MOST, description="Go on behind the line of this `id`; 0: from the first")
+    int, Rule(ge=0, le=BIG_MAX, description="Go on behind the line of this `id`; 0: from the first")
 ]
 Texts = Annotated[bool, Rule(description="With the texts of the pages")]
 Bom = Annotated[bool, Rule(description="Of CSV: begin with a byte order mark, for spreadsheets")]
-Run = Annotated[int, Rule(ge=0, le=ID_MOST, description="Only what this run listed; 0: all")]
+Run = Annotated[int, Rule(ge=0, le=BIG_MAX, description="Only what this run listed; 0: all")]
 DomainUrl = Annotated[
     str, StringConstraints(max_length=URL_CHARS_MAX), AfterValidator(_sayable),
     Rule(description="Only this domain, by the URL it is collected by; empty: all"),

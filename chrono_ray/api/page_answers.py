@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Path, Query, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered, tagged
-from chrono_ray.api.cursors import CHARS_MAX, Place
 from chrono_ray.api.parts import Parts, within
 from chrono_ray.cache.entry import How
 from chrono_ray.cache.redis import Ttl
@@ -23,16 +22,6 @@ from chrono_ray.model.accounts import Actor
 from chrono_ray.storage.pages import no_page
 
 READ_SECONDS: Final = 10.0
-ID_MOST: Final = 2**63 - 1
-INT_MOST: Final = 2**31 - 1
-
-PageId = Annotated[int, Path(ge=1, le=ID_MOST)]
-ProjectId = Annotated[int, Path(ge=1, le=INT_MOST)]
-CursorText = Annotated[
-    str | None,
-    Query(alias="cursor", max_length=CHARS_MAX, description="`next` of the answer before"),
-]
-Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +106,3 @@ def tags_of(actor: Actor, *projects: int) -> tuple[str, ...]:
 def sees(actor: Actor, project_id: int) -> bool:
     """Whether the project is among those that the token shows; an admin sees every one."""
     return actor.is_admin or any(each.project_id == project_id for each in actor.grants)
-
-
-async def behind(parts: Parts, cursor: str | None, *, of: str, actor: Actor) -> list[Place] | None:
-    """The position of a cursor; None without one."""
-    if cursor is None:
-        return None
-    return (await parts.cursors.get()).position(cursor, of=of, actor=actor)
-
-
-async def next_cursor(
-    parts: Parts, position: Sequence[Place] | None, *, of: str, actor: Actor
-) -> str | None:
-    """The cursor behind a position; None at a list's end."""
-    if position is None:
-        return None
-    return (await parts.cursors.get()).after(position, of=of, actor=actor)

@@ -10,9 +10,9 @@ from pydantic import Field as Rule
 from pydantic import StringConstraints
 
 from chrono_ray.api.cursors import CHARS_MAX
-from chrono_ray.api.page_answers import INT_MOST
 from chrono_ray.api.schemas import Answer, Asked
 from chrono_ray.archives.mementos import Mementos
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.citation import Citation
 from chrono_ray.model.library import Review, tag_of
@@ -46,7 +46,7 @@ DateText = Annotated[str, StringConstraints(max_length=32)]
 class PagesAsked(Asked):
     """Which pages of a project, and in which order."""
 
-    project: Annotated[int, Rule(ge=1, le=INT_MOST)]
+    project: Annotated[int, Rule(ge=1, le=INT_MAX)]
     host: Annotated[Short, Rule(description="As archives know it: with or without www")] = ""
     language: Short = ""
     type: Short = ""

@@ -12,6 +12,7 @@ from pydantic import StringConstraints
 from chrono_ray.api.accounts import Email
 from chrono_ray.api.schemas import Answer, Asked, Captures, Requests
 from chrono_ray.model.accounts import ProjectRole
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.model.memento import MatchType
 from chrono_ray.model.rule_text import BYTES_MOST, as_text, spelled
 from chrono_ray.model.rules import BUILT_IN, Rules
@@ -42,8 +43,8 @@ Description = Annotated[
 ]
 Word = Annotated[str, StringConstraints(max_length=NAME_LIMIT, pattern=r"^[^\x00]*$")]
 Weight = Annotated[int, Rule(ge=1, le=WEIGHT_MOST, strict=True)]
-Version = Annotated[int, Rule(ge=1, le=2**31 - 1, strict=True)]
-RulesVersion = Annotated[int, Rule(ge=0, le=2**31 - 1, strict=True)]
+Version = Annotated[int, Rule(ge=1, le=INT_MAX, strict=True)]
+RulesVersion = Annotated[int, Rule(ge=0, le=INT_MAX, strict=True)]
 RulesText = Annotated[
     str,
     StringConstraints(max_length=BYTES_MOST),

@@ -20,6 +20,7 @@ from chrono_ray.api.schemas import (
     RunStateName,
 )
 from chrono_ray.api.search_schemas import Date
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.model.memento import MatchType
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.pipeline.plan import Plan
@@ -31,8 +32,6 @@ from chrono_ray.storage.schedules import LEAST, MOST, Schedule
 from chrono_ray.storage.stats import summed
 from chrono_ray.storage.visible import ArchiveHole, KeptCertificate, ListedRun, SeenRun
 
-INT_MAX: Final = 2**31 - 1
-BIG_MAX: Final = 2**63 - 1
 ARCHIVES_MOST: Final = 10
 URL_SHOWN_MAX: Final = 10_000
 ProjectId = Annotated[int, Rule(ge=1, le=INT_MAX)]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, StrictInt, StringConstraints
 from pydantic import Field as Rule
 
 from chrono_ray.api.schemas import Answer, Asked
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.query import (
@@ -38,12 +39,11 @@ from chrono_ray.model.targets import moment
 
 DATE_CHARS_MAX: Final = 32
 NAME_CHARS_MAX: Final = 200
-ID_MOST: Final = 2**31 - 1
 
 
 def _project(asked: int | str) -> int | str:
-    if isinstance(asked, int) and not 1 <= asked <= ID_MOST:
-        raise ValueError(f"a project's number is from 1 to {ID_MOST}")
+    if isinstance(asked, int) and not 1 <= asked <= INT_MAX:
+        raise ValueError(f"a project's number is from 1 to {INT_MAX}")
     if isinstance(asked, str) and ("\0" in asked or len(asked) > NAME_CHARS_MAX):
         raise ValueError(f"a project's name has up to {NAME_CHARS_MAX} characters and no NUL")
     return asked

@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from chrono_ray.cache.link import AWAY
 from chrono_ray.model.accounts import Actor
 from chrono_ray.storage.users import Claim, ClaimOutcome, Users
 
@@ -112,13 +112,13 @@ class Changes:
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await self._redis.publish(CHANNEL, b"%d" % user_id)
-        except (RedisError, OSError, TimeoutError) as error:
+        except AWAY as error:
             log.warning("users.change_untold", extra={"why": type(error).__name__})
 
     async def listen(self, sessions: Sessions) -> None:
         """Until cancelled. Whatever was missed while Redis was away is forgotten too."""
         while True:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(*AWAY):
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(CHANNEL)
                     await _hear(channel, sessions)

@@ -20,6 +20,8 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from chrono_ray.model.errors import Unavailable
 
+AWAY: Final = (RedisError, OSError, TimeoutError)
+"""What asking Redis raises when there is no answer to be had."""
 FIRST_REST: Final = 0.1
 """Seconds without a call after a failure: it may be a hiccup."""
 REST: Final = 1.0
@@ -113,7 +115,7 @@ class Link:
             async with asyncio.timeout(seconds):
                 _limit.set(None)
                 found = await what(self._redis)
-        except (RedisError, OSError, TimeoutError) as error:
+        except AWAY as error:
             raise Unavailable(
                 "The cache does not answer",
                 why=type(error).__name__,
@@ -201,7 +203,7 @@ class Link:
 
     async def _fell(self, error: Exception) -> None:
         if isinstance(error, ReadOnlyError):
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(*AWAY):
                 async with asyncio.timeout(self._deadline):
                     await self._redis.connection_pool.disconnect(inuse_connections=False)
         now = time.monotonic()

@@ -16,6 +16,7 @@ from typing import Final, cast
 
 import asyncpg
 
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.selection import (
     WAITING,
@@ -32,7 +33,6 @@ BUDGET: Final = 10_000
 """So many captures a walk passes over for one page."""
 INDEXED_CHARS: Final = 64
 LAST: Final = "\U0010ffff"
-LAST_ID: Final = 2**63 - 1
 _LEASED: Final = "EXISTS (SELECT 1 FROM leases l WHERE l.fetch_id = c.fetch_id)"
 _PARKED: Final = "EXISTS (SELECT 1 FROM parked k WHERE k.fetch_id = c.fetch_id)"
 _STANDS: Final = {
@@ -174,9 +174,9 @@ class CaptureQuery:
         if sort.by_time:
             within = self._within(selection, sort, after, upto)
             return f"c.project_id = {project} AND {within}", _order(sort)
-        first, last = (after.capture_id + 1 if after else 0), (upto or LAST_ID)
+        first, last = (after.capture_id + 1 if after else 0), (upto or BIG_MAX)
         if sort.backwards:
-            first, last = 0, (after.capture_id - 1 if after else LAST_ID)
+            first, last = 0, (after.capture_id - 1 if after else BIG_MAX)
         ends = (("<=", last), (">=", first))
         row = "(c.project_id, c.id)"
         within = " AND ".join(

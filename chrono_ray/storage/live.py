@@ -10,12 +10,12 @@ from typing import Any, Final
 import orjson
 
 from chrono_ray.model.accounts import Actor, Grant, ProjectRole, Role, Scope, granted
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.stats import Progress, counts
 
 TICKET: Final = timedelta(seconds=30)
-INT8_MAX: Final = 2**63 - 1
-FROM_NOW: Final = INT8_MAX
+FROM_NOW: Final = BIG_MAX
 """A version that is ever to come: of the past only what may not have been committed yet."""
 
 

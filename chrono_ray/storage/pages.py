@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from chrono_ray.model.accounts import Actor
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.library import Review
 from chrono_ray.model.memento import MatchType
@@ -23,7 +24,6 @@ from chrono_ray.storage.database import Database, statements
 
 LOOKED_AT_MOST: Final = 10_000
 """Pages that one list may pass over for those it is asked for."""
-ID_MOST: Final = 2**63 - 1
 ENDLESS: Final = "\U0010ffff"
 """Behind every key."""
 NEAR_MOST: Final = 5
@@ -365,14 +365,14 @@ class Pages:
     ) -> PageList:
         """A project's pages. Looks at so many of them that are not wanted, and no more."""
         least, most = _host_range(wanted.host)
-        begin = ID_MOST if order is Order.NEWEST else 0
+        begin = BIG_MAX if order is Order.NEWEST else 0
         is_narrow = _source(wanted) is not Source.ALL
         rows = await self._database.fetch(
             self.statement(wanted, order), wanted.project_id, actor.user_id, actor.is_admin,
             after.place if after else least, after.first_seen if after else None,
             after.id if after else begin, least, most, wanted.start, wanted.end, wanted.language,
             wanted.media_type, wanted.tag, wanted.review or "", wanted.starred, limit + 1,
-            ID_MOST if is_narrow else max(LOOKED_AT_MOST, limit + 1),
+            BIG_MAX if is_narrow else max(LOOKED_AT_MOST, limit + 1),
         )  # fmt: skip
         if not rows:
             raise NotFound(f"There is no project {wanted.project_id}")

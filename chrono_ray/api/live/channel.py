@@ -16,7 +16,6 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 CHANNEL: Final = "chrono:live:news"
 LEADER: Final = "chrono:live:leader"
@@ -26,7 +25,6 @@ HEAR_SECONDS: Final = 2.5
 SILENCES: Final = 4
 """So many `HEAR_SECONDS` without a word: the connection is opened anew."""
 LISTEN_SECONDS: Final = 5.0
-AWAY: Final = (RedisError, OSError, TimeoutError)
 
 _LEAD: Final = """
 local holder = redis.pcall('GET', KEYS[1])

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from chrono_ray.api.live.events import State
 from chrono_ray.api.live.hub import Hub
 from chrono_ray.api.live.listener import EVERYTHING, POLICY, End, Listener, Wish
-from chrono_ray.storage.live import INT8_MAX
+from chrono_ray.model.bounds import BIG_MAX
 
 TOO_BIG: Final = 1009
 TEXT_ONLY: Final = 1003
@@ -31,7 +31,7 @@ GRACE: Final = 0.1
 Topic = Annotated[
     str, StringConstraints(pattern=r"^(me|(run|task):[1-9][0-9]{0,17}|project:[1-9][0-9]{0,8})$")
 ]
-Version = Annotated[int, Field(ge=0, le=INT8_MAX)]
+Version = Annotated[int, Field(ge=0, le=BIG_MAX)]
 
 
 @dataclass(frozen=True, slots=True)

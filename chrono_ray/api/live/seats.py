@@ -19,7 +19,8 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+
+from chrono_ray.cache.link import AWAY
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ SAY_SECONDS: Final = 0.5
 CALL_SECONDS: Final = 0.25
 WAIT_SECONDS: Final = 2.5
 ASK_SECONDS: Final = 0.5
-AWAY: Final = (RedisError, OSError, TimeoutError)
 YES: Final = 1
 NOT_YET: Final = -1
 """Some are held by others, whose process may be dead."""

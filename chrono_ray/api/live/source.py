@@ -13,9 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
-from chrono_ray.api.live.channel import AWAY, Channel, Lead
+from chrono_ray.api.live.channel import Channel, Lead
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
 from chrono_ray.api.live.hub import Hub
+from chrono_ray.cache.link import AWAY
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.storage.live import FROM_NOW, Decided, Live
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, cast
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered, tagged
 from chrono_ray.api.captures_schemas import (
-    INT8,
     BulkAnswer,
     BulkRequest,
     CapturesAsked,
@@ -22,6 +21,7 @@ from chrono_ray.api.captures_schemas import (
 from chrono_ray.api.collecting import who
 from chrono_ray.api.cursors import Place as Position
 from chrono_ray.api.deps import Made, Reader, WriterOnce
+from chrono_ray.api.ids import CaptureId
 from chrono_ray.api.lists import behind, onward
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
@@ -38,7 +38,6 @@ from chrono_ray.storage.database import Connection
 
 SECONDS: Final = 10.0
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-CaptureId = Annotated[int, Path(ge=1, le=INT8)]
 
 router = APIRouter(prefix="/captures", tags=["captures"])
 

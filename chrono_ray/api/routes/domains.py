@@ -6,10 +6,11 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final, cast
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
+from chrono_ray.api.ids import DomainId, ProjectId
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, within
 from chrono_ray.api.problems import told
@@ -23,7 +24,7 @@ from chrono_ray.api.project_schemas import (
     RulesRequest,
     Word,
 )
-from chrono_ray.api.routes.projects import INT_MAX, ProjectId, about
+from chrono_ray.api.routes.projects import about
 from chrono_ray.cache.tags import project_tag
 from chrono_ray.model.capture import Timestamp14
 from chrono_ray.model.errors import SettingsError, Unavailable
@@ -38,7 +39,6 @@ from chrono_ray.storage.project_stats import ProjectStats
 
 SECONDS: Final = 10.0
 BEGUN: Final = Redecision(done=False, held=False, tally=Tally())
-DomainId = Annotated[int, Path(ge=1, le=INT_MAX)]
 IfMatch = Annotated[
     str | None, Header(alias="If-Match", max_length=1000, description="An ETag of the rules")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
@@ -20,6 +20,8 @@ from chrono_ray.api.export_schemas import (
     ProjectExport,
     SearchExport,
 )
+from chrono_ray.api.ids import ExportId, ProjectId
+from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.ranges import part_of
@@ -42,7 +44,6 @@ from chrono_ray.storage.tasks import TaskState
 SECONDS: Final = 10.0
 BEGIN_SECONDS: Final = 30.0
 """Until the first rows of a stream."""
-ID_MOST: Final = 2**63 - 1
 NAME_CHARS_MAX: Final = 1000
 MEDIA: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 STREAMED: Final[dict[int | str, dict[str, Any]]] = {
@@ -59,10 +60,6 @@ FILE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 StreamForm = Literal["jsonl", "csv"]
-ProjectId = Annotated[int, Path(ge=1, le=2**31 - 1)]
-ExportId = Annotated[int, Path(ge=1, le=ID_MOST)]
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=2000)]
 
 router = APIRouter(tags=["exports"])
 
@@ -142,27 +139,25 @@ async def exports(
     request: Request,
     actor: Reader,
     parts: OurParts,
-    cursor: Cursor = None,
+    cursor: CursorText = None,
     limit: Limit = 100,
 ) -> Response:
     """A project's exports to files, newest first."""
-    cursors, of = await parts.cursors.get(), f"exports?{project_id}"
-    before = cursors.position(cursor, of=of, actor=actor)[0] if cursor else None
+    of = f"exports?{project_id}"
+    position = await behind(parts, cursor, of=of, actor=actor)
+    before = cast("int", position[0]) if position else None
 
     async def compute() -> bytes:
         tasks = ExportTasks(parts.record, actor)
         async with within(SECONDS, "Reading the exports"):
-            rows = await tasks.of_project(
-                project_id, before=None if before is None else int(before), limit=limit + 1
-            )
-        shown, more = rows[:limit], len(rows) > limit
-        following = cursors.after([shown[-1].id], of=of, actor=actor) if more else None
-        return ExportsAnswer.of(shown, following).model_dump_json().encode()
+            rows = await tasks.of_project(project_id, before=before, limit=limit + 1)
+        end = [rows[limit - 1].id] if len(rows) > limit else None
+        following = await onward(parts, end, of=of, actor=actor)
+        return ExportsAnswer.of(rows[:limit], following).model_dump_json().encode()
 
     key = f"exports:{who(actor)}:{project_id}:{before}:{limit}"
-    return await answered(
-        request, parts, Kept(key, Ttl.GLANCE, (project_tag(project_id),)), compute
-    )
+    kept = Kept(key, Ttl.GLANCE, tags_of(actor, project_tag(project_id)))
+    return await answered(request, parts, kept, compute)
 
 
 @router.get("/exports/{export_id}", response_model=ExportAnswer, responses=told(404))
@@ -197,20 +192,20 @@ async def export_files(
     export_id: ExportId,
     actor: Reader,
     parts: OurParts,
-    cursor: Cursor = None,
+    cursor: CursorText = None,
     limit: Limit = 100,
 ) -> ExportFilesAnswer:
     """The files that are written by now, by name."""
-    cursors, of = await parts.cursors.get(), f"export-files?{export_id}"
-    after = str(cursors.position(cursor, of=of, actor=actor)[0]) if cursor else ""
+    of = f"export-files?{export_id}"
+    position = await behind(parts, cursor, of=of, actor=actor)
+    after = str(position[0]) if position else ""
     tasks = ExportTasks(parts.record, actor)
     async with within(SECONDS, "Reading the export"):
         found = await tasks.files(export_id, after=after, limit=limit + 1)
-    shown = found.parts[:limit]
-    more = len(found.parts) > limit
+    end = [found.parts[limit - 1].name] if len(found.parts) > limit else None
     return ExportFilesAnswer(
-        state=found.state, items=[ExportFile.of(part) for part in shown],
-        next=cursors.after([shown[-1].name], of=of, actor=actor) if more else None,
+        state=found.state, items=[ExportFile.of(part) for part in found.parts[:limit]],
+        next=await onward(parts, end, of=of, actor=actor),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
+from chrono_ray.api.ids import NoteId, PageId, ProjectId, SearchId
 from chrono_ray.api.library_schemas import (
     NewNote,
     NoteAnswer,
@@ -36,18 +37,12 @@ from chrono_ray.api.library_schemas import (
     review_answer,
     search_of,
 )
+from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.page_answers import (
-    ID_MOST,
     READ_SECONDS,
     Asking,
-    CursorText,
-    Limit,
-    PageId,
-    ProjectId,
     Told,
     about_pages,
-    behind,
-    next_cursor,
     sees,
     tags_of,
 )
@@ -58,6 +53,7 @@ from chrono_ray.api.routes.search import search_by_body
 from chrono_ray.api.search_schemas import SearchAnswer
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag, user_tag
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.errors import Conflict, NotFound
 from chrono_ray.model.library import tag_of
 from chrono_ray.model.query import LIMIT_MAX, OFFSET_MAX
@@ -65,8 +61,6 @@ from chrono_ray.storage.database import Connection
 from chrono_ray.storage.library import Library
 
 WRITE_SECONDS: Final = 10.0
-NoteId = Annotated[int, Path(ge=1, le=ID_MOST)]
-SearchId = Annotated[int, Path(ge=1, le=ID_MOST)]
 Tag = Annotated[TagText, Path()]
 
 router = APIRouter(tags=["library"])
@@ -94,7 +88,7 @@ async def stars(
     position = await behind(parts, cursor, of="stars", actor=actor)
 
     async def compute() -> bytes:
-        after: tuple[datetime | None, int] = (None, ID_MOST)
+        after: tuple[datetime | None, int] = (None, BIG_MAX)
         if position:
             starred_at, last_id = cast("tuple[str, int]", tuple(position))
             after = (datetime.fromisoformat(starred_at), last_id)
@@ -104,7 +98,7 @@ async def stars(
         end = (shown[-1].starred_at.isoformat(), shown[-1].id) if found[limit:] else None
         answer = StarsAnswer(
             items=[StarAnswer.of_star(each) for each in shown],
-            next=await next_cursor(parts, end, of="stars", actor=actor),
+            next=await onward(parts, end, of="stars", actor=actor),
         )
         return answer.model_dump_json().encode()
 
@@ -153,7 +147,7 @@ async def tags(
         end = (shown[-1].tag,) if found[limit:] else None
         answer = TagsAnswer(
             items=[TagAnswer.of(each) for each in shown],
-            next=await next_cursor(parts, end, of=of, actor=actor),
+            next=await onward(parts, end, of=of, actor=actor),
         )
         return answer.model_dump_json().encode()
 
@@ -179,7 +173,7 @@ async def notes(
         end = (shown[-1].id,) if found.found[limit:] else None
         answer = NotesAnswer(
             items=[NoteAnswer.of(each) for each in shown],
-            next=await next_cursor(parts, end, of=of, actor=actor),
+            next=await onward(parts, end, of=of, actor=actor),
         )
         return Told((found.project_id,), answer.model_dump_json().encode())
 
@@ -245,7 +239,7 @@ async def reviews(
     """Who said what of a page and when, the last first."""
     of = f"pages/{page_id}/reviews"
     position = await behind(parts, cursor, of=of, actor=actor)
-    before = cast("int", position[0]) if position else ID_MOST
+    before = cast("int", position[0]) if position else BIG_MAX
 
     async def compute() -> Told:
         found = await Library(parts.record).reviews(page_id, actor, before=before, limit=limit + 1)
@@ -253,7 +247,7 @@ async def reviews(
         end = (shown[-1].id,) if found.found[limit:] else None
         answer = ReviewsAnswer(
             items=[ReviewChangeAnswer.of_change(each) for each in shown],
-            next=await next_cursor(parts, end, of=of, actor=actor),
+            next=await onward(parts, end, of=of, actor=actor),
         )
         return Told((found.project_id,), answer.model_dump_json().encode())
 
@@ -292,7 +286,7 @@ async def saved_searches(
         end = (found[limit - 1].name,) if found[limit:] else None
         answer = SavedSearchesAnswer(
             items=[SavedSearchAnswer.of(each) for each in found[:limit]],
-            next=await next_cursor(parts, end, of=of, actor=actor),
+            next=await onward(parts, end, of=of, actor=actor),
         )
         return answer.model_dump_json(by_alias=True).encode()
 

@@ -32,8 +32,9 @@ from chrono_ray.api.parts import within
 from chrono_ray.api.problems import plain, response, told
 from chrono_ray.api.schemas import Answer
 from chrono_ray.model.accounts import Actor
+from chrono_ray.model.bounds import BIG_MAX, INT_MAX
 from chrono_ray.model.errors import NotFound, TooOften, Unavailable
-from chrono_ray.storage.live import INT8_MAX, TICKET, Bearer, Sight
+from chrono_ray.storage.live import TICKET, Bearer, Sight
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ TOPICS: Final = TypeAdapter(list[Topic])
 
 router = APIRouter(prefix="/live", tags=["live"])
 
-RunIds = Annotated[list[Annotated[int, Field(ge=1, le=INT8_MAX)]], Query(max_length=100)]
-ProjectIds = Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Query(max_length=100)]
+RunIds = Annotated[list[Annotated[int, Field(ge=1, le=BIG_MAX)]], Query(max_length=100)]
+ProjectIds = Annotated[list[Annotated[int, Field(ge=1, le=INT_MAX)]], Query(max_length=100)]
 
 
 class TicketAnswer(Answer):

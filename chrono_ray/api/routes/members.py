@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
+from chrono_ray.api.ids import ProjectId, UserId
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import Changing, OurParts, within
 from chrono_ray.api.problems import told
@@ -17,14 +18,13 @@ from chrono_ray.api.project_schemas import (
     MembersAnswer,
     NewMemberRequest,
 )
-from chrono_ray.api.routes.projects import INT_MAX, ProjectId, about
+from chrono_ray.api.routes.projects import about
 from chrono_ray.cache.tags import project_tag, projects_tag, user_tag
 from chrono_ray.model.accounts import ProjectRole, email_of
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.project_edits import ProjectEdits
 
 SECONDS: Final = 10.0
-UserId = Annotated[int, Path(ge=1, le=INT_MAX)]
 
 router = APIRouter(prefix="/projects/{project_id}/members", tags=["projects"])
 

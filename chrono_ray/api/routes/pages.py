@@ -16,18 +16,14 @@ from starlette.responses import Response
 
 from chrono_ray.api.answers import CACHE_CONTROL, Kept, answered, is_known
 from chrono_ray.api.deps import Reader
+from chrono_ray.api.ids import PageId
+from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.page_answers import (
-    ID_MOST,
     READ_SECONDS,
     Asking,
-    CursorText,
-    Limit,
-    PageId,
     Told,
     about_pages,
-    behind,
     body_about_pages,
-    next_cursor,
     sees,
     tags_of,
 )
@@ -49,6 +45,7 @@ from chrono_ray.api.ranges import part_of
 from chrono_ray.api.streams import Stream
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.model.accounts import Actor
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.line_diff import difference
 from chrono_ray.storage.pages import (
@@ -105,7 +102,7 @@ async def _listed(asked: PagesAsked, after: PagePlace | None, actor: Actor, part
     position = None if end is None else (end.place, end.first_seen.isoformat(), end.id)
     return PagesAnswer(
         items=[PageRow.of(each, wanted.project_id) for each in found.found],
-        next=await next_cursor(parts, position, of=asked.list_name, actor=actor),
+        next=await onward(parts, position, of=asked.list_name, actor=actor),
     ).model_dump_json()
 
 
@@ -142,7 +139,7 @@ async def captures(
         end = (shown[-1].ts, shown[-1].id) if len(found.found) > limit else None
         answer = CapturesAnswer(
             items=[CaptureAnswer.of(each, found.title, parts.mementos) for each in shown],
-            next=await next_cursor(parts, end, of=of, actor=actor),
+            next=await onward(parts, end, of=of, actor=actor),
         )
         return Told((found.project_id,), answer.model_dump_json().encode())
 
@@ -169,7 +166,7 @@ async def versions(
         end = (shown[-1].first_seen.isoformat(), shown[-1].id) if found.found[limit:] else None
         answer = VersionsAnswer(
             items=[VersionAnswer.of(each) for each in shown],
-            next=await next_cursor(parts, end, of=of, actor=actor),
+            next=await onward(parts, end, of=of, actor=actor),
         )
         return Told((found.project_id,), answer.model_dump_json().encode())
 
@@ -192,7 +189,7 @@ async def neighbours(page_id: PageId, request: Request, actor: Reader, parts: Ou
 @router.get("/{page_id}/diff", response_model=DiffAnswer, responses=told(404))
 async def diff(
     page_id: PageId, request: Request, actor: Reader, parts: OurParts,
-    other: Annotated[int, Query(alias="with", ge=1, le=ID_MOST, description="A page's id")],
+    other: Annotated[int, Query(alias="with", ge=1, le=BIG_MAX, description="A page's id")],
 ) -> Response:  # fmt: skip
     """How this page's text became another's, line by line. Texts up to 2 MB."""
 

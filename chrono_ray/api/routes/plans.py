@@ -11,9 +11,10 @@ from starlette.responses import Response
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.collecting import ask, begun_answer, collected, tags_of, who
 from chrono_ray.api.deps import Reader, WriterOnce
+from chrono_ray.api.ids import RunId
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
-from chrono_ray.api.routes.runs import STARTABLE, RunId
+from chrono_ray.api.routes.runs import STARTABLE
 from chrono_ray.api.runs_schemas import (
     BegunAnswer,
     CollectionRequest,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, cast
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import OFF, Kept, answered, is_known, tagged
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce, allowed
+from chrono_ray.api.ids import ProjectId
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
@@ -35,12 +36,10 @@ from chrono_ray.storage.project_stats import ProjectHead, ProjectSort, ProjectSt
 from chrono_ray.storage.projects import check_name
 
 SECONDS: Final = 10.0
-INT_MAX: Final = 2**31 - 1
 STATS: Final = "stats"
 TAGS_MOST: Final = 200
 """Whoever sees more projects than that has their list kept for a moment only."""
 
-ProjectId = Annotated[int, Path(ge=1, le=INT_MAX)]
 IfMatch = Annotated[
     str | None, Header(alias="If-Match", max_length=1000, description="An ETag of the project")
 ]

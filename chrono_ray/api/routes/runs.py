@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
@@ -19,12 +19,11 @@ from chrono_ray.api.collecting import (
     who,
 )
 from chrono_ray.api.deps import ActorOnce, Made, Reader, Writer, WriterOnce
+from chrono_ray.api.ids import RunId
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.runs_schemas import (
-    BIG_MAX,
-    INT_MAX,
     ArchiveName,
     BegunAnswer,
     CertificateAnswer,
@@ -45,6 +44,7 @@ from chrono_ray.api.runs_schemas import (
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import RUNS, run_tag
 from chrono_ray.model.accounts import Actor
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.model.errors import NotFound
 from chrono_ray.model.priority import CapturePriority, QueueClass
 from chrono_ray.model.task import Certify, Prioritise, Retry, Start
@@ -60,7 +60,6 @@ COUNT_SECONDS: Final = 20.0
 STARTABLE: Final = (RunState.PLANNED, RunState.ACTIVE, RunState.PAUSED)
 """Again for one that was started changes nothing."""
 
-RunId = Annotated[int, Path(ge=1, le=BIG_MAX)]
 ProjectQuery = Annotated[int | None, Query(ge=1, le=INT_MAX)]
 
 router = APIRouter(prefix="/runs", tags=["runs"])

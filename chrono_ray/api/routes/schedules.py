@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.collecting import collected, tags_of, who
 from chrono_ray.api.deps import Made, Reader, Writer, WriterOnce
+from chrono_ray.api.ids import ScheduleId
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.runs_schemas import (
-    BIG_MAX,
-    INT_MAX,
     ScheduleAnswer,
     ScheduleMade,
     SchedulePatch,
@@ -25,11 +24,11 @@ from chrono_ray.api.runs_schemas import (
 )
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import SCHEDULES, project_tag
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.schedules import Changes, Schedules
 
 SECONDS: Final = 10.0
-ScheduleId = Annotated[int, Path(ge=1, le=BIG_MAX)]
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 

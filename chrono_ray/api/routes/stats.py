@@ -29,6 +29,7 @@ from chrono_ray.api.stats_schemas import (
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag, user_tag
 from chrono_ray.model.accounts import Actor
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.model.errors import InvalidInput, NotFound, Unavailable
 from chrono_ray.storage.live import Live
 from chrono_ray.storage.waiting import ArchiveBudget, Waiting
@@ -50,7 +51,7 @@ def _utc(value: datetime) -> datetime:
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
-ProjectId = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
+ProjectId = Annotated[int | None, Query(ge=1, le=INT_MAX)]
 Since = Annotated[Moment | None, Query(alias="from", description="UTC unless it names an offset")]
 Until = Annotated[Moment | None, Query(alias="to")]
 Step = Annotated[Literal["minute", "hour", "day"], Query()]

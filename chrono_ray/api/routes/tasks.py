@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.collecting import collected, tags_of, who
 from chrono_ray.api.deps import ActorOnce, Made, Reader, Writer, WriterOnce, allowed
+from chrono_ray.api.ids import TaskId
 from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
-from chrono_ray.api.runs_schemas import BIG_MAX, INT_MAX, CollectionRequest, TaskAsked
+from chrono_ray.api.runs_schemas import CollectionRequest, TaskAsked
 from chrono_ray.api.tasks_schemas import (
     DiscoverRequest,
     PurgeRequest,
@@ -24,6 +25,7 @@ from chrono_ray.api.tasks_schemas import (
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import TASKS, project_tag
 from chrono_ray.model.accounts import Actor, Scope
+from chrono_ray.model.bounds import BIG_MAX, INT_MAX
 from chrono_ray.model.errors import Conflict
 from chrono_ray.model.task import Discover, Purge, Reindex, Task
 from chrono_ray.storage.database import Connection
@@ -33,7 +35,6 @@ from chrono_ray.storage.tasks import TaskFilter, Tasks, TaskState
 
 SECONDS: Final = 10.0
 HOUR: Final = 3600.0
-TaskId = Annotated[int, Path(ge=1, le=BIG_MAX)]
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

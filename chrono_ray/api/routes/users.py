@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from chrono_ray.api.accounts import (
@@ -19,18 +19,17 @@ from chrono_ray.api.accounts import (
     UsersAnswer,
 )
 from chrono_ray.api.deps import Admin, Made, Reader, Writer, WriterOnce, allowed, by_password
+from chrono_ray.api.ids import KeyId, UserId
 from chrono_ray.api.parts import OurParts, all_of, within
 from chrono_ray.api.problems import told
 from chrono_ray.api.tokens import KEY, SHOWN, new_token
 from chrono_ray.cache.tags import user_tag
 from chrono_ray.model.accounts import UserState
+from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.users import NewKey
 
 SECONDS: Final = 10.0
-INT_MAX: Final = 2**31 - 1
-UserId = Annotated[int, Path(ge=1, le=INT_MAX)]
-KeyId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 router = APIRouter(tags=["accounts"])
 

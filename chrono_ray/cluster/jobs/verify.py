@@ -18,12 +18,11 @@ from chrono_ray.cluster.jobs.frame import (
     say,
     worst,
 )
+from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.named import project_named
-
-RUN_MOST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ async def _ended_runs(record: Database, project: str) -> list[int]:
 def _checked(typed: argparse.Namespace, settings: Settings) -> Chosen:  # noqa: ARG001
     if not typed.run and not typed.project:
         raise InvalidInput("There is nothing to verify", fix="Give runs or --project", code="empty")
-    if any(not 1 <= each <= RUN_MOST for each in typed.run):
+    if any(not 1 <= each <= BIG_MAX for each in typed.run):
         raise InvalidInput("A run's number is 1 or more", code="run")
     return Chosen(tuple(typed.run), typed.project)
 
