@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,9 +20,9 @@ from typing import Final
 import asyncpg
 import httpx2
 import psutil
-import uvicorn
 
-from benchmarks.record import ROOT, Postgres, postgres, scratch, subfolder
+from benchmarks.beside import beside, serve
+from benchmarks.record import Postgres, postgres, scratch, subfolder
 from benchmarks.report import Figure, Goal, Report, show, versions
 from benchmarks.usage import MIB
 from chrono_ray import settings as chrono_settings
@@ -131,7 +128,8 @@ async def measure(
     url = await server.fresh("exports")
     project, key = await seed(url, rows), await admin_key(url)
     found: list[Figure] = []
-    with serving(url, subfolder(folder, "data")) as served:
+    with beside("benchmarks.exports", url, subfolder(folder, "data")) as (address, pid):
+        served = Served(address, psutil.Process(pid))
         for name in forms:
             path = f"/api/v1/projects/{project}/export.{FORMS[name]}"
             came = await stream(served, path, key)
@@ -146,42 +144,6 @@ async def measure(
     return Report(f"{rows:,} rows streamed", found, REAL, versions(postgresql=server.version))
 
 
-@contextmanager
-def serving(database_url: str, folder: Path) -> Iterator[Served]:
-    """The API in a process of its own, under uvicorn alone."""
-    environment = {
-        **os.environ, "CHRONO_DATABASE_URL": database_url, "CHRONO_DATA_DIR": str(folder)
-    }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.exports", "--serve"], cwd=ROOT, env=environment,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        port = process.stdout.readline().decode().strip()
-        yield Served(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
-    finally:
-        process.stdin.close()
-        process.wait(30)
-        process.stdout.close()
-
-
-async def serve() -> None:
-    """Until standard input ends; the port goes to standard output."""
-    app = create_app(chrono_settings.load())
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
-    )
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    os.write(1, b"%d\n" % server.servers[0].sockets[0].getsockname()[1])
-    await asyncio.to_thread(sys.stdin.read)
-    server.should_exit = True
-    await running
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -190,7 +152,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve())
+        asyncio.run(serve(create_app(chrono_settings.load())))
         return 0
     with scratch() as folder, postgres(folder) as server:
         report = asyncio.run(

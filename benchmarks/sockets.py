@@ -18,7 +18,6 @@ import random
 import resource
 import statistics
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -30,10 +29,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import psutil
-import uvicorn
 import uvloop
 
-from benchmarks.record import ROOT, postgres, scratch, subfolder
+from benchmarks.beside import beside, serve
+from benchmarks.record import postgres, scratch, subfolder
 from benchmarks.report import Figure, Goal, Report, median, show, versions
 from chrono_ray import settings as chrono_settings
 from chrono_ray.api.live.app import create_live_app
@@ -245,52 +244,18 @@ def seconds(pid: int | None) -> float:
     return sum(psutil.Process(pid).cpu_times()[:2]) if pid else 0.0
 
 
-@contextmanager
-def bare(database_url: str, folder: Path, redis_url: str) -> Iterator[Served]:
-    """Live progress in a process of its own, under uvicorn alone."""
-    environment = {
-        **os.environ, "CHRONO_DATABASE_URL": database_url, "CHRONO_DATA_DIR": str(folder),
-        **({"CHRONO_REDIS_URL": redis_url} if redis_url else {}),
-    }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.sockets", "--serve"], cwd=ROOT, env=environment,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        port = process.stdout.readline().decode().strip()
-        if not port:
-            raise RuntimeError(f"it did not start (exit {process.wait()})")
-        yield Served(f"http://127.0.0.1:{port}", database_url, process.pid)
-    finally:
-        process.stdin.close()
-        process.wait(ROUND_SECONDS)
-        process.stdout.close()
-
-
-async def serve() -> None:
-    """Until standard input ends; the port goes to standard output."""
-    app = create_live_app(chrono_settings.load())
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, host="127.0.0.1", port=0, log_config=None, access_log=False, backlog=4096,
-            timeout_graceful_shutdown=2,
-        )
-    )  # fmt: skip
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    os.write(1, b"%d\n" % server.servers[0].sockets[0].getsockname()[1])
-    await asyncio.to_thread(sys.stdin.read)
-    server.should_exit = True
-    await serving
-
-
 def raise_file_limit() -> None:
     """Each socket is a file, in both processes."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextmanager
+def bare(database_url: str, folder: Path, redis_url: str) -> Iterator[Served]:
+    """Live progress in a process of its own, under uvicorn alone."""
+    redis = {"CHRONO_REDIS_URL": redis_url} if redis_url else {}
+    with beside("benchmarks.sockets", database_url, folder, settings=redis) as (url, pid):
+        yield Served(url, database_url, pid)
 
 
 async def ours(options: argparse.Namespace, folder: Path, server_url: str) -> list[Figure]:
@@ -323,7 +288,7 @@ def main() -> int:
     options = parser.parse_args()
     raise_file_limit()
     if options.serve:
-        uvloop.run(serve())
+        uvloop.run(serve(create_live_app(chrono_settings.load())))
         return 0
     show(report(options), json=options.json)
     return 0
