@@ -156,7 +156,7 @@ class Live(LiveOperations):
                         seen = max(seen, event.version)
                         yield event
             except Cut:
-                pass
+                pass  # it is begun anew, behind what was seen; that has its own end of patience
             time.sleep(AGAIN_SECONDS)
 
 

@@ -79,7 +79,7 @@ async def write(
             async with asyncio.timeout(limits.heartbeat):
                 await listener.due()
         except TimeoutError:
-            pass
+            pass  # nothing is due: a heartbeat
         told = listener.take(limits.events)
         if told or not listener.end:
             try:
@@ -113,7 +113,7 @@ class Socket:
         except* Over as ended:
             over = first(ended)
         except* (WebSocketDisconnect, OSError):
-            pass
+            pass  # the client has left
         return await self._close(over)
 
     async def _read(self, wish: Wish) -> None:
@@ -187,7 +187,7 @@ class Socket:
         except TimeoutError:
             return False
         except WebSocketDisconnect:
-            pass
+            pass  # the client was first
         return True
 
 

@@ -163,7 +163,7 @@ class Stream(Response):
         except* TimeoutError:
             over = Over(End(NORMAL, "as long as asked"))
         except* OSError:
-            pass
+            pass  # the client has left
         if over.cut or (over.end and not await _finished(send)):
             cut(scope)
 
@@ -176,7 +176,7 @@ async def _finished(send: Send) -> bool:
     except TimeoutError:
         return False
     except OSError:
-        pass
+        pass  # it has left: nobody waits for the end
     return True
 
 
