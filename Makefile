@@ -10,6 +10,8 @@ TO ?=
 # and compiling what it imports would be most of its start.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+# see requirements.txt
+export URLLIB3_NO_OVERRIDE := 1
 
 .PHONY: help demo run up down check test faults lint benchmark clean
 .DEFAULT_GOAL := help
@@ -46,13 +48,13 @@ check: lint ## The inner loop: lint, unit and integration tests
 # A test that fails is tried once more, and named in the summary: real servers share two cores.
 test: lint ## Everything, on real parts: Ray clusters and faults too
 	$(PYTEST) --reruns 1 -rR tests/unit tests/integration
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --reruns 1 -rR tests/cluster tests/faults
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --reruns 1 -rR tests/cluster tests/faults
 
 SEEDS ?= 3
 REPORT ?= faults.md
 faults: $(READY) ## Every fault so many times, a row for each: make faults SEEDS=3 REPORT=faults.md
 	CHRONO_TEST_FAULT_SEEDS=$(SEEDS) CHRONO_TEST_FAULT_REPORT="$(abspath $(REPORT))" \
-		$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/faults \
+		$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/faults \
 		tests/cluster/test_serve.py tests/cluster/test_main_job.py
 
 benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim

@@ -57,6 +57,22 @@ class PostgresServer:
             await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+SHARING = frozenset(
+    {"test_jobs.py", "test_live.py", "test_plan.py", "test_reindex.py", "test_serve.py"}
+)
+"""Of tests/cluster: those that work on one cluster with everything in it."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the ids
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts a cluster is one worker's, so that nobody starts it twice (--dist loadgroup)."""
+    for item in items:
+        folder, file = item.path.parent.name, item.path.name
+        if folder in ("cluster", "faults"):
+            shared = folder == "cluster" and file in SHARING
+            item.add_marker(pytest.mark.xdist_group("sharing" if shared else f"{folder}/{file}"))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's server. A folder of our own: the server's account must be able to enter it."""

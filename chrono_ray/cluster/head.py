@@ -29,7 +29,7 @@ from typing import Final
 import orjson
 import psutil
 
-from chrono_ray.cluster import front
+from chrono_ray.cluster import front, lean
 from chrono_ray.cluster.birth import birth_of
 from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
 from chrono_ray.model.errors import EmbeddedError
@@ -85,11 +85,18 @@ class Head:
     (`left_behind`) and ends it with `stop`.
     """
 
-    def __init__(self, folder: Path, budget: Budget, serving: Serving = SERVING) -> None:
-        """`folder` keeps token and log. Ray's own files go to a short path: its sockets need it."""
+    def __init__(
+        self, folder: Path, budget: Budget, serving: Serving = SERVING, *, dashboard: bool = True
+    ) -> None:
+        """`folder` keeps token and log. Ray's own files go to a short path: its sockets need it.
+
+        Without `dashboard` its port answers nothing: no jobs are handed in, no states shown.
+        It is a dozen processes.
+        """
         self._folder = folder
         self._budget = budget
         self._serving = serving
+        self._dashboard = dashboard
         self._token = folder / "token"
         self._process: asyncio.subprocess.Process | None = None
         self._address: Address | None = None
@@ -115,11 +122,11 @@ class Head:
         token = write_token(self._token)
         ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
         log, self._address = self._folder / "head.log", None
+        ours = {**_environment(token), **self._before_serve(), "RAY_START_HOOK": lean.HOOK}
         with log.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
-                stderr=output, env={**os.environ, **_environment(token), **self._before_serve()},
-                start_new_session=True,
+                stderr=output, env={**os.environ, **ours}, start_new_session=True,
             )  # fmt: skip
         address = Address(
             f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", token
@@ -179,6 +186,9 @@ class Head:
             f"--num-cpus={self._budget.ray_cpus:g}", f"--memory={self._budget.ray_memory}",
             f"--object-store-memory={OBJECT_STORE_MEMORY}",
             f"--temp-dir={_short_folder(self._folder)}", "--disable-usage-stats",
+            # nothing to scale on one machine, and no driver that wants its actors' logs
+            "--no-monitor", "--include-log-monitor=false",
+            f"--include-dashboard={str(self._dashboard).lower()}",
         ]  # fmt: skip
 
     async def _wait_until_started(self, log: Path) -> None:

@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cluster.birth import Birth, birth_of
+from chrono_ray.cluster.driver import Driver, driving
 from chrono_ray.cluster.head import Address, Head
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.embedded.parts import EmbeddedParts
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 STATE_FILE: Final = "owner.json"
 DEPLOY_SECONDS: Final = 120.0
 DRAIN_SECONDS: Final = 60.0
+LEAVE_SECONDS: Final = 10.0
+"""For a driver that has done everything to take its leave of the head."""
 HEAD_RESTARTS: Final = 20
 HEAD_PAUSE: Final = 2.0
 STARTS: Final = "owner.starts"
@@ -110,31 +113,46 @@ class Owner:
             ),
             valkey_tuning=ValkeyTuning(maxmemory_mb=budget.redis.memory // MIB),
         )  # fmt: skip
-        self._head = Head(settings.data_dir / "ray", budget, settings.serving)
+        self._head = Head(settings.data_dir / "ray", budget, settings.serving, dashboard=api)
+        self._peopled = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
         _starts("PostgreSQL and Valkey, unless they are elsewhere")
-        await self._parts.start()
-        beginning = asyncio.create_task(self._begin())
+        await self._parts.claim()
+        head = asyncio.create_task(self._start_early(stop))
         stopping = asyncio.create_task(stop.wait())
+        tasks: list[asyncio.Task[object]] = [head, stopping]
         try:
+            await self._parts.start()
+            beginning = asyncio.create_task(self._begin(head))
+            tasks.append(beginning)
             await asyncio.wait({beginning, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if beginning.done():
                 beginning.result()
                 await self._keep(stop)
         finally:
-            for task in (beginning, stopping):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(beginning, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._end()
 
-    async def _begin(self) -> None:
+    async def _start_early(self, stop: asyncio.Event) -> Address | None:
+        """A head of our own, while the record is not there yet: it takes longer than all the rest.
+
+        None where there is nothing to start, or one left behind has to be drained first.
+        """
+        if stop.is_set() or self._settings.ray_address or self._head.left_behind():
+            return None
+        await self._head.stop()  # what is left of one that takes no orders
+        return await self._head.start()
+
+    async def _begin(self, head: asyncio.Task[Address | None]) -> None:
         """All there is, in order; it may be cancelled at any point."""
         _starts("the record, brought to this version's schema")
         await self._prepare_record()
         _starts("Ray")
-        await self._populate(await self._start_ray())
+        await self._populate(await head or await self._start_ray())
 
     async def _prepare_record(self) -> None:
         self._settings = self._settings.model_copy(
@@ -173,13 +191,19 @@ class Owner:
     async def _populate(self, address: Address) -> None:
         """The actors, then the API. An API that cannot be had is told, and the work goes on."""
         _starts("the workers")
-        await self._order("up", address)
-        self._tell(address)
-        if not self._api:
-            return
-        _starts("the API")
+        self._peopled = True
+        orders = ["up", *(["api"] if self._api else [])]
+        async with self._driving(*orders, address=address) as driver:
+            await driver.carries_out("up", seconds=DEPLOY_SECONDS)
+            self._tell(address)
+            if self._api:
+                _starts("the API")
+                await self._have_api(driver, address)
+            await driver.ends(seconds=LEAVE_SECONDS)
+
+    async def _have_api(self, driver: Driver, address: Address) -> None:
         try:
-            await self._order("api", address)
+            await driver.carries_out("api", seconds=DEPLOY_SECONDS)
         except EmbeddedError as error:
             log.exception("api.failed")
             self._tell(address, api_error=str(error))
@@ -221,29 +245,13 @@ class Owner:
     async def _drain(self, address: Address) -> None:
         """Have leases given back; what cannot be told in time gives them back when they expire."""
         with contextlib.suppress(EmbeddedError):
-            await self._order("drain", address, seconds=DRAIN_SECONDS)
+            async with self._driving("drain", address=address) as driver:
+                await driver.carries_out("drain", seconds=DRAIN_SECONDS)
 
-    async def _order(
-        self, order: str, address: Address, *, seconds: float = DEPLOY_SECONDS
-    ) -> None:
-        """Run one of deploy's orders to its end; `EmbeddedError` with its last words."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "chrono_ray.cluster.deploy", order,
-            env=address.environment(self._environment()), stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(seconds):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            raise
-        if process.returncode:
-            last = output.decode("utf-8", "replace").strip().splitlines()[-3:]
-            raise EmbeddedError(f"`{order}` failed on the Ray cluster", why=" / ".join(last))
+    def _driving(
+        self, *orders: str, address: Address
+    ) -> contextlib.AbstractAsyncContextManager[Driver]:
+        return driving(*orders, environment=address.environment(self._environment()))
 
     def _environment(self) -> dict[str, str]:
         ours = wiring.child_environment(self._settings, os.environ)
@@ -263,7 +271,7 @@ class Owner:
     async def _end(self) -> None:
         """Drain while the record is there, then Ray, then the servers."""
         address = self._head.address
-        if address is not None:
+        if address is not None and self._peopled:
             await self._drain(address)
         await self._head.stop()
         await self._parts.stop()

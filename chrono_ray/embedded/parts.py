@@ -110,21 +110,37 @@ class EmbeddedParts:
         """`redis://:PASSWORD@127.0.0.1:PORT/0`; None when not wanted."""
         return self._valkey.url if self._valkey else None
 
+    async def claim(self) -> None:
+        """Own the folder until `stop`, for who starts more in it than these servers.
+
+        Raises `EmbeddedError` when somebody else owns it.
+        """
+        mode = 0o711 if server_account().switch else 0o700
+        self._owned = await OwnedFolder.claim(self._data_dir, mode=mode)
+
     async def start(self) -> None:
-        """Own the folder and start what is wanted, side by side.
+        """Own the folder, unless it was claimed, and start what is wanted, side by side.
 
         Raises `EmbeddedError` when somebody else owns the folder or a server
         cannot be started; then nothing is left running.
         """
-        account = server_account()
-        mode = 0o711 if account.switch else 0o700
-        self._owned = await OwnedFolder.claim(self._data_dir, mode=mode)
+        if self._owned is not None:
+            await self._start_in(self._owned)
+            return
+        await self.claim()
         try:
-            self._make_servers(self._owned.path, account)
-            await self._start_all()
-            self._owned.publish(self.database_url, self.redis_url)
+            await self.start()
         except BaseException:
             await self.stop()
+            raise
+
+    async def _start_in(self, owned: OwnedFolder) -> None:
+        try:
+            self._make_servers(owned.path, server_account())
+            await self._start_all()
+            owned.publish(self.database_url, self.redis_url)
+        except BaseException:
+            await self._stop_servers()
             raise
 
     async def watch(self) -> None:
@@ -144,11 +160,17 @@ class EmbeddedParts:
             keeper.cancel()
         if self._keepers:
             await asyncio.wait(self._keepers)
+        self._keepers = []
+        try:
+            await self._stop_servers()
+        finally:
+            if self._owned is not None:
+                self._owned.release()
+                self._owned = None
+
+    async def _stop_servers(self) -> None:
         stops = await asyncio.gather(*(s.stop() for s in self._servers), return_exceptions=True)
-        self._keepers, self._postgres, self._valkey = [], None, None
-        if self._owned is not None:
-            self._owned.release()
-            self._owned = None
+        self._postgres, self._valkey = None, None
         for error in stops:
             if error is not None:
                 raise error

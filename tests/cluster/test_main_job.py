@@ -301,6 +301,14 @@ def test_nothing_listens_beyond_loopback(cluster: Cluster):
     assert len(cluster.listening()) > 3
 
 
+def test_ray_starts_nothing_that_nobody_asks(cluster: Cluster):
+    """Each is a Python process of 100 MB that costs a second of a core to start."""
+    commands = [" ".join(each.cmdline()) for each in cluster.named("")]
+    assert any("gcs_server" in each for each in commands)
+    for program in ("ray.util.client", "log_monitor.py", "_private/monitor.py", "ray-dashboard-"):
+        assert [each for each in commands if program in each] == []
+
+
 @IN_THE_LONG_RUN
 def test_a_run_that_started_everything_leaves_nothing(archive: ArchiveProcess):
     """`chrono run` alone, in an empty folder: it starts an owner, and ends it."""

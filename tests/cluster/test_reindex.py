@@ -74,13 +74,13 @@ def _rebuild_and_kill(cluster: Served, ids: list[int]) -> None:
     machine = cluster.machine
     totals: set[int] = set()
     errors: list[str] = []
+    before = machine.named("ray::Indexer")  # looking for it takes as long as a rebuild
+    assert len(before) == 1
     with searching(cluster, totals, errors), machine.spawn("reindex", "--json") as command:
         until(
             lambda: machine.value("SELECT coalesce(max(filled), 0) FROM index_rebuilds") > 0,
             SECONDS, "the rebuild is under way",
         )  # fmt: skip
-        before = machine.named("ray::Indexer")
-        assert len(before) == 1
         before[0].kill()
         struck = machine.value("SELECT state FROM index_rebuilds ORDER BY id DESC LIMIT 1")
         assert struck in ("filling", "swapping"), "the rebuild had ended before it was struck"
