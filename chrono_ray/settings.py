@@ -216,6 +216,13 @@ class Live(_Frozen):
         return ",".join(part.strip() for part in value.split(",") if part.strip())
 
 
+class Grafana(_Frozen):
+    """The Grafana that `chrono dashboards push` writes to, and a file with a token for it."""
+
+    url: str | None = None
+    token_file: Path | None = None
+
+
 class Settings(BaseSettings):
     """The whole tree. Read it once, at the edge, with `load`."""
 
@@ -245,6 +252,7 @@ class Settings(BaseSettings):
     serving: Serving = Serving()
     accounts: Accounts = Accounts()
     live: Live = Live()
+    grafana: Grafana = Grafana()
 
     @field_validator("data_dir")
     @classmethod

@@ -51,6 +51,11 @@ archives = typer.Typer(
 )
 app.add_typer(archives, name="archive")
 
+dashboards = typer.Typer(
+    help="What Grafana shows of this instance.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(dashboards, name="dashboards")
+
 Run = Annotated[int, typer.Argument(help="The run's number", min=1, max=2**63 - 1)]
 Task = Annotated[int, typer.Argument(help="The task's number", min=1, max=2**63 - 1)]
 Project = Annotated[str, typer.Argument(help="The project's name, or '#7' for its id")]
@@ -590,6 +595,20 @@ def archive_resume(
     from chrono_ray.cli.archive import resume
 
     raise typer.Exit(resume(name, json=json))
+
+
+@dashboards.command("push")
+def dashboards_push(
+    folder: Annotated[
+        str, typer.Argument(help="A folder of boards; without it those of chrono_ray")
+    ] = "",
+    *,
+    json: Json = False,
+) -> None:
+    """Put the boards into the Grafana of CHRONO_GRAFANA__URL. Others' boards stay as they are."""
+    from chrono_ray.cli.dashboards import push
+
+    raise typer.Exit(push(folder, json=json))
 
 
 @users.command("add")
