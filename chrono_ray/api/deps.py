@@ -234,7 +234,8 @@ def _token(credentials: HTTPAuthorizationCredentials | None) -> bytes:
 def _seen(request: Request, actor: Actor | None) -> Actor:
     if actor is None:
         raise _nobody()
-    request.scope.setdefault("state", {})["user"] = actor.user_id
+    state = request.scope.setdefault("state", {})
+    state["user"], state["admin"] = actor.user_id, actor.is_admin
     return actor
 
 

@@ -23,6 +23,10 @@ class Spent:
     statements: int = 0
     seconds: float = 0.0
 
+    def as_server_timing(self) -> str:
+        """As browsers show it and `chrono perf` reads it (W3C Server Timing)."""
+        return f'record;dur={self.seconds * 1000:.2f};desc="{self.statements} statements"'
+
 
 _spent: ContextVar[Spent | None] = ContextVar("spent", default=None)
 
