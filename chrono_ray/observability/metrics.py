@@ -21,7 +21,7 @@ from typing import Final, Protocol, assert_never
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SERIES_MAX: Final = 100
-"""Label combinations of one metric; further ones are counted together as `other`."""
+"""Label combinations of most metrics; further ones are counted together as `other`."""
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 OTHER: Final = "other"
@@ -29,11 +29,12 @@ OTHER: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Only ever grows."""
+    """Only ever grows. At most `series` combinations of labels are told apart."""
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    series: int = SERIES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Gauge:
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    series: int = SERIES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Histogram:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = SECONDS
+    series: int = SERIES_MAX
 
 
 Metric = Counter | Gauge | Histogram
@@ -137,7 +140,7 @@ def _series(
 ) -> tuple[str, ...]:
     if len(values) != len(metric.labels):
         raise ValueError(f"{metric.name} takes the labels {metric.labels}, not {values}")
-    if values in known or len(known) < SERIES_MAX:
+    if values in known or len(known) < metric.series:
         return values
     return (OTHER,) * len(values)
 
