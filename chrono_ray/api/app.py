@@ -16,6 +16,7 @@ from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
+from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.routes import (
     admin,
@@ -67,7 +68,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
         description="A complete, searchable, citable history from web archives.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None, redoc_url=None,  # both load scripts from a foreign host
-        redirect_slashes=False, dependencies=[Depends(json_only)],
+        redirect_slashes=False, dependencies=[Depends(json_only), Depends(KnownOnly())],
     )  # fmt: skip
     for each in ROUTERS:
         app.include_router(each, prefix=PREFIX)
@@ -107,7 +108,6 @@ def _errors_as_problems(operation: dict[str, Any]) -> None:
 
 def _possible(operation: dict[str, Any]) -> list[str]:
     """The errors of a route that come of what it takes."""
-    body = ["400", "413", "415", "422"] if "requestBody" in operation else []
-    parameters = ["422"] if operation.get("parameters") else []
+    body = ["400", "413", "415"] if "requestBody" in operation else []
     known = ["401", "403"] if "security" in operation else []
-    return [*body, *parameters, *known, "503"]
+    return [*body, *known, "422", "503"]

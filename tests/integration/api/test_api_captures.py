@@ -279,7 +279,7 @@ NEVER: tuple[tuple[dict[str, Any], str], ...] = (
     ({"project": 1, "limit": "NaN"}, "invalid_request"),
     ({"project": 2**31}, "invalid_request"),
     ({"run": 2**63}, "invalid_request"),
-    ({"project": 1, "colour": "red"}, "invalid_request"),
+    ({"project": 1, "colour": "red"}, "unknown_parameter"),
     ({"project": 1, "cursor": "forged"}, "cursor"),
 )
 
