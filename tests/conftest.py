@@ -61,16 +61,23 @@ SHARING = frozenset(
     {"test_jobs.py", "test_live.py", "test_plan.py", "test_reindex.py", "test_serve.py"}
 )
 """Of tests/cluster: those that work on one cluster with everything in it."""
+LONGEST_FIRST = ("sharing", "faults/test_wires.py", "cluster/test_politeness.py")
+"""Groups that nobody should be left to wait for at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the ids
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts a cluster is one worker's, so that nobody starts it twice (--dist loadgroup)."""
+    places = {group: place for place, group in enumerate(LONGEST_FIRST)}
     for item in items:
-        folder, file = item.path.parent.name, item.path.name
-        if folder in ("cluster", "faults"):
-            shared = folder == "cluster" and file in SHARING
-            item.add_marker(pytest.mark.xdist_group("sharing" if shared else f"{folder}/{file}"))
+        if item.path.parent.name in ("cluster", "faults"):
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: places.get(_group(item), len(places)))
+
+
+def _group(item: pytest.Item) -> str:
+    folder, file = item.path.parent.name, item.path.name
+    return "sharing" if folder == "cluster" and file in SHARING else f"{folder}/{file}"
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from chrono_ray.cluster.machine import budget_here
+from tests.cluster.conftest import IN_THE_LONG_RUN
 from tests.support.archive import ArchiveProcess, archive_process
 from tests.support.autoscaling import raylets, scaled_head
 from tests.support.cluster import Cluster, owned_cluster, until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), IN_THE_LONG_RUN]
 
 SITE = "lanternbay.example"
 MOST = 3

@@ -19,7 +19,7 @@ from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.task import Export
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.tasks import Tasks, TaskState
-from tests.cluster.conftest import Served
+from tests.cluster.conftest import IN_THE_LONG_RUN, Served
 from tests.support.accounts import bearer
 from tests.support.cluster import ROOT
 
@@ -174,6 +174,7 @@ async def test_a_job_stopped_halfway_and_submitted_again_gives_one_set(
     assert await run_of(record, "halved") == run_id
 
 
+@IN_THE_LONG_RUN
 async def test_a_detached_job_leaves_its_run_going_and_a_twin_changes_nothing(
     cluster, client, http, record
 ):

@@ -11,6 +11,7 @@ from urllib.error import URLError
 import psutil
 import pytest
 
+from tests.cluster.conftest import IN_THE_LONG_RUN
 from tests.support.archive import (
     ArchiveProcess,
     Kind,
@@ -146,6 +147,7 @@ def test_a_429_met_by_one_scraper_silences_all(nodes: TwoNodes):
     assert throttled >= 1
 
 
+@IN_THE_LONG_RUN
 def test_a_refused_connection_met_by_one_scraper_silences_all(nodes: TwoNodes):
     closed = 3.0
     began = len(nodes.replays())

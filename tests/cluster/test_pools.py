@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from chrono_ray.cluster.owner import cluster_environment
+from tests.cluster.conftest import IN_THE_LONG_RUN
 from tests.support.archive import (
     ArchiveProcess,
     Kind,
@@ -156,6 +157,7 @@ def test_work_goes_on_without_the_supervisor_and_the_next_one_adopts(busy: Two):
     assert busy.lost() == 0
 
 
+@IN_THE_LONG_RUN
 def test_of_two_supervisors_only_one_acts(busy: Two):
     """The other one, had it a say, would let all scrapers go but one."""
     with _second_supervisor(busy.cluster, {"CHRONO_SCRAPING__SCRAPERS": "1"}):

@@ -13,10 +13,11 @@ import pytest
 
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.model.priority import WEIGHTS, QueueClass
+from tests.cluster.conftest import IN_THE_LONG_RUN
 from tests.support.archive import ArchiveProcess, Kind, Latency, Logged, Rule, archive_process
 from tests.support.cluster import Cluster, another_node, owned_cluster, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), IN_THE_LONG_RUN]
 
 SITE = "lanternbay.example"
 LATENCY = 0.2
