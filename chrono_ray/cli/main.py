@@ -197,6 +197,29 @@ def status(
 
 
 @app.command()
+def monitor(
+    every: Annotated[
+        float, typer.Option(help="Seconds between two looks", min=0.5, max=3600)
+    ] = 5.0,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Look once")] = False,
+    json: Json = False,
+) -> None:
+    """Say how it is doing, a line every few seconds: runs, queues, archives, memory, cache."""
+    from chrono_ray.cli.monitor import watch
+
+    raise typer.Exit(watch(every, once=once, json=json))
+
+
+@app.command()
+def top() -> None:
+    """Watch how it is doing on a screen of its own, until q or Ctrl+C."""
+    from chrono_ray.cli.top import show
+
+    raise typer.Exit(show())
+
+
+@app.command()
 def verify(run_id: Run, *, json: Json = False) -> None:
     """Recount a run from what the archive said and from every row; exit 1 if anything differs."""
     from chrono_ray.cli.verify import verify_and_print
