@@ -11,7 +11,7 @@ what may run, so they are small enough for every actor to fit beside the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import ceil
@@ -47,6 +47,14 @@ class Share:
     num_cpus: float
     memory: int
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What one container may use: CPUs, and `memory` in bytes."""
+
+    cpus: float
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,17 @@ class Budget:
         """Bytes of logical memory for Ray, its object store not included."""
         return sum(self._of(name).memory * self._of(name).count for name in PLACED)
 
+    def without_scrapers(self) -> Budget:
+        """The same of a head whose scrapers are on nodes of their own."""
+        return replace(self, scraper=replace(self.scraper, count=0))
+
+    def container(self, name: str) -> Container:
+        """What the container of this name in compose.yaml may use: its `CONTAINERS` fractions."""
+        parts = [(self._of(part), of) for part, of in CONTAINERS[name].items()]
+        cpu = sum(round(share.num_cpus * 10_000) * share.count * of for share, of in parts)
+        memory = sum(share.memory * share.count * of for share, of in parts)
+        return Container(_cpus(Fraction(cpu)), int(memory))
+
     @property
     def connections(self) -> int:
         """What all pools together may hold; PostgreSQL should have `SPARE` more."""
@@ -106,6 +125,24 @@ class Budget:
 
 PLACED: Final = ("api", "stats", "live", "supervisor", "indexer", "job", "scraper")
 """The parts that ask Ray for resources. The proxy is Ray's own and asks for none."""
+
+_WHOLE: Final = Fraction(1)
+CONTAINERS: Final[Mapping[str, Mapping[str, Fraction]]] = {
+    "postgresql": {"postgresql": _WHOLE},
+    "redis": {"redis": _WHOLE},
+    "meilisearch": {"meilisearch": _WHOLE},
+    "head": {
+        "ray": Fraction(3, 4), "proxy": _WHOLE,
+        **{name: _WHOLE for name in PLACED if name != "scraper"},
+    },
+    "worker": {"ray": Fraction(1, 4), "scraper": _WHOLE},
+    "prometheus": {"monitoring": Fraction(6, 20)},
+    "grafana": {"monitoring": Fraction(4, 20)},
+    "backup": {"monitoring": Fraction(4, 20)},
+    "loki": {"monitoring": Fraction(4, 20)},
+    "shipper": {"monitoring": Fraction(2, 20)},
+}  # fmt: skip
+"""Which containers of compose.yaml share each part, and how. `system` is nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +175,7 @@ _CLAIMS: Final[dict[str, _Claim]] = {
     "postgresql": _Claim(1500, 14000, 320, 3072, grows=True),
     "redis": _Claim(200, 1500, 48, 256),
     "meilisearch": _Claim(800, 9000, 192, 2048, grows=True),
-    "monitoring": _Claim(200, 1500, 64, 512),
+    "monitoring": _Claim(200, 4000, 64, 1280),
     "ray": _Claim(1000, 4000, 896, 1536),
     "proxy": _Claim(300, 3000, 64, 192, grows=True),
     "api": _Claim(2500, 2500, 256, 256, most=2, grows=True),
