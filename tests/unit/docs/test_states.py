@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chrono_ray.model.capture import TRANSITIONS, FetchState
+from chrono_ray.model.errors import ArchiveError
 from chrono_ray.model.rules import BUILT_IN, THINNED, UNDECIDED, Skip
 from chrono_ray.model.selection import SKIPPED_BY_PERSON, CaptureState
 
@@ -63,6 +64,7 @@ def test_every_reason_that_a_fetch_may_end_with_is_named() -> None:
     folders = (ROOT / "chrono_ray" / name for name in ("archives", "extraction", "pipeline"))
     code = "".join(path.read_text("utf-8") for each in folders for path in each.glob("*.py"))
     given = set(re.findall(r'\breason="([a-z_]+)"', code))
+    given |= {each.default_reason for each in ArchiveError.__subclasses__()}
     given |= set(re.findall(r'(?:Failed|Gone|Refused)\("([a-z_]+)"', code))
     of_listings = {"rules"}  # docs/architecture.md: a hole
     assert given - set(re.findall(r"`([a-z_]+)`", TEXT)) == of_listings
