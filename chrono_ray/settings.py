@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -37,6 +38,11 @@ SECRET_BYTES_MIN: Final = 16
 HASH_MEMORY: Final = 19 * 1024
 HASH_PASSES: Final = 2
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+BY_FILE: Final = {
+    f"{PREFIX}{name}_FILE": f"{PREFIX}{name}"
+    for name in ("DATABASE_URL", "REDIS_URL", "MEILISEARCH_KEY", "TOKEN")
+}
+"""Settings that are secrets, by the name that says in which file one is."""
 
 PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -238,6 +244,7 @@ class Settings(BaseSettings):
     blobs_url: str | None = None
     exports_url: str | None = None
     ray_address: str | None = None
+    ray_host: str | None = None
     egress: str = "default"
     contact: str = ""
     log_level: str = "info"
@@ -261,7 +268,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "database_url", "redis_url", "meilisearch_url", "blobs_url", "exports_url", "ray_address",
-        "server", "token",
+        "ray_host", "server", "token",
     )  # fmt: skip
     @classmethod
     def _not_empty(cls, value: Any) -> Any:
@@ -281,6 +288,20 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _one_head(self) -> Self:
+        if self.ray_address and self.ray_host:
+            raise ValueError(
+                "CHRONO_RAY_ADDRESS names a cluster of yours, and CHRONO_RAY_HOST where one is to"
+                " be started: unset one of them"
+            )
+        if self.ray_host and not (self.database_url and self.redis_url and self.meilisearch_url):
+            raise ValueError(
+                "CHRONO_RAY_HOST is for several machines, which need CHRONO_DATABASE_URL,"
+                " CHRONO_REDIS_URL and CHRONO_MEILISEARCH_URL"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tests_stay_here(self) -> Self:
         if self.accounts.for_tests and self.serving.host not in LOOPBACK:
             raise ValueError("CHRONO_ACCOUNTS__FOR_TESTS is for a machine that serves only itself")
@@ -295,7 +316,7 @@ class Settings(BaseSettings):
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process; `SettingsError` names each one that cannot be used."""
     env = os.environ if environment is None else environment
-    known = set(names())
+    known = {*names(), *BY_FILE}
     unknown = sorted(
         name for name in env
         if name.upper().startswith(PREFIX) and not name.upper().startswith(TESTS)
@@ -307,8 +328,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             why="nothing reads it",
             fix="`chrono config show` lists every setting",
         )
+    read = _with_files(env)
     try:
-        settings = Settings() if environment is None else _from(environment)
+        settings = Settings() if environment is None and read is env else _from(read)
     except ValidationError as error:
         raise SettingsError("The settings cannot be used", why=_reasons(error)) from None
     if settings.meilisearch_url and settings.meilisearch_key is None:
@@ -332,8 +354,42 @@ def shown(settings: Settings, environment: Mapping[str, str]) -> Iterator[tuple[
         value: Any = settings
         for part in path:
             value = getattr(value, part)
-        source = "environment" if name in set_names else "default"
+        by_file = "file" if f"{name}_FILE" in set_names else "default"
+        source = "environment" if name in set_names else by_file
         yield name, _show(value), source
+
+
+def _with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The same with what the files hold in the place of their names."""
+    named = {name: path for name, path in environment.items() if name in BY_FILE}
+    if not named:
+        return environment
+    rest = {name: value for name, value in environment.items() if name not in BY_FILE}
+    for name, path in named.items():
+        if BY_FILE[name] in rest:
+            raise SettingsError(f"{BY_FILE[name]} and {name} are both set", fix="Unset one of them")
+        rest[BY_FILE[name]] = _kept_secret(name, Path(path))
+    return rest
+
+
+def _kept_secret(name: str, path: Path) -> str:
+    """What the file holds, without the line's end. It is never told in an error."""
+    try:
+        mode, text = path.stat().st_mode, path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(
+            f"{name} cannot be read", why=f"{path}: {why}",
+            fix="Make the file, and let the account that runs this read it",
+        ) from None  # fmt: skip
+    if mode & stat.S_IRWXO:
+        raise SettingsError(
+            f"{name} is open to everybody", why=f"{path} has mode {stat.S_IMODE(mode):04o}",
+            fix=f"chmod o= {path}",
+        )  # fmt: skip
+    if not text:
+        raise SettingsError(f"{name} is empty", why=f"{path} holds nothing", fix="Write it anew")
+    return text
 
 
 def _show(value: Any) -> str:

@@ -29,7 +29,7 @@ from chrono_ray.pipeline.tasks import DRAIN_SECONDS, TaskPace, TaskRunner
 from chrono_ray.pipeline.verify import Recount, Verify
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.search.batch import BatchLimits
-from chrono_ray.settings import Archives, Settings
+from chrono_ray.settings import BY_FILE, Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.certificate import Certificate
 from chrono_ray.storage.database import Database
@@ -345,11 +345,17 @@ def worker_name() -> str:
 
 
 def child_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
-    """`base` with every chosen setting spelled out, for processes that must see the same tree."""
-    environment = dict(base)
+    """`base` with every chosen setting spelled out, for processes that must see the same tree.
+
+    What came from files too: another machine need not have them.
+    """
+    environment = {name: value for name, value in base.items() if name not in BY_FILE}
+    key, token = settings.meilisearch_key, settings.token
     urls = {
         "CHRONO_DATABASE_URL": settings.database_url and settings.database_url.get_secret_value(),
         "CHRONO_REDIS_URL": settings.redis_url and settings.redis_url.get_secret_value(),
+        "CHRONO_MEILISEARCH_KEY": key and key.get_secret_value(),
+        "CHRONO_TOKEN": token and token.get_secret_value(),
         "CHRONO_DATA_DIR": str(settings.data_dir),
     }
     environment.update({name: value for name, value in urls.items() if value})

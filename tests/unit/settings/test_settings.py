@@ -116,3 +116,92 @@ def test_common_crawl_defaults_stay_below_what_its_index_bans() -> None:
     assert crawl.is_public
     mirror = {"CHRONO_ARCHIVES__COMMONCRAWL__DATA_URL": "http://127.0.0.1:9000"}
     assert not settings.load(mirror).archives.commoncrawl.is_public
+
+
+KEY = "a-key-that-nobody-guesses"
+
+
+def kept(folder: Path, text: str, mode: int = 0o600) -> str:
+    path = folder / "secret"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o440])
+def test_a_secret_may_be_in_a_file_and_is_spelled_out_for_other_processes(
+    tmp_path: Path, mode: int
+) -> None:
+    environment = {
+        "CHRONO_MEILISEARCH_URL": "http://m:7700",
+        "CHRONO_MEILISEARCH_KEY_FILE": kept(tmp_path, f"{KEY}\n", mode),
+    }
+    loaded = settings.load(environment)
+    assert loaded.meilisearch_key is not None
+    assert loaded.meilisearch_key.get_secret_value() == KEY
+    sources = {name: source for name, _, source in settings.shown(loaded, environment)}
+    assert sources["CHRONO_MEILISEARCH_KEY"] == "file"
+    handed_on = wiring.child_environment(loaded, environment)
+    assert "CHRONO_MEILISEARCH_KEY_FILE" not in handed_on
+    assert settings.load(handed_on) == loaded
+
+
+def test_the_process_s_own_environment_may_name_files_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHRONO_DATABASE_URL_FILE", kept(tmp_path, "postgresql://u:geheim@db/x"))
+    found = settings.load().database_url
+    assert found is not None
+    assert found.get_secret_value() == "postgresql://u:geheim@db/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "why"),
+    [
+        (" \n", 0o600, "is empty"),
+        (KEY, 0o644, "open to everybody"),
+        (KEY, 0o602, "open to everybody"),
+        ("short", 0o600, "too weak"),
+    ],
+)
+def test_a_secret_file_that_keeps_none_is_refused_and_not_shown(
+    tmp_path: Path, text: str, mode: int, why: str
+) -> None:
+    environment = {
+        "CHRONO_MEILISEARCH_URL": "http://m:7700",
+        "CHRONO_MEILISEARCH_KEY_FILE": kept(tmp_path, text, mode),
+    }
+    with pytest.raises(SettingsError, match=why) as caught:
+        settings.load(environment)
+    told = f"{caught.value} {caught.value.why}"
+    assert "CHRONO_MEILISEARCH_KEY" in told
+    assert not text.strip() or text not in told
+
+
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="CHRONO_REDIS_URL_FILE") as caught:
+        settings.load({"CHRONO_REDIS_URL_FILE": str(tmp_path / "none")})
+    assert str(tmp_path / "none") in caught.value.why
+    assert caught.value.fix
+
+
+def test_a_secret_is_said_once() -> None:
+    both = {"CHRONO_REDIS_URL": "redis://r/0", "CHRONO_REDIS_URL_FILE": "/run/secrets/redis_url"}
+    with pytest.raises(SettingsError, match="both set"):
+        settings.load(both)
+
+
+def test_every_secret_can_come_from_a_file() -> None:
+    secrets = {
+        f"CHRONO_{name.upper()}_FILE"
+        for name, field in settings.Settings.model_fields.items()
+        if "SecretStr" in repr(field.annotation)
+    }
+    assert secrets == set(settings.BY_FILE)
+
+
+def test_a_head_for_others_needs_what_others_can_reach() -> None:
+    with pytest.raises(SettingsError, match="CHRONO_MEILISEARCH_URL"):
+        settings.load({"CHRONO_RAY_HOST": "10.0.0.1"})
+    with pytest.raises(SettingsError, match="CHRONO_RAY_HOST"):
+        settings.load({"CHRONO_RAY_HOST": "10.0.0.1", "CHRONO_RAY_ADDRESS": "10.0.0.2:6379"})
