@@ -65,6 +65,11 @@ class Projects:
     ids: frozenset[int]
     names: frozenset[str]
 
+    @property
+    def named(self) -> bool:
+        """Whether any is; else all that somebody sees are meant."""
+        return bool(self.ids or self.names)
+
     @classmethod
     def of(cls, asked: Sequence[int | str]) -> Self:
         numbers = [each for each in asked if isinstance(each, int) or _is_number(each)]

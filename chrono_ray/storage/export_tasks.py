@@ -62,18 +62,20 @@ class ExportTasks:
         self._sql = statements("export_tasks")
 
     async def submit(self, connection: Connection, export: Export) -> ExportRow:
-        """Have a project exported. `NotFound` for the project or the run, `Conflict` when the
+        """Have a project exported. `NotFound` for the project, run or domain, `Conflict` when the
         project is being deleted, or has too many exports."""
         actor, kind = self._actor, list(QueueClass).index(CLASSES[Export])
         row = await connection.fetchrow(
             self._sql["submit"], export.project_id, actor.user_id, actor.is_admin,
             f"export {export.to}", kind, orjson.dumps(asdict(export)).decode(), export.run_id,
-            EXPORTS_MOST,
+            EXPORTS_MOST, export.domain,
         )  # fmt: skip
         if row is None:
             raise _no_project(export.project_id)
         if not row["has_run"]:
             raise NotFound(f"Project {export.project_id} has no run {export.run_id}")
+        if not row["has_domain"]:
+            raise NotFound(f"Project {export.project_id} has no domain {export.domain[:200]}")
         if row["deleting"]:
             raise Conflict("The project is being deleted", code="project_deleting")
         if row["is_full"]:

@@ -23,6 +23,7 @@ from chrono_ray.storage.named import project_named
 PAGES_READ: Final = 500
 CAPTURES_READ: Final = 5_000
 TEXT_BYTES: Final = 8 * 1024 * 1024
+URL_SHOWN: Final = 200
 """Texts of one slab; a longer one comes alone."""
 
 
@@ -233,7 +234,8 @@ class Seen:
     async def begin(self, wanted: Wanted, *, after: int) -> Begin:
         """Where to read a project from: from its beginning, or behind the row `after`.
 
-        `NotFound` for a project that is not theirs, `InvalidInput` for a row that is not there.
+        `NotFound` for a project that is not theirs, and for a run or a domain that is not the
+        project's, `InvalidInput` for a row that is not there.
         """
         actor = self._actor
         row = await self._database.fetchrow(
@@ -242,6 +244,10 @@ class Seen:
         )  # fmt: skip
         if row is None:
             raise NotFound(f"There is no project {wanted.project_id}")
+        if not row["has_run"]:
+            raise NotFound(f"Project {wanted.project_id} has no run {wanted.run_id}")
+        if not row["has_domain"]:
+            raise NotFound(f"Project {wanted.project_id} has no domain {wanted.domain[:URL_SHOWN]}")
         if after and row["domain_id"] is None:
             raise InvalidInput(
                 "There is no such row to go on behind", why=f"{after} is not, or no more, there",

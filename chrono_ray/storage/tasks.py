@@ -382,7 +382,7 @@ class Tasks:
             which.state and which.state.value, which.kind, which.run_id, limit,
         )  # fmt: skip
         if not rows[0]["known"]:
-            raise NotFound(f"There is no project {which.project_id}")
+            raise NotFound("There is no such project or run")
         return [_row(row) for row in rows if row["id"] is not None]
 
     async def seen_one(self, task_id: int, actor: Actor) -> TaskRow:

@@ -64,12 +64,14 @@ StreamForm = Literal["jsonl", "csv"]
 router = APIRouter(tags=["exports"])
 
 
-@router.get("/exports/search.{form}", response_class=Response, responses=STREAMED)
+@router.get(
+    "/exports/search.{form}", response_class=Response, responses=STREAMED | told(404)
+)  # fmt: skip
 async def search_export(
     form: StreamForm, asked: Annotated[SearchExport, Query()], actor: Reader, parts: OurParts
 ) -> Response:
     """Every page that a search finds, by number. Go on behind a line with `after` its `id`."""
-    among = await among_of(asked.projects, actor, ProjectNames(parts.record))
+    among = await among_of(asked, actor, ProjectNames(parts.record))
     query = model.Query(asked.words, asked.tree(among.ids), typos=asked.typos)
     seen = Seen(parts.record, actor)
     shape = Shape(Form(form), Subject.PAGES, asked.text, asked.bom)

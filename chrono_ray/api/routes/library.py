@@ -47,18 +47,20 @@ from chrono_ray.api.page_answers import (
     tags_of,
 )
 from chrono_ray.api.pages_schemas import ReviewAnswer
-from chrono_ray.api.parts import OurParts, within
+from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import told
-from chrono_ray.api.routes.search import search_by_body
-from chrono_ray.api.search_schemas import SearchAnswer
+from chrono_ray.api.routes.search import among_of, search_by_body
+from chrono_ray.api.search_schemas import SearchAnswer, SearchRequest
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag, user_tag
+from chrono_ray.model.accounts import Actor
 from chrono_ray.model.bounds import BIG_MAX
 from chrono_ray.model.errors import Conflict, NotFound
 from chrono_ray.model.library import tag_of
 from chrono_ray.model.query import LIMIT_MAX, OFFSET_MAX
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.library import Library
+from chrono_ray.storage.searching import ProjectNames
 
 WRITE_SECONDS: Final = 10.0
 Tag = Annotated[TagText, Path()]
@@ -256,11 +258,15 @@ async def reviews(
 
 
 @router.post(
-    "/saved-searches/", status_code=201, response_model=SavedSearchAnswer, responses=told(409)
+    "/saved-searches/",
+    status_code=201,
+    response_model=SavedSearchAnswer,
+    responses=told(404, 409),
 )
 async def save_search(asked: SavedSearchRequest, by: WriterOnce, parts: OurParts) -> Response:
     """Keep a search under a name, for oneself."""
     asked.search.asked()  # one that cannot be asked is not kept
+    await _check_named(asked.search, by.actor, parts)
 
     async def work(connection: Connection) -> Made:
         library, request = Library(parts.record), json_of(asked.search)
@@ -338,12 +344,19 @@ async def change_search(
     given = asked.model_fields_set
     if "search" in given:
         asked.search.asked()
+        await _check_named(asked.search, actor, parts)
     async with parts.changing(user_tag(actor.user_id)), within(WRITE_SECONDS, "The change"):
         saved = await Library(parts.record).change_search(
             search_id, actor, name=asked.name if "name" in given else None,
             request=json_of(asked.search) if "search" in given else None,
         )  # fmt: skip
     return SavedSearchAnswer.of(saved)
+
+
+async def _check_named(search: SearchRequest, actor: Actor, parts: Parts) -> None:
+    """`NotFound` for a project or domain that is not there for them."""
+    async with within(READ_SECONDS, "Looking up what is to be searched"):
+        await among_of(search, actor, ProjectNames(parts.record))
 
 
 @router.delete("/saved-searches/{search_id}", status_code=204, responses=told(404))

@@ -28,13 +28,14 @@ from chrono_ray.api.live.events import State
 from chrono_ray.api.live.listener import EVERYTHING, NORMAL, POLICY, End, Listener, Wish
 from chrono_ray.api.live.parts import LiveParts, OurLive
 from chrono_ray.api.live.wire import cut
-from chrono_ray.api.parts import within
+from chrono_ray.api.parts import OurParts, within
 from chrono_ray.api.problems import plain, response, told
 from chrono_ray.api.schemas import Answer
 from chrono_ray.model.accounts import Actor
 from chrono_ray.model.bounds import BIG_MAX, INT_MAX
 from chrono_ray.model.errors import NotFound, TooOften, Unavailable
 from chrono_ray.storage.live import TICKET, Bearer, Sight
+from chrono_ray.storage.searching import ProjectNames
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ async def make_ticket(actor: Reader, ours: OurLive) -> TicketAnswer:
 async def events(
     actor: Reader,
     ours: OurLive,
+    parts: OurParts,
     run: RunIds = [],  # noqa: B006 (FastAPI copies it)
     project: ProjectIds = [],  # noqa: B006
     task: RunIds = [],  # noqa: B006
@@ -87,6 +89,8 @@ async def events(
     chosen = tuple(dict.fromkeys(topics)) or (EVERYTHING,)
     listener = Listener(Bearer.of(actor), Sight.of(actor))
     async with within(SECONDS, "Looking up the runs"):
+        if actor.is_admin and len(await ProjectNames(parts.record).of(project)) < len({*project}):
+            raise _unseen()
         await _check(ours, listener, run, project, task)
     return Stream(ours, listener, _wish(chosen, last_event_id), seconds=seconds)
 
@@ -103,7 +107,11 @@ async def _check(
         asked = {each.id for each in pulse.tasks if sight.sees(each.project_id, each.asked_by)}
         seen = theirs.issuperset(runs) and asked.issuperset(tasks)
     if not seen:
-        raise NotFound("There is no such run, project or task")
+        raise _unseen()
+
+
+def _unseen() -> NotFound:
+    return NotFound("There is no such run, project or task")
 
 
 def _wish(topics: tuple[str, ...], last: str) -> Wish:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Final
@@ -12,9 +13,11 @@ from starlette.responses import Response
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.deps import Reader
 from chrono_ray.api.parts import OurParts, Parts, within
+from chrono_ray.api.problems import told
 from chrono_ray.api.search_schemas import (
     Projects,
     SearchAnswer,
+    SearchFilters,
     SearchParameters,
     SearchRequest,
     told_of,
@@ -23,10 +26,12 @@ from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag, user_tag
 from chrono_ray.model import query as model
 from chrono_ray.model.accounts import Actor
-from chrono_ray.model.errors import SearchError, Unavailable
+from chrono_ray.model.bounds import INT_MAX
+from chrono_ray.model.errors import NotFound, SearchError, Unavailable
 from chrono_ray.storage.searching import ProjectNames
 
 SEARCH_SECONDS: Final = 10.0
+NAME_SHOWN: Final = 200
 TAGS_MOST: Final = 20
 """Projects by which a kept answer is ended; whoever sees more waits for its seconds to pass."""
 REBUILT: Final = ("search_schema", "search_damaged", "index_not_found")
@@ -36,7 +41,7 @@ router = APIRouter(prefix="/search", tags=["search"])
 
 
 @router.get("", response_model=SearchAnswer, include_in_schema=False)
-@router.get("/", response_model=SearchAnswer)
+@router.get("/", response_model=SearchAnswer, responses=told(404))
 async def search(
     asked: Annotated[SearchParameters, Query()], request: Request, actor: Reader, parts: OurParts
 ) -> Response:
@@ -45,7 +50,7 @@ async def search(
 
 
 @router.post("", response_model=SearchAnswer, include_in_schema=False)
-@router.post("/", response_model=SearchAnswer)
+@router.post("/", response_model=SearchAnswer, responses=told(404))
 async def search_by_body(
     asked: SearchRequest, request: Request, actor: Reader, parts: OurParts
 ) -> Response:
@@ -74,7 +79,7 @@ async def _answer(asked: SearchRequest, request: Request, actor: Actor, parts: P
 
 async def _found(asked: SearchRequest, actor: Actor, parts: Parts) -> SearchAnswer:
     names = ProjectNames(parts.record)
-    among = await among_of(asked.projects, actor, names)
+    among = await among_of(asked, actor, names)
     query = asked.asked(among.ids)
     if among.ids is not None and not among.ids:
         return SearchAnswer.of(model.Results((), 0, {field: {} for field in query.facets}, 0.0), {})
@@ -85,17 +90,48 @@ async def _found(asked: SearchRequest, actor: Actor, parts: Parts) -> SearchAnsw
     return SearchAnswer.of(results, known)
 
 
-async def among_of(wanted: Projects, actor: Actor, names: ProjectNames) -> Among:
-    """The projects somebody may search in, of those that they name; all of theirs without any."""
-    named = bool(wanted.ids or wanted.names)
-    if not actor.is_admin:
-        seen = {grant.project_id: grant.project for grant in actor.grants}
-        ids = {n for n, name in seen.items() if n in wanted.ids or name in wanted.names}
-        return Among(frozenset(ids if named else seen), seen)
-    if not named:
+async def among_of(asked: SearchFilters, actor: Actor, names: ProjectNames) -> Among:
+    """The projects somebody may search in, of those that they name; all of theirs without any.
+
+    `NotFound` for a project or a domain that is not there for them.
+    """
+    wanted, domains = asked.projects, frozenset(asked.domain)
+    if actor.is_admin:
+        return await _anywhere(wanted, domains, names)
+    seen = {grant.project_id: grant.project for grant in actor.grants}
+    chosen = {n: name for n, name in seen.items() if n in wanted.ids or name in wanted.names}
+    _check_projects(wanted, chosen)
+    among = frozenset(chosen if wanted.named else seen)
+    if domains:
+        _check_domains((await names.named((), (), domains=domains, among=among)).unknown)
+    return Among(among, seen)
+
+
+async def _anywhere(wanted: Projects, domains: frozenset[str], names: ProjectNames) -> Among:
+    if not wanted.named and not domains:
         return Among(None, {})
-    of_names = await names.of(names=wanted.names)
-    return Among(wanted.ids | of_names.keys(), of_names)
+    ids = [each for each in wanted.ids if each <= INT_MAX]
+    found = await names.named(
+        ids, wanted.names, domains=domains, among=() if wanted.named else None
+    )
+    _check_projects(wanted, found.projects)
+    _check_domains(found.unknown)
+    return Among(frozenset(found.projects) if wanted.named else None, found.projects)
+
+
+def _check_projects(wanted: Projects, found: Mapping[int, str]) -> None:
+    unknown = [*sorted(wanted.ids - found.keys()), *sorted(wanted.names - {*found.values()})]
+    if unknown:
+        raise NotFound(f"There is no project {str(unknown[0])[:NAME_SHOWN]}")
+
+
+def _check_domains(unknown: Sequence[str]) -> None:
+    if unknown:
+        raise NotFound(
+            f"There is no domain {min(unknown)[:NAME_SHOWN]}",
+            why="no project that is searched collects it",
+            fix="Name it as the project's domains do, or give its `host`",
+        )  # fmt: skip
 
 
 async def found(parts: Parts, query: model.Query) -> model.Results:

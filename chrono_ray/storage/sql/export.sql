@@ -72,7 +72,9 @@ SELECT p.id, p.project_id, r.name AS project, d.url AS domain, p.url, p.urlkey, 
 -- name: begin_pages
 -- a project that user $2 ($3: an admin) sees, how far its rows reach, where row $4 stands in its order, and its
 -- domains from there on, as below
-SELECT p.name, (SELECT coalesce(max(id), 0) FROM pages) AS mark, g.domain_id, '' AS archive, ''::bytea AS key, d.*
+SELECT p.name, (SELECT coalesce(max(id), 0) FROM pages) AS mark, g.domain_id, '' AS archive, ''::bytea AS key, d.*,
+       $5::text = '' OR EXISTS (SELECT FROM domains x WHERE x.project_id = p.id AND x.url = $5) AS has_domain,
+       $6::bigint = 0 OR EXISTS (SELECT FROM runs x WHERE x.project_id = p.id AND x.id = $6) AS has_run
   FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id
   LEFT JOIN pages g ON g.id = $4 AND g.project_id = p.id
   CROSS JOIN LATERAL (SELECT array_agg(d.id ORDER BY d.id) AS ids, array_agg(d.url ORDER BY d.id) AS urls FROM domains d
@@ -81,7 +83,9 @@ SELECT p.name, (SELECT coalesce(max(id), 0) FROM pages) AS mark, g.domain_id, ''
  WHERE p.id = $1
 
 -- name: begin_captures
-SELECT p.name, (SELECT coalesce(max(id), 0) FROM captures) AS mark, c.domain_id, c.archive, c.key, d.*
+SELECT p.name, (SELECT coalesce(max(id), 0) FROM captures) AS mark, c.domain_id, c.archive, c.key, d.*,
+       $5::text = '' OR EXISTS (SELECT FROM domains x WHERE x.project_id = p.id AND x.url = $5) AS has_domain,
+       $6::bigint = 0 OR EXISTS (SELECT FROM runs x WHERE x.project_id = p.id AND x.id = $6) AS has_run
   FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id
   LEFT JOIN (captures c JOIN domains o ON o.id = c.domain_id) ON c.id = $4 AND o.project_id = p.id
   CROSS JOIN LATERAL (SELECT array_agg(d.id ORDER BY d.id) AS ids, array_agg(d.url ORDER BY d.id) AS urls FROM domains d

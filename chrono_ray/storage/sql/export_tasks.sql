@@ -2,19 +2,20 @@
 
 -- name: submit
 -- project $1 as user $2 ($3: an admin) sees it; its name goes into the arguments. $7: a run, or 0;
--- $8: so many that were asked for over HTTP are kept of a project
+-- $9: a domain's URL, or nothing; $8: so many that were asked for over HTTP are kept of a project
 WITH seen AS MATERIALIZED (
     SELECT p.id, p.name, $7::bigint = 0 OR EXISTS (SELECT FROM runs r WHERE r.id = $7 AND r.project_id = p.id) AS has_run,
+           $9::text = '' OR EXISTS (SELECT FROM domains d WHERE d.project_id = p.id AND d.url = $9) AS has_domain,
            EXISTS (SELECT FROM tasks t WHERE t.project_id = p.id AND t.kind = 'delete_project' AND t.state = 'pending') AS deleting,
            exports_kept(p.id) >= $8 AS is_full
       FROM projects p JOIN visible_projects($2, $3) v ON v.project_id = p.id WHERE p.id = $1
 ), made AS (
     INSERT INTO tasks (key, kind, class, project_id, run_id, arguments, asked_by)
     SELECT $4, 'export', $5::smallint, s.id, nullif($7, 0), $6::text::jsonb || jsonb_build_object('project', s.name), $2
-      FROM seen s WHERE s.has_run AND NOT s.deleting AND NOT s.is_full
+      FROM seen s WHERE s.has_run AND s.has_domain AND NOT s.deleting AND NOT s.is_full
     RETURNING id, created_at
 )
-SELECT s.name, s.has_run, s.deleting, s.is_full, m.id, m.created_at FROM seen s LEFT JOIN made m ON true
+SELECT s.name, s.has_run, s.has_domain, s.deleting, s.is_full, m.id, m.created_at FROM seen s LEFT JOIN made m ON true
 
 -- name: show
 -- exports of one project (newest first, behind $5), or the one of the number $4

@@ -45,8 +45,10 @@ SELECT s.role, s.project_id AS project, s.first, s.state, s.deleting, p.id AS ta
 
 -- name: seen
 -- newest first, before task $3 if that is given: of projects that user $1 sees, and those that they asked
--- for themselves whose project is gone; all for an admin ($2). `known`: there is such a project for them.
-SELECT ($4::int IS NULL OR EXISTS (SELECT FROM visible_projects($1, $2) v WHERE v.project_id = $4)) AS known, t.*
+-- for themselves whose project is gone; all for an admin ($2). `known`: there is such a project and run for them.
+SELECT ($4::int IS NULL OR EXISTS (SELECT FROM visible_projects($1, $2) v WHERE v.project_id = $4))
+   AND ($7::bigint IS NULL OR EXISTS (SELECT FROM runs r JOIN visible_projects($1, $2) v ON v.project_id = r.project_id
+                                       WHERE r.id = $7)) AS known, t.*
   FROM (SELECT 1) one LEFT JOIN LATERAL (
     SELECT t.*, coalesce(p.name, t.arguments ->> 'project', '') AS project
       FROM tasks t LEFT JOIN projects p ON p.id = t.project_id

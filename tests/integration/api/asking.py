@@ -7,7 +7,7 @@ order is one in which all of them succeed, one after the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -39,14 +39,6 @@ class Right(Enum):
     ADMIN = auto()
 
 
-class Foreign(Enum):
-    """What whoever names another's id is answered, as for an id that nobody has."""
-
-    NOT_FOUND = auto()
-    EMPTY = auto()
-    """It is a filter of what they see: it finds nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One operation. `statements` on a miss of its cache, at most; `kept`: none when asked again.
@@ -62,7 +54,6 @@ class Ask:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
-    foreign: Foreign = Foreign.NOT_FOUND
 
     @property
     def method(self) -> str:
@@ -72,10 +63,6 @@ class Ask:
     def names(self) -> list[str]:
         """Of all places, one for each time."""
         return PLACE.findall(f"{self._path()} {self.query} {self.body}")
-
-    def are_filters(self, places: Sequence[int]) -> bool:
-        """Whether they only narrow what is found: an id in a path never does."""
-        return self.foreign is Foreign.EMPTY and min(places) >= len(PLACE.findall(self._path()))
 
     def filled(self, ids: Mapping[str, Any], *, other: Mapping[int, Any] | None = None) -> Request:
         """With ids for the places; `other` for some of them, by their number in `names`."""
@@ -162,10 +149,8 @@ ASKS = (
     listed("GET /projects/{project_id}"),
     Ask("PATCH /projects/{project_id}", E, body={"description": "Told"}),
     listed("GET /projects/{project_id}/stats"),
-    listed(
-        "GET /search/", U, query={"query": "word", "project": "$project"}, foreign=Foreign.EMPTY
-    ),
-    listed("POST /search/", U, body=SEARCH, foreign=Foreign.EMPTY),
+    listed("GET /search/", U, query={"query": "word", "project": "$project"}),
+    listed("POST /search/", U, body=SEARCH),
     listed("GET /runs/", query={"project": "$project"}),
     listed("GET /runs/{run_id}"),
     listed("GET /runs/{run_id}/holes"),
@@ -209,13 +194,7 @@ ASKS = (
     Ask("DELETE /notes/{note_id}", E, 204),
     Ask("PUT /pages/{page_id}/review", E, body={"status": "accepted"}),
     Ask("GET /pages/{page_id}/reviews/", M, statements=1),
-    Ask(
-        "POST /saved-searches/",
-        W,
-        201,
-        body={"name": "more", "search": SEARCH},
-        foreign=Foreign.EMPTY,
-    ),
+    Ask("POST /saved-searches/", W, 201, body={"name": "more", "search": SEARCH}),
     listed("GET /saved-searches/", U),
     listed("GET /saved-searches/{search_id}", U),
     Ask("GET /saved-searches/{search_id}/results", U),
@@ -256,14 +235,12 @@ ASKS = (
         U,
         query={"query": "word", "project": "$project"},
         path={"form": "jsonl"},
-        foreign=Foreign.EMPTY,
     ),
     Ask(
         "GET /projects/{project_id}/export.{form}",
         M,
         query={"run": "$run"},
         path={"form": "csv"},
-        foreign=Foreign.EMPTY,
     ),
     Ask("POST /projects/{project_id}/exports/", W, 202, body={"run": "$run"}),
     listed("GET /projects/{project_id}/exports/"),

@@ -16,6 +16,7 @@ from chrono_ray.api.app import create_app
 from chrono_ray.api.parts import Actors
 from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.settings import Settings
+from chrono_ray.storage.database import Database
 from tests.conftest import TEMPLATE, PostgresServer, run_apart
 from tests.integration.api.counting import Queries, counted
 from tests.integration.cache.conftest import Valkey
@@ -23,6 +24,12 @@ from tests.support.accounts import admin_key, bearer
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 """Nobody listens on port 1."""
+KEPT = """
+WITH made AS (
+    INSERT INTO projects (id, name) OVERRIDING SYSTEM VALUE VALUES (77, 'kept') RETURNING id
+)
+INSERT INTO domains (project_id, url, match) SELECT id, 'news', 'host' FROM made
+"""
 CHEAP = {
     "CHRONO_ACCOUNTS__FOR_TESTS": "true",
     "CHRONO_ACCOUNTS__HASH_MEMORY": "64",
@@ -32,7 +39,10 @@ CHEAP = {
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A migrated database for every test that writes nothing, and an admin's key there."""
+    """A migrated database for every test that writes nothing, and an admin's key there.
+
+    Project 77 collects `news`, as the pages of tests/support/meilisearch/pages.py say.
+    """
 
     url: str
     key: str
@@ -87,6 +97,9 @@ def shared(postgres_server: PostgresServer) -> Shared:
             f"CREATE DATABASE record_of_the_api TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
         )
         keys.append(await admin_key(url))
+        record = Database(url, pool_size=1, name="test")
+        await record.fetch(KEPT)
+        await record.aclose()
 
     run_apart(make)
     return Shared(url, keys[0])

@@ -29,7 +29,7 @@ METHODS = {
     "/api/v1/users/{user_id}": {"patch": {"200", "404", "409", *KNOWN, *BODY}},
     "/api/v1/keys": {"get": {"200", *KNOWN}, "post": {"201", "409", *KNOWN, *BODY}},
     "/api/v1/keys/{key_id}": {"delete": {"204", "404", *KNOWN}},
-    "/api/v1/search/": {"get": {"200", *KNOWN}, "post": {"200", *KNOWN, *BODY}},
+    "/api/v1/search/": {"get": {"200", "404", *KNOWN}, "post": {"200", "404", *KNOWN, *BODY}},
     "/api/v1/projects/": {
         "get": {"200", *KNOWN},
         "post": {"201", "409", *KNOWN, *BODY},
@@ -99,7 +99,7 @@ METHODS = {
     "/api/v1/tasks/reindex": {"post": {"202", "409", *KNOWN}},
     "/api/v1/tasks/purge": {"post": {"202", "409", *KNOWN, *BODY}},
     "/api/v1/tasks/discover": {"post": {"202", "404", "409", *KNOWN, *BODY}},
-    "/api/v1/exports/search.{form}": {"get": {"200", *KNOWN}},
+    "/api/v1/exports/search.{form}": {"get": {"200", "404", *KNOWN}},
     "/api/v1/projects/{project_id}/export.{form}": {"get": {"200", "404", *KNOWN}},
     "/api/v1/projects/{project_id}/exports/": {
         "get": {"200", "404", *KNOWN},
@@ -141,7 +141,7 @@ METHODS = {
     "/api/v1/pages/{page_id}/reviews/": {"get": {"200", "404", *KNOWN}},
     "/api/v1/saved-searches/": {
         "get": {"200", "404", *KNOWN},
-        "post": {"201", "409", *KNOWN, *BODY},
+        "post": {"201", "404", "409", *KNOWN, *BODY},
     },
     "/api/v1/saved-searches/{search_id}": {
         "get": {"200", "404", *KNOWN},
