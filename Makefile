@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 # see requirements.txt
 export URLLIB3_NO_OVERRIDE := 1
 
-.PHONY: help demo run up down check test faults lint benchmark clean
+.PHONY: help demo run up down check test faults lint benchmark dashboards clean
 .DEFAULT_GOAL := help
 
 help: ## List what there is
@@ -31,6 +31,9 @@ up: $(READY) ## Start everything on this machine and leave it running
 
 down: $(READY) ## Drain and stop it
 	@$(BIN)/chrono down
+
+dashboards: $(READY) ## Build the boards and alert rules anew from dashboards/*.py
+	@$(BIN)/python -m dashboards.build
 
 lint: $(READY) ## Style, types and layers
 	$(BIN)/ruff format --check .

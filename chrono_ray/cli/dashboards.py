@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import niquests
 import orjson
-from grafana_client import GrafanaApi
+from grafana_client.api import GrafanaApi
 from grafana_client.client import GrafanaException
 
 import chrono_ray
@@ -161,7 +161,9 @@ def _token(path: Path) -> str:
 
 def _grafana(target: Target) -> GrafanaApi:
     # Without the slash it would ask /grafanaapi of https://host/grafana.
-    grafana = GrafanaApi.from_url(f"{target.url}/", credential=target.token, timeout=DEADLINE)
+    grafana: GrafanaApi = GrafanaApi.from_url(
+        f"{target.url}/", credential=target.token, timeout=DEADLINE
+    )
     grafana.client.s.max_redirects = 0  # a POST that is sent elsewhere becomes a GET on the way
     return grafana
 

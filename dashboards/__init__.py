@@ -1,0 +1,1 @@
+"""Grafana's boards and Prometheus' alerts as code: `python -m dashboards.build` writes them."""

@@ -1,0 +1,44 @@
+"""Writes the boards and the alert rules: `python -m dashboards.build`, or `--check` them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from dashboards.boards import BOARDS
+from dashboards.grafana import encoded
+
+FOLDER: Final = Path(__file__).parent
+JSON: Final = FOLDER / "json"
+
+
+def files() -> dict[Path, str]:
+    """Every file that is built, and what it must hold."""
+    return {JSON / f"{board.uid}.json": encoded(board) for board in BOARDS}
+
+
+def stale(wanted: dict[Path, str]) -> list[Path]:
+    """Files that hold something else, are missing, or that nothing builds."""
+    found = {path: path.read_text("utf-8") for path in JSON.glob("*.json")}
+    found |= {path: path.read_text("utf-8") for path in wanted if path.is_file()}
+    return sorted(path for path in found | wanted if found.get(path) != wanted.get(path))
+
+
+def main(arguments: list[str]) -> int:
+    wanted = files()
+    old = stale(wanted)
+    if arguments == ["--check"]:
+        sys.stdout.writelines(f"{path} is not current: make dashboards\n" for path in old)
+        return 1 if old else 0
+    for path in old:
+        if path in wanted:
+            path.write_text(wanted[path], "utf-8")
+        else:
+            path.unlink()
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
