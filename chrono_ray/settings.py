@@ -178,7 +178,7 @@ class Serving(_Frozen):
     @classmethod
     def _addresses(cls, value: str) -> str:
         """They may say for whom they ask, so they are named one by one, never guessed."""
-        return ",".join(str(ip_network(each.strip())) for each in value.split(",") if each.strip())
+        return _by_commas(value)
 
 
 class Accounts(_Frozen):
@@ -229,6 +229,18 @@ class Grafana(_Frozen):
     token_file: Path | None = None
 
 
+class Metrics(_Frozen):
+    """Who besides this machine reads /metrics without a token, by commas. `slow` in seconds."""
+
+    readers: str = Field(default="", alias="from")
+    slow: Annotated[float, Field(gt=0)] = 1.0
+
+    @field_validator("readers")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        return _by_commas(value)
+
+
 class Settings(BaseSettings):
     """The whole tree. Read it once, at the edge, with `load`."""
 
@@ -259,6 +271,7 @@ class Settings(BaseSettings):
     serving: Serving = Serving()
     accounts: Accounts = Accounts()
     live: Live = Live()
+    metrics: Metrics = Metrics()
     grafana: Grafana = Grafana()
 
     @field_validator("data_dir")
@@ -392,6 +405,11 @@ def _kept_secret(name: str, path: Path) -> str:
     return text
 
 
+def _by_commas(networks: str) -> str:
+    """Addresses and networks as they are compared; `ValueError` for what is neither."""
+    return ",".join(str(ip_network(each.strip())) for each in networks.split(",") if each.strip())
+
+
 def _show(value: Any) -> str:
     if isinstance(value, SecretStr):
         return "(set)"
@@ -406,7 +424,7 @@ def _leaves(
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _leaves(field.annotation, f"{prefix}{name.upper()}__", here)
         else:
-            yield f"{prefix}{name.upper()}", here
+            yield f"{prefix}{(field.alias or name).upper()}", here
 
 
 def _from(environment: Mapping[str, str]) -> Settings:

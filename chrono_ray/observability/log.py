@@ -24,6 +24,9 @@ from typing import Final
 
 import orjson
 
+from chrono_ray.observability.catalogue import LOG_EVENTS
+from chrono_ray.observability.metrics import OTHER, Meter
+
 MASK: Final = "***"
 TEXT_MAX: Final = 4096
 """Characters of one field; the rest is cut, since an archived URL may be any length."""
@@ -43,6 +46,9 @@ _HARMLESS: Final = re.compile(r"[\w./-]*+")
 """Without what each secret that we know needs: `=`, `:`, `@` or a space. Most of what is logged."""
 _BARE: Final = re.compile(r"[!#-~]+")
 _INT64: Final = 2**63
+_OURS: Final = "chrono_ray."
+_EVENT: Final = re.compile(r"[a-z_]+(\.[a-z_]+)+")
+_EVENT_MAX: Final = 60
 
 
 class JsonLines(logging.Formatter):
@@ -88,6 +94,26 @@ def configure(level: str, *, json: bool) -> None:
     stderr.setFormatter(JsonLines() if json else Text())
     root.addHandler(stderr)
     root.setLevel(level.upper())
+
+
+def count(meter: Meter, part: str) -> None:
+    """Have every event of this process counted that its level lets through."""
+    logging.getLogger().addHandler(_Counted(meter, part))
+
+
+class _Counted(logging.Handler):
+    """Others' lines have no names: they may say anything."""
+
+    def __init__(self, meter: Meter, part: str) -> None:
+        super().__init__()
+        self._meter = meter
+        self._part = part
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ours = isinstance(record.msg, str) and record.name.startswith(_OURS)
+        named = ours and len(record.msg) <= _EVENT_MAX and _EVENT.fullmatch(record.msg)
+        event = record.msg if named else OTHER
+        self._meter.add(LOG_EVENTS, self._part, record.levelname.lower(), event)
 
 
 def redacted(text: str) -> str:

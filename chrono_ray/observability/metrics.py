@@ -5,17 +5,17 @@ A metric is declared beside its use, as a value, and given to a `Meter`::
     FETCHES = Counter("chrono_fetches", "Fetches ended, by outcome.", ("outcome",))
     meter.add(FETCHES, "stored")
 
-`Registry` keeps the numbers in this process and renders them as Prometheus
-text; in the cluster a `Meter` over Ray's metrics takes its place. Names carry
-no `_total` and no unit of their own making: the renderers add `_total` to
-counters, and durations are in seconds.
+`Registry` keeps the numbers in this process: it renders them as Prometheus
+text, or gives what has grown to whoever carries it on, as cluster/metrics.py
+does to Ray. Names carry no `_total`: that is added to counters where they are
+told. Durations are in seconds. Every metric there is: catalogue.py.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
@@ -74,6 +74,74 @@ class Meter(Protocol):
 
     def observe(self, metric: Histogram, *values: str, value: float) -> None: ...
 
+    def reach(self, metric: Counter, *values: str, total: float) -> None:
+        """Count up to what somebody else has counted since the process began."""
+        ...
+
+    def clear(self, metric: Gauge) -> None:
+        """None of its values stands any more."""
+        ...
+
+    def watch(self, tell: Callable[[Meter], None]) -> None:
+        """Have `tell` called whenever the numbers are read, in the reader's thread."""
+        ...
+
+
+class Silent:
+    """Where nobody reads: commands, jobs, tests."""
+
+    def add(self, metric: Counter, *values: str, amount: float = 1.0) -> None:
+        pass
+
+    def set(self, metric: Gauge, *values: str, value: float) -> None:
+        pass
+
+    def observe(self, metric: Histogram, *values: str, value: float) -> None:
+        pass
+
+    def reach(self, metric: Counter, *values: str, total: float) -> None:
+        pass
+
+    def clear(self, metric: Gauge) -> None:
+        pass
+
+    def watch(self, tell: Callable[[Meter], None]) -> None:
+        pass
+
+
+SILENT: Final[Meter] = Silent()
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """By how much a counter grew."""
+
+    metric: Counter
+    values: tuple[str, ...]
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """Where a gauge stands."""
+
+    metric: Gauge
+    values: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What was observed: how many between one bound and the next (the last: beyond), their sum."""
+
+    metric: Histogram
+    values: tuple[str, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+Reading = Grown | Stands | Spread
+
 
 @dataclass(slots=True)
 class _Spread:
@@ -85,6 +153,7 @@ class _Spread:
 class _Family:
     metric: Metric
     numbers: dict[tuple[str, ...], float] = field(default_factory=dict)
+    reached: dict[tuple[str, ...], float] = field(default_factory=dict)
     spreads: dict[tuple[str, ...], _Spread] = field(default_factory=dict)
 
 
@@ -94,6 +163,7 @@ class Registry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._families: dict[str, _Family] = {}
+        self._watched: list[Callable[[Meter], None]] = []
 
     def add(self, metric: Counter, *values: str, amount: float = 1.0) -> None:
         """Count `amount` more; a negative one raises `ValueError`."""
@@ -117,13 +187,41 @@ class Registry:
             spread.counts[bisect_left(metric.buckets, value)] += 1
             spread.total += value
 
+    def reach(self, metric: Counter, *values: str, total: float) -> None:
+        """Count up to `total`; one that is less than before has begun anew."""
+        with self._lock:
+            family = self._family(metric)
+            before = family.reached.get(values, 0.0)
+            family.reached[values] = total
+            key = _series(metric, values, family.numbers)
+            grown = total - before if total >= before else total
+            family.numbers[key] = family.numbers.get(key, 0.0) + grown
+
+    def clear(self, metric: Gauge) -> None:
+        with self._lock:
+            self._family(metric).numbers.clear()
+
+    def watch(self, tell: Callable[[Meter], None]) -> None:
+        self._watched.append(tell)
+
+    def drain(self) -> list[Reading]:
+        """What was counted and observed since the last time, and where gauges stand."""
+        self._ask()
+        with self._lock:
+            return [each for family in self._families.values() for each in _drained(family)]
+
     def render(self) -> str:
         """Everything as Prometheus text, by name, for `CONTENT_TYPE`."""
+        self._ask()
         with self._lock:
             lines = [
                 line for _, family in sorted(self._families.items()) for line in _rendered(family)
             ]
         return "".join(line + "\n" for line in lines)
+
+    def _ask(self) -> None:
+        for tell in self._watched:
+            tell(self)
 
     def _family(self, metric: Metric) -> _Family:
         """Two declarations of one name must agree: `ValueError` if they do not."""
@@ -143,6 +241,27 @@ def _series(
     if values in known or len(known) < metric.series:
         return values
     return (OTHER,) * len(values)
+
+
+def _drained(family: _Family) -> Iterator[Reading]:
+    """Label values stay known: a combination that was told apart once always is."""
+    metric = family.metric
+    match metric:
+        case Counter():
+            for values, amount in family.numbers.items():
+                if amount:
+                    yield Grown(metric, values, amount)
+                family.numbers[values] = 0.0
+        case Gauge():
+            for values, value in family.numbers.items():
+                yield Stands(metric, values, value)
+        case Histogram():
+            for values, spread in family.spreads.items():
+                if any(spread.counts):
+                    yield Spread(metric, values, tuple(spread.counts), spread.total)
+                family.spreads[values] = _Spread([0] * len(spread.counts))
+        case _:
+            assert_never(metric)
 
 
 def _rendered(family: _Family) -> Iterator[str]:

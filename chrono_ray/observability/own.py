@@ -1,0 +1,43 @@
+"""What a process tells of itself."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import psutil
+
+from chrono_ray import __version__
+from chrono_ray.observability.catalogue import (
+    POOL_CONNECTIONS,
+    POOL_SIZE,
+    PROCESS_CPU,
+    PROCESS_INFO,
+    PROCESS_MEMORY,
+    PROCESS_START,
+)
+from chrono_ray.observability.metrics import Meter
+
+USED: Final = "used"
+IDLE: Final = "idle"
+
+
+def watch_process(meter: Meter, part: str) -> None:
+    """This process's version, age, memory and processor time, told as those of a `part`."""
+    meter.watch(partial(_tell, psutil.Process(), part))
+
+
+def tell_pool(meter: Meter, part: str, *, size: int, used: int, idle: int) -> None:
+    """How much of a pool of connections is used."""
+    meter.set(POOL_SIZE, part, value=size)
+    meter.set(POOL_CONNECTIONS, part, USED, value=used)
+    meter.set(POOL_CONNECTIONS, part, IDLE, value=idle)
+
+
+def _tell(process: psutil.Process, part: str, meter: Meter) -> None:
+    with process.oneshot():
+        times = process.cpu_times()
+        meter.set(PROCESS_INFO, part, __version__, value=1)
+        meter.set(PROCESS_START, part, value=process.create_time())
+        meter.set(PROCESS_MEMORY, part, value=process.memory_info().rss)
+        meter.reach(PROCESS_CPU, part, total=times.user + times.system)
