@@ -18,6 +18,7 @@ from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.parts import Actors, opened
+from chrono_ray.api.record_metrics import RecordMetrics
 from chrono_ray.api.routes import (
     admin,
     auth,
@@ -28,6 +29,7 @@ from chrono_ray.api.routes import (
     library,
     live,
     members,
+    metrics,
     pages,
     plans,
     projects,
@@ -61,6 +63,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
             opened(settings, actors) as app.state.parts,
             live_parts.opened(settings, app.state.parts) as app.state.live,
         ):
+            app.state.record_metrics = RecordMetrics(app.state.parts.record)
             yield
 
     app = FastAPI(
@@ -72,6 +75,8 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     )  # fmt: skip
     for each in ROUTERS:
         app.include_router(each, prefix=PREFIX)
+    app.include_router(metrics.router)
+    app.state.metrics_readers = metrics.networks(settings.metrics.readers)
     problems.install(app)
     app.add_middleware(Compression)
     app.add_middleware(Edge)
