@@ -22,7 +22,7 @@ from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cluster.driver import DONE
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.cluster.pools import NAMESPACE, existing, options
+from chrono_ray.cluster.pools import NAMESPACE, at_head, existing, options
 from chrono_ray.cluster.supervisor import SupervisorActor
 from chrono_ray.model.errors import ChronoError
 
@@ -85,10 +85,11 @@ async def prepare_record() -> None:
 
 def up() -> None:
     """Make the supervisor, or find it."""
-    share = budget_here().supervisor
-    actor = SupervisorActor.options(**options(share, name="supervisor")).remote(
-        chrono_environment()
-    )
+    environment, share = chrono_environment(), budget_here().supervisor
+    tied = chrono_settings.load(environment).ray_host is not None
+    actor = SupervisorActor.options(
+        **options(share, name="supervisor"), resources=at_head(tied=tied)
+    ).remote(environment)
     ray.get(actor.status.remote(), timeout=60)
 
 

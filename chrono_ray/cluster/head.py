@@ -1,4 +1,5 @@
-"""A Ray head on this machine, started for us: token authentication, loopback only.
+"""A Ray head on this machine, started for us: token authentication; loopback only, unless other
+nodes are to join it.
 
 Facts (measured with Ray 2.60.0): `ray start --node-ip-address=127.0.0.1`
 replaces the address by the machine's own and listens on every interface;
@@ -37,8 +38,12 @@ from chrono_ray.settings import Serving
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 20.0
+RESOLVE_SECONDS: Final = 10.0
 SERVING: Final = Serving()
 STARTED: Final = b"This command will now block forever"
+LOOPBACK: Final = "127.0.0.1"
+JOINED: Final = {"port": 6379, "dashboard-port": 8265, "metrics-export-port": 8085}
+"""The ports of a head that others reach; all else of any head is free ones."""
 PORT_OPTIONS: Final = (
     "port",
     "dashboard-port",
@@ -63,8 +68,20 @@ class Address:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` for a process that is to speak with this cluster."""
-        ours = _environment(self.token) if self.dashboard else {"RAY_AUTH_MODE": "token"}
+        alone = self.gcs.startswith(LOOPBACK)
+        ours = _environment(self.token, alone) if self.dashboard else {"RAY_AUTH_MODE": "token"}
         return {**base, **ours, "RAY_ADDRESS": self.gcs}
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where other nodes join the head: a name or address of this machine in a private network.
+
+    They have the same `token`, a file that is not ours to write.
+    """
+
+    host: str
+    token: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +103,20 @@ class Head:
     """
 
     def __init__(
-        self, folder: Path, budget: Budget, serving: Serving = SERVING, *, dashboard: bool = True
-    ) -> None:
+        self, folder: Path, budget: Budget, serving: Serving = SERVING, *,
+        dashboard: bool = True, reach: Reach | None = None,
+    ) -> None:  # fmt: skip
         """`folder` keeps token and log. Ray's own files go to a short path: its sockets need it.
 
         Without `dashboard` its port answers nothing: no jobs are handed in, no states shown.
-        It is a dozen processes.
+        It is a dozen processes. Without `reach` nobody joins it.
         """
         self._folder = folder
         self._budget = budget
         self._serving = serving
         self._dashboard = dashboard
-        self._token = folder / "token"
+        self._reach = reach
+        self._token = reach.token if reach else folder / "token"
         self._process: asyncio.subprocess.Process | None = None
         self._address: Address | None = None
 
@@ -119,17 +138,22 @@ class Head:
     async def start(self) -> Address:
         """Start and wait until it takes orders. Raises `EmbeddedError` with its last words."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        token = write_token(self._token)
+        host = await _address_of(self._reach.host) if self._reach else LOOPBACK
+        token = self._token if self._reach else write_token(self._token)
         ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
+        ports |= JOINED if self._reach else {}
         log, self._address = self._folder / "head.log", None
-        ours = {**_environment(token), **self._before_serve(), "RAY_START_HOOK": lean.HOOK}
+        ours = {
+            **_environment(token, self._reach is None), **self._before_serve(),
+            "RAY_START_HOOK": lean.HOOK,
+        }  # fmt: skip
         with log.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command(ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
+                *self._command(host, ports), stdin=asyncio.subprocess.DEVNULL, stdout=output,
                 stderr=output, env={**os.environ, **ours}, start_new_session=True,
             )  # fmt: skip
         address = Address(
-            f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}", token
+            f"{host}:{ports['port']}", f"http://{host}:{ports['dashboard-port']}", token
         )
         birth = birth_of(os.getpid())
         noted = _Noted(self._process.pid, birth.boot, birth.since, address.gcs, address.dashboard)
@@ -178,10 +202,10 @@ class Head:
             threads=max(round(self._budget.proxy.num_cpus), 1),
         )  # fmt: skip
 
-    def _command(self, ports: Mapping[str, int]) -> list[str]:
+    def _command(self, host: str, ports: Mapping[str, int]) -> list[str]:
         return [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
-            "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+            f"--node-ip-address={host}", f"--dashboard-host={host}",
             *(f"--{name}={port}" for name, port in ports.items()),
             f"--num-cpus={self._budget.ray_cpus:g}", f"--memory={self._budget.ray_memory}",
             f"--object-store-memory={OBJECT_STORE_MEMORY}",
@@ -255,6 +279,20 @@ def write_token(path: Path) -> Path:
     return path
 
 
+async def _address_of(host: str) -> str:
+    """Its IPv4 address: Ray wants one."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await loop.getaddrinfo(host, None, family=socket.AF_INET)
+    except (OSError, TimeoutError) as error:
+        raise EmbeddedError(
+            f"Ray cannot be started for others at {host!r}", why=str(error) or "no answer in time",
+            fix="Set CHRONO_RAY_HOST to a name or address of this machine in your private network",
+        ) from error  # fmt: skip
+    return str(found[0][4][0])
+
+
 def _says_started(log: Path) -> bool:
     return STARTED in log.read_bytes()
 
@@ -263,11 +301,11 @@ def _tail(log: Path) -> list[str]:
     return log.read_text("utf-8", "replace").strip().splitlines()[-3:]
 
 
-def _environment(token: Path) -> dict[str, str]:
+def _environment(token: Path, alone: bool) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if alone else {}),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",

@@ -27,14 +27,14 @@ from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cluster.birth import Birth, birth_of
 from chrono_ray.cluster.driver import Driver, driving
-from chrono_ray.cluster.head import Address, Head
+from chrono_ray.cluster.head import Address, Head, Reach
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.embedded.ports import free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
 from chrono_ray.model.budget import MIB, SPARE
-from chrono_ray.model.errors import ChronoError, EmbeddedError
+from chrono_ray.model.errors import ChronoError, EmbeddedError, SettingsError
 from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
 from chrono_ray.storage.migrate import migrate
@@ -48,6 +48,7 @@ LEAVE_SECONDS: Final = 10.0
 """For a driver that has done everything to take its leave of the head."""
 HEAD_RESTARTS: Final = 20
 HEAD_PAUSE: Final = 2.0
+AUTH_PATH: Final = "RAY_AUTH_TOKEN_PATH"
 STARTS: Final = "owner.starts"
 """The event of each part in turn, for whoever waits for all of them."""
 
@@ -113,7 +114,10 @@ class Owner:
             ),
             valkey_tuning=ValkeyTuning(maxmemory_mb=budget.redis.memory // MIB),
         )  # fmt: skip
-        self._head = Head(settings.data_dir / "ray", budget, settings.serving, dashboard=api)
+        self._head = Head(
+            settings.data_dir / "ray", budget.without_scrapers() if settings.ray_host else budget,
+            settings.serving, dashboard=api, reach=_reach(settings),
+        )  # fmt: skip
         self._peopled = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -175,7 +179,7 @@ class Owner:
 
     async def _start_ray(self) -> Address:
         if self._settings.ray_address:
-            token = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+            token = os.environ.get(AUTH_PATH, "")
             return Address(self._settings.ray_address, "", Path(token))
         await self._end_left_behind()
         return await self._head.start()
@@ -307,6 +311,20 @@ def _with_port(settings: Settings) -> Settings:
         return settings
     serving = settings.serving.model_copy(update={"port": free_port()})
     return settings.model_copy(update={"serving": serving})
+
+
+def _reach(settings: Settings) -> Reach | None:
+    """Who joins the head has its token already, so it is the operator's."""
+    if settings.ray_host is None:
+        return None
+    token = Path(os.environ.get(AUTH_PATH, ""))
+    if not token.is_file():
+        raise SettingsError(
+            "Ray has no token for the nodes that join it",
+            why=f"CHRONO_RAY_HOST is set and {AUTH_PATH} names no file",
+            fix="Write a token into a file (`openssl rand -hex 32`), the same on every node",
+        )
+    return Reach(settings.ray_host, token)
 
 
 def _starts(part: str) -> None:

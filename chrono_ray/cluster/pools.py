@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 NAMESPACE: Final = "chrono"
 HEAD_NODE: Final = "node:__internal_head__"
+SCRAPERS_NODE: Final = "chrono_scrapers"
+"""A resource of the nodes that joined a head for the scrapers, and of no other."""
+TOUCH: Final = 0.001
+"""So much of a resource is asked for by who wants its node, and nothing of it."""
 ASK_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 30.0
 """One too many that has not answered for so long was never placed, or its node is gone."""
@@ -69,14 +73,21 @@ class Kind:
         return {int(each[1]) for each in found if each}
 
 
-def scrapers(budget: Budget, environment: Mapping[str, str]) -> Kind:
-    return Kind("scraper", ScraperActor, budget.scraper, {}, environment)
+def scrapers(settings: Settings, budget: Budget, environment: Mapping[str, str]) -> Kind:
+    """On the nodes that joined for them, where the head is for others to join."""
+    joined = {SCRAPERS_NODE: TOUCH} if settings.ray_host else {}
+    return Kind("scraper", ScraperActor, budget.scraper, joined, environment)
 
 
 def indexers(settings: Settings, budget: Budget, environment: Mapping[str, str]) -> Kind:
     """Tantivy has one writer, beside its readers on the head node."""
-    at_head = {} if settings.meilisearch_url else {HEAD_NODE: 0.001}
-    return Kind("indexer", IndexerActor, budget.indexer, at_head, environment)
+    tied = settings.ray_host or not settings.meilisearch_url
+    return Kind("indexer", IndexerActor, budget.indexer, at_head(tied=bool(tied)), environment)
+
+
+def at_head(*, tied: bool) -> dict[str, float]:
+    """What is asked for besides CPUs and memory by who belongs on the head node."""
+    return {HEAD_NODE: TOUCH} if tied else {}
 
 
 def options(share: Share, *, name: str) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from chrono_ray import wiring
 from chrono_ray.api.parts import ActorState
 from chrono_ray.api.problems import RETRY_SECONDS
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.cluster.pools import HEAD_NODE, existing
+from chrono_ray.cluster.pools import at_head, existing
 from chrono_ray.embedded.ports import LOOPBACK, is_free
 from chrono_ray.model.budget import Budget, Share
 from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.observability import log
-from chrono_ray.settings import Serving
+from chrono_ray.settings import Serving, Settings
 
 if TYPE_CHECKING:
     from chrono_ray.api.stats_app import Node
@@ -150,10 +150,10 @@ def deploy(environment: Mapping[str, str]) -> None:
         http_options=HTTPOptions(host=settings.serving.host, port=settings.serving.port),
         logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
     )
-    budget, at_head = budget_here(), settings.meilisearch_url is None
+    budget = budget_here()
     serve.run_many([
         serve.RunTarget(
-            _bound(each, environment, budget, at_head=at_head), name=each.part,
+            _bound(each, environment, budget, tied=_tied(each, settings)), name=each.part,
             route_prefix=each.prefix,
         )
         for each in APPLICATIONS
@@ -168,7 +168,7 @@ def application(arguments: dict[str, str]) -> Any:
     ours = {name: value for name, value in os.environ.items() if name.startswith("CHRONO_")}
     settings = attached_here(chrono_settings.load(ours))
     environment = wiring.child_environment(settings, ours)
-    return _bound(chosen, environment, budget_here(), at_head=settings.meilisearch_url is None)
+    return _bound(chosen, environment, budget_here(), tied=_tied(chosen, settings))
 
 
 async def actors() -> Mapping[str, ActorState | None]:
@@ -252,14 +252,21 @@ def _end_first(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _bound(
-    chosen: Application, environment: Mapping[str, str], budget: Budget, *, at_head: bool
+    chosen: Application, environment: Mapping[str, str], budget: Budget, *, tied: bool
 ) -> Any:
-    asked = options(chosen, budget, at_head=at_head)
+    asked = options(chosen, budget, tied=tied)
     return serve.deployment(**asked)(serve.ingress()(chosen.replica)).bind(dict(environment))
 
 
-def options(chosen: Application, budget: Budget, *, at_head: bool) -> dict[str, Any]:
-    """What a deployment asks for; `at_head` where the API reads an index folder of the head's."""
+def _tied(chosen: Application, settings: Settings) -> bool:
+    """To the head: it reads an index folder there, or the other nodes are for scrapers alone."""
+    return settings.ray_host is not None or (
+        chosen.replica is Api and settings.meilisearch_url is None
+    )
+
+
+def options(chosen: Application, budget: Budget, *, tied: bool) -> dict[str, Any]:
+    """What a deployment asks for; `tied` to the head node, or not."""
     share: Share = getattr(budget, chosen.part)
     return {
         "name": chosen.replica.__name__,
@@ -267,7 +274,7 @@ def options(chosen: Application, budget: Budget, *, at_head: bool) -> dict[str, 
         "ray_actor_options": {
             "num_cpus": share.num_cpus,
             "memory": share.memory,
-            "resources": {HEAD_NODE: 0.001} if at_head and chosen.replica is Api else {},
+            "resources": at_head(tied=tied),
         },
         "max_ongoing_requests": chosen.ongoing,
         "max_queued_requests": chosen.queued,

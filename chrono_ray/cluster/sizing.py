@@ -32,6 +32,7 @@ class Sizing:
         self._task_slots = max(settings.tasks.slots, 1)
         self._budget = budget
         self._several_indexers = settings.meilisearch_url is not None
+        self._indexers_apart = settings.ray_host is not None
         self._slack_since: list[float | None] = [None, None]
 
     @property
@@ -41,6 +42,8 @@ class Sizing:
 
     @property
     def indexers_most(self) -> int:
+        if self._indexers_apart:
+            return self._budget.indexer.count  # at the head, where no scraper leaves them room
         return INDEXERS_MOST if self._several_indexers else 1
 
     @property

@@ -43,7 +43,7 @@ class Supervisor:
         self._settings = chrono_settings.load(environment)
         logs.configure(self._settings.log_level, json=True)
         budget = budget_here()
-        self._scrapers = Crew(scrapers(budget, environment))
+        self._scrapers = Crew(scrapers(self._settings, budget, environment))
         self._indexers = Crew(indexers(self._settings, budget, environment))
         self._sizing = Sizing(self._settings, budget)
         self._limits = Limits(self._settings.scraping.rss * MIB, self._settings.scraping.leases)

@@ -245,7 +245,7 @@ def test_the_file_for_serve_deploy_agrees_with_the_budget():
         assert (app.route_prefix, app.args) == (chosen.prefix, {"application": chosen.part})
         assert app.import_path == f"{application.__module__}:{application.__name__}"
         [deployment] = said["deployments"]
-        wanted = options(chosen, fit(REFERENCE_CPUS, REFERENCE_MEMORY), at_head=False)
+        wanted = options(chosen, fit(REFERENCE_CPUS, REFERENCE_MEMORY), tied=False)
         wanted["ray_actor_options"].pop("resources")
         wanted["backpressure_config"] = wanted["backpressure_config"].model_dump(exclude_none=True)
         assert deployment == wanted

@@ -51,3 +51,13 @@ def test_work_in_between_begins_the_wait_again():
     assert patient.next_sizes(MUCH, (5, 1), now=120) == (7, 1)
     assert patient.next_sizes(NOTHING, (7, 1), now=140) == (7, 1)
     assert patient.next_sizes(NOTHING, (7, 1), now=171) == (1, 1)
+
+
+def test_a_head_that_others_join_makes_no_more_indexers_than_it_has_room_for():
+    urls = {
+        "CHRONO_DATABASE_URL": "postgresql://u:p@db/x",
+        "CHRONO_REDIS_URL": "redis://redis/0",
+        "CHRONO_RAY_HOST": "10.0.0.1",
+    }
+    joined = Sizing(settings.load(MEILISEARCH | urls), fit(8, 16 * GIB))
+    assert joined.next_sizes(MUCH, (1, 1), now=0) == (7, 2)
