@@ -220,6 +220,20 @@ def top() -> None:
 
 
 @app.command()
+def doctor(
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Ask each archive for a sign of life, too")
+    ] = False,
+    *,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong here, and say what to do about it; exit 1 with a problem."""
+    from chrono_ray.cli.doctor.printing import examine_and_print
+
+    raise typer.Exit(examine_and_print(ask_archives=archives, json=json))
+
+
+@app.command()
 def verify(run_id: Run, *, json: Json = False) -> None:
     """Recount a run from what the archive said and from every row; exit 1 if anything differs."""
     from chrono_ray.cli.verify import verify_and_print

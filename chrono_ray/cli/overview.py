@@ -227,6 +227,12 @@ async def _seen_cache(settings: Settings) -> CacheServer:
     return await cache_server.asked(settings.redis_url.get_secret_value(), seconds=PART_SECONDS)
 
 
+async def api_view(url: str) -> ApiView | Away:
+    """What the API at this address says of its parts now."""
+    async with httpx2.AsyncClient(timeout=API_SECONDS, trust_env=False) as http:
+        return await _within(_asked_api(http, url))
+
+
 async def _asked_api(http: httpx2.AsyncClient, url: str) -> ApiView:
     began = time.monotonic()
     try:

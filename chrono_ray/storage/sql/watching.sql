@@ -26,7 +26,7 @@ SELECT a.pid, a.application_name AS name, extract(epoch FROM clock_timestamp() -
 -- name: server
 SELECT current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes, clock_timestamp() AS at,
        EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_stat_statements')
-       AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' AS statements
+       AND current_setting('pg_stat_statements.max', true) IS NOT NULL AS statements
 
 -- name: costly
 -- what took most of the server's time since its statistics were reset; milliseconds

@@ -1,0 +1,333 @@
+"""The whole examination: which checks there are, with what, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import psutil
+from sqlalchemy.exc import SQLAlchemyError
+
+from chrono_ray import __version__, wiring
+from chrono_ray.cli.boundary import database_error
+from chrono_ray.cli.doctor import machine, record, servers
+from chrono_ray.cli.doctor import settings as chosen
+from chrono_ray.cli.doctor.finding import (
+    Code,
+    Finding,
+    NotSeen,
+    Report,
+    Seen,
+    Severity,
+    Skipped,
+    problem,
+    warning,
+)
+from chrono_ray.cli.overview import PID_FILES, ApiView, api_view
+from chrono_ray.cluster.machine import budget_here
+from chrono_ray.cluster.owner import STATE_FILE, Running, attached, running
+from chrono_ray.embedded.folder import FOLDER, LOCK
+from chrono_ray.model.budget import Budget
+from chrono_ray.model.errors import ChronoError, SettingsError
+from chrono_ray.observability.processes import below, server_in
+from chrono_ray.pipeline.overview import Away
+from chrono_ray.settings import BY_FILE, LOOPBACK, Settings
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.governor import Kind
+
+CHECK_SECONDS: Final = 20.0
+"""No check is waited for longer."""
+TURN_SECONDS: Final = 15.0
+"""Nor for leave to ask an archive."""
+NOT_RUNNING: Final = NotSeen("chrono_ray does not run here, and starts its own: chrono up")
+
+Check = Callable[[], Awaitable[Seen | NotSeen]]
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is looked at. `settings` are those of a running owner where there is one."""
+
+    settings: Settings
+    environment: Mapping[str, str]
+    owner: Running | None
+    ask_archives: bool
+
+
+async def examine(environment: Mapping[str, str], *, ask_archives: bool = False) -> Report:
+    """Everything that can be looked at from here. Archives are asked only when told to."""
+    read = chosen.read(environment)
+    findings, skipped = _noted("settings", read.seen)
+    if read.settings is None:
+        return Report(findings, (*skipped, Skipped("everything else", "the settings are unusable")))
+    owner = running(read.settings.data_dir)
+    settings = attached(read.settings, owner) if owner else read.settings
+    patient = Patient(settings, environment, owner, ask_archives)
+    for name, check in _checks(patient).items():
+        more, less = _noted(name, await _within(name, check))
+        findings, skipped = (*findings, *more), (*skipped, *less)
+    reached = not any(each.code.startswith("postgresql_") for each in findings)
+    more, less = await _of_record(patient, reached=reached)
+    return Report((*findings, *more), (*skipped, *less))
+
+
+def _noted(name: str, seen: Seen | NotSeen) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
+    if isinstance(seen, NotSeen):
+        return (), (Skipped(name, seen.why),)
+    return seen.findings or (Finding(name, Severity.FINE, seen.told),), ()
+
+
+async def _within(name: str, check: Check) -> Seen | NotSeen:
+    """What it found; a check that does not end is a finding, too."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return _no_answer(name, f"no answer within {CHECK_SECONDS:g} s")
+    except ChronoError as error:
+        return _no_answer(name, str(error))
+    except (asyncpg.PostgresError, SQLAlchemyError) as error:
+        return _no_answer(name, str(database_error(error) or error))
+    except (OSError, psutil.Error) as error:
+        return _no_answer(name, f"{type(error).__name__}: {error}")
+
+
+def _no_answer(name: str, why: str) -> Seen:
+    return Seen("", (problem(
+        Code.NO_ANSWER, f"The check {name!r} could not be made", why=why,
+        fix="Try again; docs/doctor.md says what it looks at",
+    ),))  # fmt: skip
+
+
+def _checks(patient: Patient) -> dict[str, Check]:
+    """Of everything but the record's contents, by name."""
+    settings, owner = patient.settings, patient.owner
+    return {
+        "versions": _at_once(machine.versions),
+        "disk": lambda: asyncio.to_thread(machine.disks, _folders(settings)),
+        "files": lambda: asyncio.to_thread(
+            machine.permissions, settings.data_dir, _secrets(patient)
+        ),
+        "owner": lambda: asyncio.to_thread(_claims, settings.data_dir, owner),
+        "token": _at_once(lambda: _token(patient)),
+        "memory": _at_once(lambda: _memory(settings)),
+        "ports": lambda: asyncio.to_thread(_ports, settings, owner),
+        "api": lambda: _api(patient),
+        "postgresql": lambda: _postgresql(settings),
+        "redis": lambda: _redis(settings),
+        "meilisearch": lambda: _meilisearch(settings),
+        "payloads": lambda: _payloads(settings),
+    }  # fmt: skip
+
+
+def _at_once(look: Callable[[], Seen | NotSeen]) -> Check:
+    async def check() -> Seen | NotSeen:
+        return look()
+
+    return check
+
+
+def _folders(settings: Settings) -> dict[str, Path]:
+    """Where data is kept on this machine."""
+    places = {
+        "the data folder": str(settings.data_dir),
+        "payloads": settings.blobs_url or str(settings.data_dir / "payloads"),
+        "exports": wiring.exports_place(settings),
+        "temporary files": str(machine.temporary()),
+    }
+    return {
+        what: Path(place.removeprefix("file://")) for what, place in places.items()
+        if "://" not in place.removeprefix("file://")
+    }  # fmt: skip
+
+
+def _secrets(patient: Patient) -> list[Path]:
+    """Files with passwords and tokens: ours, and those that the environment names."""
+    data_dir, named = patient.settings.data_dir, patient.environment
+    ours = [
+        data_dir / STATE_FILE, data_dir / "login.json", data_dir / "ray" / "token",
+        *(data_dir / FOLDER).glob("*.json"),
+    ]  # fmt: skip
+    told = [named[name] for name in (*BY_FILE, "RAY_AUTH_TOKEN_PATH") if named.get(name)]
+    return list(dict.fromkeys((*ours, *map(Path, told))))
+
+
+def _claims(data_dir: Path, owner: Running | None) -> Seen:
+    state, folder = data_dir / STATE_FILE, data_dir / FOLDER
+    locked, holder = machine.lock(folder / LOCK)
+    servers_there = [server_in(folder / name, program) for name, program in PID_FILES]
+    return machine.claims(
+        machine.Claims(
+            owner=owner.pid if owner else 0, left=state if state.is_file() and not owner else None,
+            locked=locked, holder=holder, servers=tuple(pid for pid in servers_there if pid),
+        )
+    )  # fmt: skip
+
+
+def _token(patient: Patient) -> Seen | NotSeen:
+    """Of the cluster that runs here, or of the operator's own that we are to join."""
+    environment = patient.environment
+    named = environment.get("RAY_AUTH_TOKEN_PATH", "")
+    if patient.owner is not None and patient.owner.token not in ("", "."):
+        return machine.token(Path(patient.owner.token), given=False)
+    if patient.settings.ray_address:
+        given = bool(environment.get("RAY_AUTH_TOKEN"))
+        return machine.token(Path(named) if named else None, given=given)
+    kept = patient.settings.data_dir / "ray" / "token"
+    return machine.token(kept, given=False) if kept.exists() else NOT_RUNNING
+
+
+def _memory(settings: Settings) -> Seen:
+    budget, why = _budget()
+    return machine.memory(
+        budget, why=why, total=psutil.virtual_memory().total, scrapers=settings.scraping.scrapers
+    )
+
+
+def _budget() -> tuple[Budget | None, str]:
+    try:
+        return budget_here(), ""
+    except SettingsError as error:
+        return None, error.why
+
+
+def _ports(settings: Settings, owner: Running | None) -> Seen | NotSeen:
+    serving = settings.serving
+    if owner is None:
+        return machine.port_to_take(serving.host, serving.port)
+    roots = [owner.pid, *(server_in(settings.data_dir / FOLDER / n, p) for n, p in PID_FILES)]
+    ours = {each.pid for each in below([pid for pid in roots if pid])}
+    allowed = [] if serving.host in LOOPBACK else [serving.port]
+    return machine.ports_beyond(list(machine.listening(ours)), allowed=allowed)
+
+
+async def _api(patient: Patient) -> Seen | NotSeen:
+    owner = patient.owner
+    if owner is None:
+        return NOT_RUNNING
+    if not owner.api:
+        if not owner.api_error:
+            return NotSeen("chrono_ray runs for a command, without an API")
+        return Seen("", (problem(
+            Code.API_FAILED, "The API did not start", why=owner.api_error,
+            fix="Mend that, then: chrono down, chrono up",
+        ),))  # fmt: skip
+    seen = await api_view(owner.api)
+    if isinstance(seen, Away):
+        return Seen("", (problem(
+            Code.API_AWAY, "The API does not answer", why=seen.away,
+            fix="Restart it: chrono down, chrono up. Its log: DATA_DIR/owner.log",
+        ),))  # fmt: skip
+    return Seen(f"{owner.api} answers in {seen.milliseconds:.0f} ms", tuple(_of_api(seen)))
+
+
+def _of_api(seen: ApiView) -> list[Finding]:
+    if seen.version == __version__:
+        return []
+    return [
+        warning(
+            Code.API_OTHER_VERSION, "What runs is not what is installed",
+            why=f"{seen.version} runs, {__version__} is installed",
+            fix="Restart it: chrono down, chrono up",
+        )
+    ]  # fmt: skip
+
+
+async def _postgresql(settings: Settings) -> Seen | NotSeen:
+    if settings.database_url is None:
+        return NOT_RUNNING
+    budget, _ = _budget()
+    needed = budget.with_scrapers(settings.scraping.scrapers).connections if budget else 0
+    async with _opened(settings) as database:
+        return await servers.postgresql(database, connections=needed)
+
+
+async def _redis(settings: Settings) -> Seen | NotSeen:
+    if settings.redis_url is None:
+        return NOT_RUNNING
+    return await servers.redis(settings.redis_url.get_secret_value())
+
+
+async def _meilisearch(settings: Settings) -> Seen | NotSeen:
+    if settings.meilisearch_url is None or settings.meilisearch_key is None:
+        return NotSeen("not used: the index is a folder (tantivy)")
+    key = settings.meilisearch_key.get_secret_value()
+    return await servers.meilisearch(settings.meilisearch_url, key)
+
+
+async def _payloads(settings: Settings) -> Seen | NotSeen:
+    place = settings.blobs_url or str(settings.data_dir / "payloads")
+    if "://" not in place and not await asyncio.to_thread(Path(place).exists):
+        return NotSeen(f"{place} is made with the first payload")
+    return await servers.blobs(place)
+
+
+async def _of_record(
+    patient: Patient, *, reached: bool
+) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
+    """The schema first: without it nothing else can be asked."""
+    names = ("schema", "work", "archives", "index")
+    if patient.settings.database_url is None:
+        return (), tuple(Skipped(name, NOT_RUNNING.why) for name in names)
+    if not reached:
+        return (), tuple(Skipped(name, "PostgreSQL was not reached") for name in names)
+    async with _opened(patient.settings) as database:
+        findings, skipped = _noted(
+            "schema", await _within("schema", lambda: record.schema(database))
+        )
+        if any(each.severity is Severity.PROBLEM for each in findings):
+            return findings, tuple(Skipped(name, "its schema is another") for name in names[1:])
+        for name, check in _inside(patient, database).items():
+            more, less = _noted(name, await _within(name, check))
+            findings, skipped = (*findings, *more), (*skipped, *less)
+    return findings, skipped
+
+
+def _inside(patient: Patient, database: Database) -> dict[str, Check]:
+    """Of the record's contents."""
+    settings = patient.settings
+    checks: dict[str, Check] = {
+        "work": lambda: record.work(database, elsewhere=settings.meilisearch_url is not None),
+        "archives": lambda: record.archives(database),
+        "index": lambda: _index(settings, database),
+    }
+    if patient.ask_archives:
+        addresses = {"wayback": settings.archives.wayback.url, "pywb": settings.archives.pywb.url,
+                     "commoncrawl": settings.archives.commoncrawl.url}  # fmt: skip
+        for name, url in addresses.items():
+            if url:
+                checks[f"archive {name}"] = partial(_asked, settings, database, name, url)
+    return checks
+
+
+async def _index(settings: Settings, database: Database) -> Seen | NotSeen:
+    searched = wiring.index(settings, "reader")
+    try:
+        return await record.index(database, searched)
+    finally:
+        await searched.aclose()
+
+
+async def _asked(settings: Settings, database: Database, name: str, url: str) -> Seen | NotSeen:
+    """With leave like every request, and not while it is to be left alone."""
+    try:
+        async with asyncio.timeout(TURN_SECONDS):
+            await wiring.governor(database, settings).turn(name, Kind.LISTING)
+    except TimeoutError:
+        return NotSeen(f"no leave to ask it within {TURN_SECONDS:g} s")
+    return await servers.archive(name, url, settings.user_agent)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Database]:
+    opened = wiring.database(settings, pool_size=2, name="chrono doctor")
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
