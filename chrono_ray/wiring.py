@@ -22,6 +22,7 @@ from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.kinds import KindParts, open_steps
 from chrono_ray.pipeline.purge import PurgeParts
+from chrono_ray.pipeline.rebuild import Rebuilding
 from chrono_ray.pipeline.redecide import Redeciding
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
@@ -337,6 +338,14 @@ def indexing(settings: Settings, record: Database, target: SearchIndex) -> Index
         Outbox(record, lease=lease), Rebuilds(record, lease=lease), target,
         limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds),
     )  # fmt: skip
+
+
+def rebuilding(settings: Settings, record: Database, target: SearchIndex) -> Rebuilding:
+    """What builds a fresh index where no indexer runs."""
+    chosen = settings.indexing
+    limits = BatchLimits(chosen.documents, chosen.bytes, chosen.seconds)
+    lease = timedelta(seconds=chosen.lease)
+    return Rebuilding(Rebuilds(record, lease=lease), target, limits=limits)
 
 
 def worker_name() -> str:

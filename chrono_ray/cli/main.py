@@ -590,6 +590,38 @@ def demo(
     raise typer.Exit(run_demo(captures))
 
 
+@app.command()
+def perf(
+    server: Annotated[
+        str, typer.Option(help="An instance elsewhere; its key is CHRONO_TOKEN")
+    ] = "",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="scrape, api, statistics, claim, users, sockets or memory; repeatable"),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="For each measure that is timed", min=0.5, max=600)
+    ] = 10.0,
+    html: Annotated[str, typer.Option(help="Write a report with plots to this file")] = "",
+    *,
+    own: Annotated[
+        bool, typer.Option("--own", help="Start a private instance, whatever runs")
+    ] = False,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="A database may be made beside a record of your own")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure an instance against its targets. Exit 3 if one is missed.
+
+    Without one that runs, a private one is started over the demo archive.
+    """
+    from chrono_ray.cli.perf import Asked, measure_and_print
+
+    asked = Asked(server, only or [], seconds, html, own, scratch)
+    raise typer.Exit(measure_and_print(asked, json=json))
+
+
 @rules.command("set")
 def rules_set(target: Target, file: RulesFile, project: In = "", *, json: Json = False) -> None:
     """Give a domain rules, and decide all that it has listed by them. No request is sent for it."""
@@ -687,6 +719,47 @@ def user_password(
     from chrono_ray.cli.user import set_password
 
     raise typer.Exit(set_password(email, stdin=password_stdin, json=json))
+
+
+@app.command()
+def backup(
+    place: Annotated[str, typer.Argument(help="A folder of backups; it is made if need be")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Make none, read one: PLACE itself, or its newest")
+    ] = False,
+    keep_daily: Annotated[
+        int, typer.Option(help="Then keep the newest of so many days, and of --keep-weekly", min=0)
+    ] = 0,
+    keep_weekly: Annotated[int, typer.Option(help="... of so many weeks", min=0)] = 0,
+    *,
+    json: Json = False,
+) -> None:
+    """Back up the record, all that was fetched, and the settings without secrets. Runs go on.
+
+    Example: chrono backup /mnt/backups --keep-daily 7 --keep-weekly 4
+    """
+    from chrono_ray.cli import backup as backups
+    from chrono_ray.pipeline.backup_place import Kept
+
+    if verify:
+        raise typer.Exit(backups.verify(place, json=json))
+    kept = Kept(keep_daily, keep_weekly) if keep_daily or keep_weekly else None
+    raise typer.Exit(backups.backup(place, kept, json=json))
+
+
+@app.command()
+def restore(
+    source: Annotated[str, typer.Argument(help="A backup, or a folder of them: its newest")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where there is a record: it is lost then")
+    ] = False,
+    *,
+    json: Json = False,
+) -> None:
+    """Bring a backup back while chrono_ray is stopped, and build the index from it."""
+    from chrono_ray.cli.backup import restore as bring_back
+
+    raise typer.Exit(bring_back(source, replace=replace, json=json))
 
 
 @config.command("show")

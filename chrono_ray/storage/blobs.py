@@ -47,6 +47,11 @@ class Blobs:
     async def put(self, bodies: Sequence[bytes]) -> list[bytes]:
         """Keep each body; returns their SHA-256 in order. Durable when it returns."""
         digests, packed = await asyncio.to_thread(_pack, bodies)
+        await self.keep(packed)
+        return digests
+
+    async def keep(self, packed: dict[bytes, bytes]) -> None:
+        """The same for bodies as `packed` gave them, by their SHA-256."""
         try:
             async with asyncio.timeout(SECONDS):
                 if self._folder is not None:
@@ -56,7 +61,6 @@ class Blobs:
                         await obstore.put_async(self._store, _path(digest), body)
         except (OSError, BaseError, TimeoutError) as error:
             raise _away(error) from error
-        return digests
 
     async def _write(self, folder: Path, packed: dict[bytes, bytes]) -> None:
         """Side by side: a disk syncs several files in little more time than one."""
@@ -67,6 +71,12 @@ class Blobs:
     async def get(self, digest: bytes) -> bytes:
         """The body of this SHA-256; `NotFound` when there is none, or its bytes are not that."""
         return await asyncio.to_thread(_unpack, digest, await self._packed(digest))
+
+    async def packed(self, digest: bytes) -> bytes:
+        """The body as it is stored, found to be whole; `NotFound` as `get`."""
+        found = await self._packed(digest)
+        await asyncio.to_thread(_unpack, digest, found)
+        return found
 
     async def pieces(self, digest: bytes, part: range) -> AsyncGenerator[bytes, None]:
         """A part of the body, unpacked as it is taken: what waits in memory is the packed one.
@@ -94,6 +104,16 @@ class Blobs:
                 name = Path(entry["path"]).name.removesuffix(".zst")
                 if re.fullmatch(r"[0-9a-f]{64}", name):
                     yield bytes.fromhex(name)
+
+    async def beginning(self, first: int) -> set[bytes]:
+        """Every SHA-256 the store holds that begins with this byte."""
+        names: list[str] = []
+        try:
+            async for chunk in obstore.list(self._store, prefix=f"{first:02x}", chunk_size=LISTED):
+                names += [Path(each["path"]).name for each in chunk]
+        except (OSError, BaseError) as error:
+            raise _away(error) from error
+        return {bytes.fromhex(name[:64]) for name in names if BLOB_NAME.fullmatch(name)}
 
     async def older(self, age: timedelta) -> AsyncIterator[list[bytes]]:
         """Every SHA-256 that nobody has put for so long, a few at a time, in any order.

@@ -14,6 +14,7 @@ from typing import Final
 
 import asyncpg
 
+from chrono_ray.storage.backups import LOCK as BACKUP
 from chrono_ray.storage.database import Connection, Database, statements
 
 CHUNK: Final = 2_000
@@ -176,6 +177,14 @@ class Deleting:
             return [row["sha256"] for row in rows]
 
         return await self._database.transact(work)
+
+    async def may_forget_bytes(self) -> bool:
+        """Whether no backup copies what its snapshot names.
+
+        One that begins after a yes takes its snapshot later: what had no row before this
+        was asked is not named there.
+        """
+        return bool(await self._database.fetchval(self._sql["may_forget_bytes"], BACKUP))
 
     async def unnamed(self, digests: Sequence[bytes]) -> list[bytes]:
         """Those of these bytes that no row names."""

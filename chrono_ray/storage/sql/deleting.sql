@@ -133,3 +133,7 @@ DELETE FROM payloads WHERE id = ANY ($1::bigint[]) RETURNING sha256
 -- which of these bytes a row names
 SELECT sha256 FROM payloads WHERE sha256 = ANY ($1::bytea[])
  UNION SELECT raw FROM listing_pages WHERE raw = ANY ($1::bytea[])
+
+-- name: may_forget_bytes
+-- several may forget at once; a backup holds it alone
+SELECT pg_try_advisory_xact_lock_shared($1)
