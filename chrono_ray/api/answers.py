@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from chrono_ray.api.parts import Parts
-from chrono_ray.cache.entry import digest_of
-from chrono_ray.cache.redis import Ttl
+from chrono_ray.cache.entry import Found, digest_of
+from chrono_ray.cache.redis import Place, Ttl
 
 CACHE_CONTROL: Final = "private, max-age=0, must-revalidate"
 VARY: Final = "Authorization, Accept-Encoding"
 OFF: Final = "off"
 """What `X-Cache` says where there is no cache, or the answer is not one to keep."""
+LEARN: Final = "learn"
+"""Of a request's state: who is told where its answer is kept. See `recall`."""
+
+Learn = Callable[[Place], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,28 @@ async def answered(
     """
     if parts.cache is None:
         return tagged(request, await compute(), x_cache=OFF)
-    found = await parts.cache.answer(
-        kept.key, compute, ttl=kept.ttl, tags=kept.tags, anew=_wants_anew(request)
-    )
-    return _answer(request, found.body, f'"{found.digest}"', x_cache=found.how)
+    place = parts.cache.place(kept.key, kept.ttl, kept.tags)
+    learn: Learn | None = request.scope["state"].get(LEARN)
+    if learn:
+        learn(place)
+    found = await parts.cache.answer_at(place, compute, anew=wants_anew(request.headers))
+    return answer_of(found, request.headers)
+
+
+def answer_of(found: Found, asked: Headers) -> Response:
+    """A kept or computed answer, to a request with these headers."""
+    return _answer(asked, found.body, f'"{found.digest}"', x_cache=found.how)
+
+
+def wants_anew(asked: Headers) -> bool:
+    """Whether a kept answer will not do."""
+    wanted = asked.get("cache-control", "")
+    return "no-cache" in [each.strip().lower() for each in wanted.split(",")]
 
 
 def tagged(request: Request, body: bytes, *, x_cache: str = OFF) -> Response:
     """JSON with its content's ETag; 304 without a body when the asker has it already."""
-    return _answer(request, body, f'"{digest_of(body)}"', x_cache=x_cache)
+    return _answer(request.headers, body, f'"{digest_of(body)}"', x_cache=x_cache)
 
 
 def is_known(etag: str, header: str) -> bool:
@@ -62,14 +80,9 @@ def is_known(etag: str, header: str) -> bool:
     return etag.removeprefix("W/") in known or known == ["*"]
 
 
-def _answer(request: Request, body: bytes, etag: str, *, x_cache: str) -> Response:
+def _answer(asked: Headers, body: bytes, etag: str, *, x_cache: str) -> Response:
     headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, "X-Cache": x_cache}
-    known = request.headers.get("if-none-match")
+    known = asked.get("if-none-match")
     if known is not None and is_known(etag, known):
         return Response(None, 304, headers)
     return Response(body, 200, headers, "application/json")
-
-
-def _wants_anew(request: Request) -> bool:
-    wanted = request.headers.get("cache-control", "")
-    return "no-cache" in [each.strip().lower() for each in wanted.split(",")]

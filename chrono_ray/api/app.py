@@ -18,6 +18,7 @@ from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.parts import Actors, opened
+from chrono_ray.api.recall import Recall
 from chrono_ray.api.record_metrics import RecordMetrics
 from chrono_ray.api.routes import (
     admin,
@@ -78,6 +79,7 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     app.include_router(metrics.router)
     app.state.metrics_readers = metrics.networks(settings.metrics.readers)
     problems.install(app)
+    app.add_middleware(Recall)
     app.add_middleware(Compression)
     app.add_middleware(Edge)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
-from typing import Annotated, Final, assert_never
+from typing import Annotated, Final, TypeVar, assert_never
 from uuid import uuid4
 
 from fastapi import Depends, Header, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.types import Scope as AsgiScope
 
 from chrono_ray.api.parts import OurParts, Parts, within
 from chrono_ray.api.problems import IDEMPOTENCY_BUSY
@@ -48,10 +49,14 @@ from chrono_ray.storage.users import (
     scope_of,
 )
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 AUTH_SECONDS: Final = 5.0
 WORK_SECONDS: Final = 20.0
+ACTOR: Final = "actor"
+"""Of a request's state: who asks."""
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 
@@ -75,6 +80,25 @@ async def json_only(request: Request) -> None:
         return
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415)
+
+
+def token_in(authorization: str) -> bytes | None:
+    """The hash of the token that an `Authorization` header brings; None where it brings none."""
+    scheme, _, text = authorization.partition(" ")
+    return hashed(text.strip()) if scheme.lower() == "bearer" else None
+
+
+def hashed(text: str) -> bytes | None:
+    """By which a token is known; None for what cannot be one."""
+    if not text.startswith((ACCESS, KEY)) or len(text) > CHARS_MAX:
+        return None
+    return hash_of(text)
+
+
+def seen(scope: AsgiScope, actor: Actor) -> None:
+    """It is this one who asks: for whoever tells of the request, or of its answer."""
+    state = scope.setdefault("state", {})
+    state[ACTOR], state["user"], state["admin"] = actor, actor.user_id, actor.is_admin
 
 
 def address_of(request: Request) -> str:
@@ -102,13 +126,15 @@ class Known(HTTPBearer):
         self._check = check
 
     async def __call__(self, request: Request) -> Actor:  # type: ignore[override]  # more than credentials
-        token = _token(await super().__call__(request))
+        token = _there(token_in(request.headers.get("authorization", "")))
         parts: Parts = request.app.state.parts
         actor = parts.doors.sessions.known(token)
         if actor is None:
             async with within(AUTH_SECONDS, "Looking up the token"):
                 actor = await parts.doors.sessions.actor(token)
-        return self._check(_seen(request, actor))
+        found = _there(actor)
+        seen(request.scope, found)
+        return self._check(found)
 
 
 def allowed(actor: Actor, scope: Scope) -> Actor:
@@ -187,7 +213,8 @@ class ActorOnce:
 async def _writer_once(
     request: Request, parts: OurParts, credentials: Credentials, key: IdempotencyKey = None
 ) -> AsyncIterator[ActorOnce]:
-    token, claim = _token(credentials), await _claim(request, key)
+    token = _there(hashed(credentials.credentials if credentials else ""))
+    claim = await _claim(request, key)
     sessions = parts.doors.sessions
     async with within(AUTH_SECONDS, "Looking up the token"):
         known, outcome = sessions.known(token), None
@@ -197,7 +224,8 @@ async def _writer_once(
             known, outcome = await sessions.ask(token, claim)
         else:
             known = await sessions.actor(token)
-    actor = _seen(request, known)
+    actor = _there(known)
+    seen(request.scope, actor)
     once = Once(parts, scope_of(actor), claim, _kept(outcome))
     try:
         yield ActorOnce(allowed(actor, Scope.WRITE), once)
@@ -224,27 +252,14 @@ WriterOnce = Annotated[ActorOnce, Depends(_writer_once)]
 AnybodyOnce = Annotated[Once, Depends(_anybody_once)]
 
 
-def _token(credentials: HTTPAuthorizationCredentials | None) -> bytes:
-    text = credentials.credentials if credentials else ""
-    if not text.startswith((ACCESS, KEY)) or len(text) > CHARS_MAX:
-        raise _nobody()
-    return hash_of(text)
-
-
-def _seen(request: Request, actor: Actor | None) -> Actor:
-    if actor is None:
-        raise _nobody()
-    state = request.scope.setdefault("state", {})
-    state["user"], state["admin"] = actor.user_id, actor.is_admin
-    return actor
-
-
-def _nobody() -> Unauthenticated:
+def _there(found: T | None) -> T:
     """One answer for every token that is none, so that nobody learns which it was."""
-    return Unauthenticated(
-        "This needs a valid token",
-        fix="Log in: POST /api/v1/auth/login, then Authorization: Bearer",
-    )
+    if found is None:
+        raise Unauthenticated(
+            "This needs a valid token",
+            fix="Log in: POST /api/v1/auth/login, then Authorization: Bearer",
+        )
+    return found
 
 
 async def _claim(request: Request, key: str | None) -> Claim | None:

@@ -51,7 +51,7 @@ class Sessions:
         self._changes = 0
 
     def known(self, token: bytes) -> Actor | None:
-        """Whom we know without asking."""
+        """Whom we know without asking: the same object for as long as their rights are the same."""
         entry = self._entry(token)
         return entry.actor if entry else None
 
@@ -69,10 +69,11 @@ class Sessions:
         """The same, asked of the record in any case, with a claim along the way."""
         changes, began = self._changes, time.monotonic()
         found = await self._users.authenticate(token, claim)
+        actor = self._same(token, found[0].actor if found else None)
         if changes == self._changes:  # else it may be the answer of before
             seconds = min(self._remembered, found[0].seconds if found else self._remembered)
-            self._keep(token, _Entry(found[0].actor if found else None, began + seconds))
-        return (found[0].actor, found[1]) if found else (None, None)
+            self._keep(token, _Entry(actor, began + seconds))
+        return (actor, found[1]) if found else (None, None)
 
     def forget(self, user_id: int) -> None:
         """What is remembered of a user's tokens may not be so any more."""
@@ -90,6 +91,11 @@ class Sessions:
     def _entry(self, token: bytes) -> _Entry | None:
         entry = self._entries.get(token)
         return entry if entry and time.monotonic() < entry.until else None
+
+    def _same(self, token: bytes, actor: Actor | None) -> Actor | None:
+        """The one that we had, where nothing about them is another now."""
+        entry = self._entries.get(token)
+        return entry.actor if entry and entry.actor == actor else actor
 
     def _keep(self, token: bytes, entry: _Entry) -> None:
         self._entries.pop(token, None)

@@ -14,6 +14,7 @@ from chrono_ray.api.compression import Compression
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.parts import Actors, opened
+from chrono_ray.api.recall import Recall
 from chrono_ray.api.routes import stats
 from chrono_ray.api.routes.stats import Node, Nodes
 from chrono_ray.settings import Settings
@@ -42,6 +43,7 @@ def create_stats_app(
     app.state.nodes = nodes
     app.include_router(stats.router, prefix=PREFIX)
     problems.install(app)
+    app.add_middleware(Recall)
     app.add_middleware(Compression)
     app.add_middleware(Edge)
     return app

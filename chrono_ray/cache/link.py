@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as WireError
 from redis.exceptions import ReadOnlyError, RedisError
 
+from chrono_ray.cache.wire import Values, Wire
 from chrono_ray.model.errors import Unavailable
 
 AWAY: Final = (RedisError, OSError, TimeoutError)
@@ -71,7 +72,10 @@ class Link:
             socket_connect_timeout=WIRE_SECONDS,
             redis_connect_func=self._meet,
         )
+        self._pool = pool
         self._redis = Redis.from_pool(pool)
+        self._wire: Wire | None = None
+        self._wiring = asyncio.Lock()
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._opening = asyncio.Lock()
         self._met = met
@@ -109,6 +113,10 @@ class Link:
         finally:
             self._room.release()
 
+    async def read(self, question: bytes) -> Values | None:
+        """The same for a question of `wire.mget`, of which any number goes over one connection."""
+        return None if self._passed_by() else await self._asked(lambda _: self._read(question))
+
     async def ask_long(self, what: Callable[[Redis], Awaitable[T]], *, seconds: float) -> T:
         """For what an operator asks: its own deadline, and `Unavailable` without an answer."""
         try:
@@ -130,7 +138,45 @@ class Link:
             await self._fell(error)
 
     async def aclose(self) -> None:
+        self._unwire()
         await self._redis.aclose()
+
+    async def _read(self, question: bytes) -> Values:
+        wire = self._wire
+        if wire is None or wire.closed:
+            wire = await self._wired()
+        return await wire.ask(question)
+
+    async def _wired(self) -> Wire:
+        """One opens it, the others wait for that, longer than for an answer."""
+        limit, now, falls = _limit.get(), asyncio.get_running_loop().time, self._falls
+        if limit:
+            limit.reschedule(now() + max(ROOM_SECONDS, self._deadline))
+        async with self._wiring:
+            if self._falls > falls:
+                raise WireError("It did not answer another one meanwhile")
+            if self._wire is None or self._wire.closed:
+                self._unwire()
+                self._wire = await self._opened()
+        if limit:
+            limit.reschedule(now() + self._deadline)
+        return self._wire
+
+    async def _opened(self) -> Wire:
+        """What ended the one before has ended those that idle too."""
+        await self._pool.disconnect(inuse_connections=False)
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
+            return Wire(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
+    def _unwire(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire:
+            wire.close()
 
     async def _asked(self, what: Callable[[Redis], Awaitable[T]]) -> T | None:
         limit = asyncio.timeout(self._deadline)
@@ -212,6 +258,7 @@ class Link:
         self._falls += 1
         rest = FIRST_REST if self._falls == 1 else REST
         self._resting_until, self._same_until = now + rest, now + rest / 2
+        self._unwire()
         if self._falls == 1:
             log.warning("cache.away", extra={"why": type(error).__name__})
 

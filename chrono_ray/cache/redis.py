@@ -45,6 +45,7 @@ from chrono_ray.cache.link import Link
 from chrono_ray.cache.owed import EVERYTHING, Owed
 from chrono_ray.cache.tags import project_tag, run_tag
 from chrono_ray.cache.upkeep import Contents, contents, swept
+from chrono_ray.cache.wire import Values, mget
 
 DEADLINE: Final = 0.1
 """Seconds that one call may take before the cache is passed by. It takes 0.2 ms; a machine whose
@@ -101,14 +102,19 @@ class CacheCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an answer is kept; `tokens` name what ends it, the era first."""
+class Place:
+    """Where an answer is kept; `tokens` name what ends it, the era first.
+
+    `question` asks for all of it.
+    """
 
     ttl: Ttl
+    tags: tuple[str, ...]
     name: str
     entry: str
     fresh: str
     tokens: tuple[str, ...]
+    question: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,12 @@ class _Seen:
     found: Found | None
     fresh: bool
     stamp: bytes | None
+    corrupt: bool = False
+
+    @property
+    def hit(self) -> Found | None:
+        """What is there and not old."""
+        return self.found if self.fresh else None
 
 
 class JsonCache:
@@ -169,10 +181,35 @@ class JsonCache:
         wait for it, or take what was there until a moment ago. Whoever dies
         computing holds up the others for `LEASE` seconds.
         """
-        place = self._place(key, ttl, tags)
-        found = await self._answer(place, compute, tags, anew=anew)
+        return await self.answer_at(self.place(key, ttl, tags), compute, anew=anew)
+
+    async def answer_at(self, place: Place, compute: Compute, *, anew: bool = False) -> Found:
+        """The same for a place that is known already."""
+        found = await self._answer(place, compute, anew=anew)
         self._counts[place.ttl, found.how] += 1
         return found
+
+    async def find(self, place: Place) -> Found | None:
+        """A kept answer that is neither old nor in doubt; None otherwise, which counts as nothing.
+
+        One question to the server.
+        """
+        if await self._unbelievable(place.tags):
+            return None
+        seen = await self._look(place)
+        found = seen.hit if seen else None
+        if found:
+            self._counts[place.ttl, How.HIT] += 1
+        return found
+
+    def place(self, key: str, ttl: Ttl, tags: Sequence[str]) -> Place:
+        """Where the answer of this key stands, as long as this cache lives."""
+        name = name_of(key)
+        entry, fresh = f"{self._base}:e:{ttl.name.lower()}:{name}", f"{self._base}:f:{name}"
+        tokens = (self._era, *map(self._token_name, tags))
+        return Place(
+            ttl, tuple(tags), name, entry, fresh, tokens, mget((entry, fresh, *tokens))
+        )  # fmt: skip
 
     async def invalidate(self, *tags: str) -> None:
         """End every answer that carries one of these tags. Never raises for what the cache does.
@@ -249,16 +286,15 @@ class JsonCache:
             log.warning("cache.untold", extra={"tags": len(self._owed.all())})
         await self._link.aclose()
 
-    async def _answer(
-        self, place: _Place, compute: Compute, tags: Sequence[str], *, anew: bool
-    ) -> Found:
-        if await self._unbelievable(tags):
+    async def _answer(self, place: Place, compute: Compute, *, anew: bool) -> Found:
+        if await self._unbelievable(place.tags):
             return _computed(await compute(), How.BYPASS)
         seen = await self._look(place)
         if seen is None:
             return _computed(await compute(), How.BYPASS)
-        if seen.found and seen.fresh and not anew:
-            return seen.found
+        self._counts[place.ttl, "corrupt"] += seen.corrupt
+        if seen.hit and not anew:
+            return seen.hit
         stamp = seen.stamp or await self._stamp(place)
         if stamp is None:
             return _computed(await compute(), How.BYPASS)
@@ -267,7 +303,7 @@ class JsonCache:
         return await self._together(place, stamp, seen.found, compute)
 
     async def _together(
-        self, place: _Place, stamp: bytes, old: Found | None, compute: Compute
+        self, place: Place, stamp: bytes, old: Found | None, compute: Compute
     ) -> Found:
         """One of this process asks the server whose turn it is; the others wait for that one."""
         making = self._making.get((place.name, stamp))
@@ -286,10 +322,12 @@ class JsonCache:
             making.set_result(found)
 
     async def _in_turn(
-        self, place: _Place, stamp: bytes, old: Found | None, compute: Compute
+        self, place: Place, stamp: bytes, old: Found | None, compute: Compute
     ) -> Found:
         lock = f"{self._base}:l:{place.name}:{stamp.decode()}"
         ours = await self._link.ask(lambda redis: _locked(redis, lock))
+        if ours and (meanwhile := await self._made_meanwhile(place, lock)):
+            return meanwhile
         if ours is not False:
             return await self._compute(place, stamp, compute, lock=lock if ours else "")
         if old:
@@ -297,7 +335,15 @@ class JsonCache:
         found = await self._awaited(place, lock)
         return found or await self._compute(place, stamp, compute, lock="")
 
-    async def _compute(self, place: _Place, stamp: bytes, compute: Compute, *, lock: str) -> Found:
+    async def _made_meanwhile(self, place: Place, lock: str) -> Found | None:
+        """What another finished between our look and our turn, which is given back then."""
+        seen = await self._look(place)
+        found = seen.hit if seen else None
+        if found:
+            await self._link.ask(lambda redis: redis.delete(lock))
+        return found
+
+    async def _compute(self, place: Place, stamp: bytes, compute: Compute, *, lock: str) -> Found:
         """And keep it. A lock is held meanwhile, and given back whatever happens."""
         kept = False
         try:
@@ -309,26 +355,27 @@ class JsonCache:
                 await self._link.ask(lambda redis: redis.delete(lock))
         return found
 
-    async def _awaited(self, place: _Place, lock: str) -> Found | None:
+    async def _awaited(self, place: Place, lock: str) -> Found | None:
         """What another computes; None when it does not, or not for the tokens of now."""
         until, (pause, longest) = time.monotonic() + WAIT_MOST, _POLL
+        question = mget((place.entry, place.fresh, *place.tokens, lock))
         while time.monotonic() < until:
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
-            values = await self._link.ask(lambda redis: _read(redis, place, lock))
+            values = await self._link.read(question)
             if values is None:
                 return None
-            seen = self._seen(place, values[:-1])
+            seen = self._seen(values[:-1])
             if seen.found or values[-1] is None:
                 return seen.found
         return None
 
-    async def _look(self, place: _Place) -> _Seen | None:
+    async def _look(self, place: Place) -> _Seen | None:
         """One round trip."""
-        values = await self._link.ask(lambda redis: _read(redis, place))
-        return None if values is None else self._seen(place, values)
+        values = await self._link.read(place.question)
+        return None if values is None else self._seen(values)
 
-    def _seen(self, place: _Place, values: Sequence[bytes | None]) -> _Seen:
+    def _seen(self, values: Values) -> _Seen:
         value, fresh, *tokens = values
         known = tuple(token for token in tokens if token is not None)
         if len(known) < len(tokens):
@@ -337,11 +384,10 @@ class JsonCache:
         try:
             found = None if value is None else unpacked(self._version, stamp, value)
         except Corrupt:
-            self._counts[place.ttl, "corrupt"] += 1
-            found = None
+            return _Seen(None, fresh is not None, stamp, corrupt=True)
         return _Seen(found, fresh is not None, stamp)
 
-    async def _stamp(self, place: _Place) -> bytes | None:
+    async def _stamp(self, place: Place) -> bytes | None:
         """Of the tokens as they are; those that are missing begin now. None when they cannot."""
         new, era = secrets.token_hex(8).encode(), self._new_era()
 
@@ -364,7 +410,7 @@ class JsonCache:
         found = [each for each in told if not isinstance(each, ResponseError)]
         return stamp_of(tuple(old or own for old, own in zip(found, begun, strict=True)))
 
-    async def _keep(self, place: _Place, stamp: bytes, found: Found, lock: str) -> bool:
+    async def _keep(self, place: Place, stamp: bytes, found: Found, lock: str) -> bool:
         """Keep an answer and give the lock back; False when that could not be said."""
         fits = len(found.body) <= VALUE_BYTES_MAX
         lasts = int(place.ttl * 1000 * random.uniform(0.9, 1.0))  # noqa: S311 (not all end at once)
@@ -451,13 +497,6 @@ class JsonCache:
     def _new_era(self) -> bytes:
         return self._run_id + secrets.token_hex(8).encode()
 
-    def _place(self, key: str, ttl: Ttl, tags: Sequence[str]) -> _Place:
-        name = name_of(key)
-        return _Place(
-            ttl, name, f"{self._base}:e:{ttl.name.lower()}:{name}", f"{self._base}:f:{name}",
-            (self._era, *map(self._token_name, tags)),
-        )  # fmt: skip
-
     def _token_name(self, tag: str) -> str:
         return self._era if tag == EVERYTHING else f"{self._base}:t:{name_of(tag)}"
 
@@ -469,12 +508,6 @@ class JsonCache:
             hits=many(How.HIT), misses=many(How.MISS), corrupt=many("corrupt"),
             bypassed=many(How.BYPASS), stale=many(How.STALE),
         )  # fmt: skip
-
-
-async def _read(redis: Redis, place: _Place, *more: str) -> list[bytes | None]:
-    """What is no bytes (of another type, say) is not there."""
-    values = await redis.mget(place.entry, place.fresh, *place.tokens, *more)
-    return [each if isinstance(each, bytes) else None for each in values]
 
 
 async def _locked(redis: Redis, lock: str) -> bool:
