@@ -22,7 +22,7 @@ from chrono_ray.model.errors import Unavailable
 from chrono_ray.observability import log as logs
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.migrate import migrate, newest, revision
+from chrono_ray.storage.migrate import fits, migrate, newest, revision
 
 
 def start(*, json: bool) -> int:
@@ -128,12 +128,12 @@ async def _on_schema(settings: Settings) -> None:
     record = wiring.database(settings, pool_size=1, name="chrono")
     try:
         await _answers(record)
-        now = await revision(record)
-        if now == newest():
+        if await fits(record):
             return
         if chrono_settings.load().database_url is None:
             await migrate(record)
             return
+        now = await revision(record)
         raise not_migrated(f"its schema is {now or 'empty'}, this program needs {newest()}")
     finally:
         await record.aclose()

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -19,6 +20,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from chrono_ray.model.errors import SettingsError, Unavailable
 
@@ -53,6 +55,15 @@ UNFINISHED: Final = (asyncio.CancelledError, GeneratorExit)
 ROLLED_BACK: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Connections: the most there may be, those at work, and those that wait for some."""
+
+    size: int
+    used: int
+    idle: int
+
+
 class Database:
     """A pool of connections to the record.
 
@@ -70,6 +81,12 @@ class Database:
     def engine(self) -> AsyncEngine:
         """For SQLAlchemy Core, where speed does not matter."""
         return self._core
+
+    @property
+    def pool(self) -> PoolUse:
+        """How much of it is used now."""
+        pool = cast("AsyncAdaptedQueuePool", self._engine.sync_engine.pool)
+        return PoolUse(pool.size(), pool.checkedout(), pool.checkedin())
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -137,6 +154,21 @@ class Database:
         finally:
             await alone.dispose()
 
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Connection]:
+        """`connection` beside the pool's, whose statements take as long as they need.
+
+        For what PostgreSQL does only outside of transactions, such as building
+        an index beside the work. Raises `Unavailable` as all others do.
+        """
+        apart = _engine(self.url, 1, self._name, None)
+        try:
+            async with _told_away(), apart.connect() as borrowed:
+                raw = await borrowed.get_raw_connection()
+                yield cast("Connection", raw.driver_connection)
+        finally:
+            await apart.dispose()
+
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again when PostgreSQL rolled it back for a deadlock."""
         return await _while_rolled_back(self.transaction, work)
@@ -200,6 +232,11 @@ async def _while_rolled_back(
 def statements(name: str) -> dict[str, str]:
     """The named statements of `storage/sql/<name>.sql`."""
     text = (resources.files("chrono_ray.storage") / "sql" / f"{name}.sql").read_text("utf-8")
+    return named(text)
+
+
+def named(text: str) -> dict[str, str]:
+    """The statements of a script, by the line `-- name: ...` before each; in their order."""
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return {parts[i]: parts[i + 1].strip() for i in range(1, len(parts), 2)}
 

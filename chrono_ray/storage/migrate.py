@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.model.priority import QueueClass, patterns
 from chrono_ray.storage.database import RECORD_AWAY, Database
+from chrono_ray.storage.online import finish
 
 FOLDER: Final = Path(__file__).parent / "migrations"
 LOCK: Final = 0x6368726F6E6F
@@ -29,20 +31,50 @@ TURN_SECONDS: Final = 0.1
 TELL_SECONDS: Final = 15.0
 SILENT_MOST: Final = 4
 """So often in a row the server may not say what becomes of a migration before it is given up."""
-TABLE_SECONDS: Final = 10
-"""Who waits for a table makes all others wait behind it."""
+LOCK_MILLISECONDS: Final = 500
+"""Who waits for a table makes all others wait behind it: better to step back and try again."""
+TABLE_SECONDS: Final = 30.0
+"""So long it is tried again."""
 
 log = logging.getLogger(__name__)
 
 
 async def migrate(database: Database) -> str:
-    """Run what is missing, in one transaction; returns the schema's revision.
+    """Run what is missing; returns the schema's revision.
 
-    A large record takes minutes. Safe to run from many processes at once:
-    one does it, the others wait. Raises `SettingsError` when the server is
-    older than PostgreSQL 15 or the schema is newer than this program, and
-    `Unavailable` when the server is away or somebody uses a table for long.
+    The schema changes in one transaction, which never waits for a table for
+    longer than `LOCK_MILLISECONDS`; what takes long follows beside the work
+    (storage/online.py). Safe to run from many processes at once: one does it,
+    the others wait. A schema that is newer than this program is left alone
+    where its promise is that this program works with it.
+
+    Raises `SettingsError` when the server is older than PostgreSQL 15 or the
+    schema too new for this program, and `Unavailable` when the server is away
+    or somebody uses a table for long.
     """
+    began = time.monotonic()
+    while True:
+        try:
+            revision = await _migrate_once(database)
+            break
+        except asyncpg.LockNotAvailableError as error:
+            if time.monotonic() - began > TABLE_SECONDS:
+                raise _in_use() from error
+            log.info("record.table_in_use")
+            await asyncio.sleep(random.uniform(0.5, 1.5) * TURN_SECONDS)  # noqa: S311
+    await finish(database, revision)
+    return revision
+
+
+def _in_use() -> Unavailable:
+    return Unavailable(
+        "The record cannot be migrated now",
+        why=f"another transaction has held a table for {TABLE_SECONDS:g} s",
+        fix="Nothing was changed. Stop what works on the record, or try again later",
+    )
+
+
+async def _migrate_once(database: Database) -> str:
     async with database.begin_unhurried() as connection:
         await _have_turn(connection)
         version = (await connection.execute(text("SHOW server_version_num"))).scalar_one()
@@ -50,9 +82,10 @@ async def migrate(database: Database) -> str:
             raise SettingsError(
                 "PostgreSQL is too old", why=f"version {version}", fix="Use PostgreSQL 15 or newer"
             )
-        await connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_SECONDS}s'"))
+        await connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}"))
         pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-        return await _watched(database, pid, asyncio.create_task(_run(connection)))
+        running = asyncio.create_task(connection.run_sync(_upgrade))
+        return await _watched(database, pid, running)
 
 
 async def _have_turn(connection: AsyncConnection) -> None:
@@ -65,17 +98,6 @@ async def _have_turn(connection: AsyncConnection) -> None:
             told = waited
             log.warning("record.migrated_by_another", extra={"waited": round(waited)})
         await asyncio.sleep(TURN_SECONDS)
-
-
-async def _run(connection: AsyncConnection) -> str:
-    try:
-        return await connection.run_sync(_upgrade)
-    except asyncpg.LockNotAvailableError as error:
-        raise Unavailable(
-            "The record cannot be migrated now",
-            why=f"another transaction has held a table for {TABLE_SECONDS} s",
-            fix="Nothing was changed. Stop what works on the record, or try again later",
-        ) from error
 
 
 async def _watched(database: Database, pid: int, running: asyncio.Task[str]) -> str:
@@ -111,26 +133,54 @@ async def revision(database: Database) -> str:
         return await connection.run_sync(_current) or ""
 
 
+async def fits(database: Database) -> bool:
+    """Whether this program works with the schema as it is: its own, or one that promises so."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(_fits)
+
+
 def newest() -> str:
     """The revision this program needs."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
+def known_revisions() -> frozenset[str]:
+    """Every revision up to this program's."""
+    script = ScriptDirectory.from_config(_config())
+    return frozenset(each.revision for each in script.walk_revisions())
+
+
+def _fits(connection: SyncConnection) -> bool:
+    now = _current(connection)
+    return now == newest() or (now is not None and _is_newer(connection, now))
+
+
+def _is_newer(connection: SyncConnection, now: str) -> bool:
+    """True for a newer schema with which this program works; too new a one: `SettingsError`."""
+    known = known_revisions()
+    if now in known:
+        return False
+    if connection.scalar(text("SELECT to_regclass('schema_promise')")) is not None:
+        promised = connection.scalar(text("SELECT works_with FROM schema_promise"))
+        if promised in known:
+            return True
+    raise SettingsError(
+        "The record is newer than this program",
+        why=f"its schema is {now}, this program knows {newest()}", fix="Upgrade chrono_ray",
+    )  # fmt: skip
+
+
 def _upgrade(connection: SyncConnection) -> str:
-    config = _config()
-    script = ScriptDirectory.from_config(config)
-    known = {each.revision for each in script.walk_revisions()}
     current = _current(connection)
-    if current is not None and current not in known:
-        raise SettingsError(
-            "The record is newer than this program",
-            why=f"its schema is {current}, this program knows {newest()}",
-            fix="Upgrade chrono_ray",
-        )
+    if current is not None and _is_newer(connection, current):
+        log.info("record.newer", extra={"schema": current, "program": newest()})
+        return current
+    config = _config()
     if current != newest():
         log.info("record.migrate", extra={"before": current or "empty", "after": newest()})
     config.attributes["connection"] = connection
     alembic.command.upgrade(config, "head")
+    _promise(connection)
     number = {name: bit for bit, name in enumerate(QueueClass)}
     for mask, pattern in patterns().items():
         connection.execute(
@@ -142,6 +192,24 @@ def _upgrade(connection: SyncConnection) -> str:
             {"mask": mask, "pattern": [number[name] for name in pattern]},
         )
     return newest()
+
+
+def works_with() -> str:
+    """The oldest revision whose program works with this schema (`works_with` of the revisions)."""
+    script = ScriptDirectory.from_config(_config())
+    modules = (each.module for each in script.walk_revisions())
+    return max(str(getattr(module, "works_with", "")) for module in modules)
+
+
+def _promise(connection: SyncConnection) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO schema_promise (works_with) VALUES (:oldest)"
+            " ON CONFLICT (one) DO UPDATE SET works_with = excluded.works_with"
+            " WHERE schema_promise.works_with <> excluded.works_with"
+        ),
+        {"oldest": works_with()},
+    )
 
 
 def _current(connection: SyncConnection) -> str | None:

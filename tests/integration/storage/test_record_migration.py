@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -14,8 +15,10 @@ from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.model.priority import QueueClass, patterns
 from chrono_ray.storage import database as storage_database
 from chrono_ray.storage import migrate as migrating
+from chrono_ray.storage import online
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.migrate import migrate, newest, revision
+from chrono_ray.storage.migrate import fits, migrate, newest, revision, works_with
+from chrono_ray.storage.online import finish
 from chrono_ray.storage.tables import metadata
 from tests.conftest import PostgresServer
 from tests.integration.storage.first_record import goes_on, make_first
@@ -135,11 +138,78 @@ async def test_many_starters_at_once_all_succeed(empty: Database):
     assert await empty.fetchval("SELECT count(*) FROM class_pattern") == 15
 
 
-async def test_a_newer_schema_is_refused_and_left_alone(database: Database):
+async def test_a_schema_too_new_is_refused_and_left_alone(database: Database):
     await database.fetch("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SettingsError, match="newer than this program"):
-        await migrate(database)
+    await database.fetch("UPDATE schema_promise SET works_with = '9998'")
+    for asked in (migrate, fits):
+        with pytest.raises(SettingsError, match="newer than this program"):
+            await asked(database)
     assert await database.fetchval("SELECT version_num FROM alembic_version") == "9999"
+
+
+async def test_a_newer_schema_that_promises_to_work_with_this_program_is_left_as_it_is(
+    database: Database,
+):
+    before = await schema_of(database)
+    await database.fetch("UPDATE alembic_version SET version_num = '9999'")
+    await database.fetch("UPDATE schema_promise SET works_with = $1", newest())
+    assert await fits(database)
+    assert await migrate(database) == "9999"
+    assert await schema_of(database) == before
+
+
+async def test_an_older_schema_does_not_fit(first: Database):
+    assert not await fits(first)
+    await migrate(first)
+    assert await fits(first)
+    assert await first.fetchval("SELECT works_with FROM schema_promise") == works_with()
+
+
+ONLINE = """
+-- name: fill_kind
+UPDATE things SET kind = n % 3 WHERE n IN (SELECT n FROM things WHERE kind IS NULL LIMIT 40)
+
+-- name: things_kind
+CREATE INDEX CONCURRENTLY things_kind ON things (kind)
+
+-- name: things_twice
+CREATE UNIQUE INDEX CONCURRENTLY things_twice ON things (twice)
+"""
+
+
+@pytest.fixture
+async def things(database: Database, tmp_path: Path):
+    """A table that two later revisions have something to do with."""
+    await database.fetch("CREATE TABLE things (n int, kind int, twice int)")
+    await database.fetch("INSERT INTO things SELECT n, NULL, n / 2 FROM generate_series(1, 100) n")
+    (tmp_path / "9001_online.sql").write_text(ONLINE)
+    (tmp_path / "9002_online.sql").write_text("-- name: fill_none\nDELETE FROM things")
+    return tmp_path
+
+
+async def test_what_a_revision_leaves_is_done_once_and_goes_on_where_it_was_cut_off(
+    database: Database, things: Path
+):
+    with pytest.raises(asyncpg.UniqueViolationError):  # leaves an index that is not valid
+        await finish(database, "9001", folder=things)
+    assert await database.fetchval("SELECT count(DISTINCT kind) FROM things") == 3
+    invalid = "SELECT NOT indisvalid FROM pg_index WHERE indexrelid = 'things_twice'::regclass"
+    assert await database.fetchval(invalid)
+    await database.fetch("UPDATE things SET twice = n")
+    assert await finish(database, "9001", folder=things) == 1
+    assert not await database.fetchval(invalid)
+    assert await finish(database, "9001", folder=things) == 0
+    assert await database.fetchval("SELECT count(*) FROM things") == 100
+    done = await database.fetch("SELECT step FROM schema_steps ORDER BY done_at")
+    assert [row["step"] for row in done] == ["fill_kind", "things_kind", "things_twice"]
+
+
+async def test_steps_that_another_is_at_are_left_to_it(database: Database, things: Path):
+    async with database.connection() as another:
+        await another.execute("SELECT pg_advisory_lock($1)", online.LOCK)
+        assert await finish(database, "9001", folder=things) == 0
+        await another.execute("SELECT pg_advisory_unlock($1)", online.LOCK)
+    assert await database.fetchval("SELECT count(*) FROM schema_steps") == 0
 
 
 async def test_the_stored_turns_are_those_of_the_model(database: Database):
