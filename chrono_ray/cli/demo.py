@@ -28,8 +28,8 @@ def run_demo(captures: int) -> int:
     """0 when the run was complete and its certificate adds up."""
     with tempfile.TemporaryDirectory(prefix="chrono-demo-") as folder:
         Path(folder).chmod(0o755)
-        with _archive(Path(folder), captures) as url:
-            _settle_environment(Path(folder) / "data", url)
+        with demo_archive(Path(folder), captures) as url:
+            settle_environment(Path(folder) / "data", url)
             return _show(time.monotonic())
 
 
@@ -53,7 +53,7 @@ def _show(began: float) -> int:
     return code or verified
 
 
-def _settle_environment(data: Path, url: str) -> None:
+def settle_environment(data: Path, url: str) -> None:
     """Ours and our children's: nothing of the machine's own chrono_ray is touched."""
     for name in [name for name in os.environ if name.startswith("CHRONO_")]:
         del os.environ[name]
@@ -64,7 +64,7 @@ def _settle_environment(data: Path, url: str) -> None:
 
 
 @contextlib.contextmanager
-def _archive(folder: Path, captures: int) -> Iterator[str]:
+def demo_archive(folder: Path, captures: int) -> Iterator[str]:
     """The demo archive as a process of its own, ended with us."""
     ready = folder / "archive.url"
     count = ["--captures", str(captures)] if captures else []

@@ -43,7 +43,7 @@ class Login:
 def server() -> Chrono | None:
     """A client of the server that commands work against; None: this machine is meant."""
     settings = chrono_settings.load()
-    found = _chosen(settings)
+    found = chosen(settings)
     if found is None:
         return None
     return _client(found.server, found.key, settings)
@@ -129,7 +129,8 @@ def _client(url: str, key: str, settings: Settings) -> Chrono:
     return client
 
 
-def _chosen(settings: Settings) -> Login | None:
+def chosen(settings: Settings) -> Login | None:
+    """The server that is meant, and the key for it; None: this machine is meant."""
     kept = _kept(settings.data_dir)
     token = settings.token.get_secret_value() if settings.token else ""
     if settings.server is None:
