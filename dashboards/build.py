@@ -6,16 +6,19 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from dashboards.alerts import rules
 from dashboards.boards import BOARDS
 from dashboards.grafana import encoded
 
 FOLDER: Final = Path(__file__).parent
 JSON: Final = FOLDER / "json"
+ALERTS: Final = FOLDER / "alerts.yml"
 
 
 def files() -> dict[Path, str]:
     """Every file that is built, and what it must hold."""
-    return {JSON / f"{board.uid}.json": encoded(board) for board in BOARDS}
+    boards = {JSON / f"{board.uid}.json": encoded(board) for board in BOARDS}
+    return {**boards, ALERTS: rules()}
 
 
 def stale(wanted: dict[Path, str]) -> list[Path]:

@@ -102,9 +102,17 @@ PROCESSES: Final = Row("Processes", (
     stack(
         "Warnings and errors by event", Unit.PER_MINUTE,
         Query(per_minute(m.LOG_EVENTS, ("part", "event"), 'level=~"warning|error|critical"'),
-              "{{part}} {{event}}"), width=16,
+              "{{part}} {{event}}"),
         empty="nothing is logged at these levels while all is well",
         about="What the lines say and who says it; the log has the rest.",
+    ),
+    lines(
+        "Versions", Unit.COUNT,
+        Query(told(m.PROCESS_INFO, ("part", "version")), "{{part}} {{version}}"),
+        Query(told(m.BUILD_INFO, ("version",)), "API {{version}}"),
+        Query(told(m.SCHEMA_INFO, ("revision",)), "schema {{revision}}"),
+        about="Processes by their version of the code, and the schema of the record. Two versions"
+        " of one part: an upgrade is under way, or stuck.",
     ),
 ))  # fmt: skip
 

@@ -14,8 +14,10 @@ POLITENESS: Final = Row("Politeness", (
         "Asked, and allowed", Unit.PER_MINUTE,
         Query(per_minute(m.ARCHIVE_REQUESTS, EACH, OF), "{{archive}} {{kind}} asked"),
         Query(told(m.BUDGET_PER_MINUTE, EACH, OF), "{{archive}} {{kind}} allowed"),
+        Query(told(m.BUDGET_RATE, EACH, OF), "{{archive}} {{kind}} allowed now"),
         about="Requests a minute that went out, beside what the archive allows (0 is no limit; the"
-        " sum over all egresses). The first must never stay above the second.",
+        " sum over all egresses), less for ten minutes after a pause. The first must never stay"
+        " above the others.",
     ),
     lines(
         "Leave at this moment", Unit.COUNT,

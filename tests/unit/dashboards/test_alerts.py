@@ -1,0 +1,70 @@
+"""The alert rules: each is explained, and fires when it must and only then."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards.alerts import ALERTS
+from dashboards.build import FOLDER
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
+TESTS = FOLDER / "alerts_test.yml"
+PROMTOOL = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus"
+)
+
+
+def promtool(*arguments: str | Path) -> str:
+    done = subprocess.run(
+        ["promtool", *arguments],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert):
+    assert alert.name.startswith("Chrono")
+    assert alert.summary
+    assert len(alert.description) > 40
+    assert alert.runbook == f"docs/runbooks.md#{alert.name.lower()}"
+    section = RUNBOOKS.partition(f"## {alert.name}\n")[2].partition("\n## ")[0]
+    assert "chrono " in section or "CHRONO_" in section, "it names what to do"
+
+
+def test_the_runbooks_are_those_of_alerts_that_there_are():
+    assert re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE) == [alert.name for alert in ALERTS]
+
+
+def test_every_alert_is_seen_to_fire():
+    fired = set()
+    for test in yaml.safe_load(TESTS.read_text("utf-8"))["tests"]:
+        for asked in test.get("promql_expr_test", []):
+            labels = (each["labels"] for each in asked["exp_samples"])
+            fired |= {name for each in labels for name in re.findall(r'alertname="(\w+)"', each)}
+        fired |= {
+            each["alertname"] for each in test.get("alert_rule_test", []) if each["exp_alerts"]
+        }
+    assert fired == {alert.name for alert in ALERTS}
+
+
+@PROMTOOL
+def test_prometheus_accepts_the_rules():
+    assert f"{len(ALERTS)} rules found" in promtool("check", "rules", "alerts.yml")
+
+
+@PROMTOOL
+def test_alerts_fire_when_they_must_and_only_then():
+    assert "SUCCESS" in promtool("test", "rules", TESTS.name)
