@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 from chrono_ray.archives.base import Archive
 from chrono_ray.archives.mementos import Mementos
 from chrono_ray.model.errors import InvalidInput, SettingsError
+from chrono_ray.observability.metrics import Meter
+from chrono_ray.observability.own import tell_pool
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.export import ExportParts
 from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.kinds import KindParts, open_steps
+from chrono_ray.pipeline.prune import PruneParts
 from chrono_ray.pipeline.purge import PurgeParts
 from chrono_ray.pipeline.rebuild import Rebuilding
 from chrono_ray.pipeline.redecide import Redeciding
@@ -41,6 +44,7 @@ from chrono_ray.storage.governor import Governor, Kind, Limit, Pauses
 from chrono_ray.storage.listings import Listings
 from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.projects import Projects
+from chrono_ray.storage.pruning import Pruning
 from chrono_ray.storage.rebuilds import Rebuilds
 from chrono_ray.storage.settling import Settling
 from chrono_ray.storage.tasks import Tasks
@@ -78,6 +82,16 @@ def database(settings: Settings, *, pool_size: int, name: str) -> Database:
             fix="`chrono up` starts one, or set CHRONO_DATABASE_URL",
         )
     return Database(settings.database_url.get_secret_value(), pool_size=pool_size, name=name)
+
+
+def watch_pool(meter: Meter, part: str, record: Database) -> None:
+    """Have it told how much of its connections a process of this `part` uses."""
+
+    def tell(meter: Meter) -> None:
+        use = record.pool
+        tell_pool(meter, part, size=use.size, used=use.used, idle=use.idle)
+
+    meter.watch(tell)
 
 
 def blobs(settings: Settings) -> Blobs:
@@ -346,6 +360,13 @@ def rebuilding(settings: Settings, record: Database, target: SearchIndex) -> Reb
     limits = BatchLimits(chosen.documents, chosen.bytes, chosen.seconds)
     lease = timedelta(seconds=chosen.lease)
     return Rebuilding(Rebuilds(record, lease=lease), target, limits=limits)
+
+
+def pruning(settings: Settings, record: Database) -> PruneParts:
+    """What is kept for a while only."""
+    return PruneParts(
+        Pruning(record), Deleting(record), blobs(settings), KeptExports(exports_place(settings))
+    )
 
 
 def worker_name() -> str:

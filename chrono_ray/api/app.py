@@ -12,10 +12,13 @@ from fastapi.openapi.utils import get_openapi
 
 from chrono_ray import __version__
 from chrono_ray.api import problems
+from chrono_ray.api.addresses import include
 from chrono_ray.api.compression import Compression
+from chrono_ray.api.cors import Cors
 from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
+from chrono_ray.api.live.tickets import Origins
 from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.recall import Recall
@@ -41,6 +44,8 @@ from chrono_ray.api.routes import (
     tasks,
     users,
 )
+from chrono_ray.api.traffic import Traffic
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.settings import Settings
 
 ROUTERS: Final = (
@@ -52,7 +57,9 @@ ROUTERS: Final = (
 PROBLEM: Final = "#/components/schemas/Problem"
 
 
-def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, actors: Actors | None = None, meter: Meter = SILENT
+) -> FastAPI:
     """The application; what it works with is opened at startup and closed at shutdown.
 
     `actors` tells of the cluster's actors where there is a cluster to ask.
@@ -61,8 +68,8 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            opened(settings, actors) as app.state.parts,
-            live_parts.opened(settings, app.state.parts) as app.state.live,
+            opened(settings, actors, meter=meter, part="api") as app.state.parts,
+            live_parts.opened(settings, app.state.parts, meter=meter) as app.state.live,
         ):
             app.state.record_metrics = RecordMetrics(app.state.parts.record)
             yield
@@ -74,14 +81,14 @@ def create_app(settings: Settings, *, actors: Actors | None = None) -> FastAPI:
         docs_url=None, redoc_url=None,  # both load scripts from a foreign host
         redirect_slashes=False, dependencies=[Depends(json_only), Depends(KnownOnly())],
     )  # fmt: skip
-    for each in ROUTERS:
-        app.include_router(each, prefix=PREFIX)
+    include(app, ROUTERS)
     app.include_router(metrics.router)
     app.state.metrics_readers = metrics.networks(settings.metrics.readers)
     problems.install(app)
     app.add_middleware(Recall)
     app.add_middleware(Compression)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, traffic=Traffic(meter, "api"), slow=settings.metrics.slow)
+    app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

@@ -20,13 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chrono_ray.api import spent
 from chrono_ray.api.json_body import fault_of
 from chrono_ray.api.problems import REQUEST_ID, plain, response
+from chrono_ray.api.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "/api/v1"
 BODY_BYTES_MAX: Final = 64 * 1024
 PATH_SHOWN: Final = 200
-SLOW_MS: Final = 1000.0
 RESPONSE_TIME: Final = "X-Response-Time"
 SERVER_TIMING: Final = "Server-Timing"
 """To admins alone: what a request costs the record is nobody else's to know."""
@@ -36,8 +36,11 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Edge:
     """Plain ASGI, outside of everything but the handler of the unexpected."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, traffic: Traffic, slow: float) -> None:
+        """A request whose answer takes longer than `slow` seconds to begin is logged as such."""
         self._app = app
+        self._traffic = traffic
+        self._slow_ms = slow * 1000
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,13 +50,21 @@ class Edge:
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         line = _Line(scope, send, new_id="" if request_id == given else request_id)
+        self._traffic.begins()
         try:
             await self._admit(scope, receive, line.send)
         finally:
             line.write()
-            if line.is_slow:
-                await asyncio.sleep(0)  # what it asked last is not counted yet
-                line.write_slow()
+            asyncio.get_running_loop().call_soon(self._ended, line)  # what it asked last is counted
+
+    def _ended(self, line: _Line) -> None:
+        self._traffic.ends(
+            line.scope, status=line.status, seconds=line.answered_ms / 1000,
+            statements=line.spent.statements,
+        )  # fmt: skip
+        if line.answered_ms > self._slow_ms:
+            self._traffic.was_slow()
+            line.write_slow()
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, request_id = Headers(scope=scope), scope["state"]["request_id"]
@@ -89,28 +100,24 @@ class _Line:
     """
 
     def __init__(self, scope: Scope, send: Send, *, new_id: str) -> None:
-        self._scope = scope
+        self.scope = scope
         self._send = send
         self._new_id = new_id
         self._began = time.perf_counter()
-        self._spent = spent.begin()
-        self._status = 500
-        self._answered_ms: float | None = None
-
-    @property
-    def is_slow(self) -> bool:
-        """Until its answer began: that may go on for as long as somebody listens."""
-        return (self._ms() if self._answered_ms is None else self._answered_ms) > SLOW_MS
+        self.spent = spent.begin()
+        self.status = 500
+        self.answered_ms = 0.0
+        """Until its answer began, or it ended without one: a stream goes on for very long."""
 
     async def send(self, message: Message) -> None:
         """Serve's proxy sends an id that the asker gave back by itself."""
         if message["type"] == "http.response.start":
-            self._status, self._answered_ms = message["status"], self._ms()
+            self.status, self.answered_ms = message["status"], self._ms()
             headers = MutableHeaders(scope=message)
-            headers[RESPONSE_TIME] = f"{self._answered_ms:.1f} ms"
-            if self._scope["state"].get("admin"):
+            headers[RESPONSE_TIME] = f"{self.answered_ms:.1f} ms"
+            if self.scope["state"].get("admin"):
                 await asyncio.sleep(0)  # what it asked last is not counted yet
-                headers[SERVER_TIMING] = self._spent.as_server_timing()
+                headers[SERVER_TIMING] = self.spent.as_server_timing()
             if self._new_id:
                 headers[REQUEST_ID] = self._new_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -118,8 +125,10 @@ class _Line:
         await self._send(message)
 
     def write(self) -> None:
-        state, client = self._scope["state"], self._scope.get("client") or ("",)
-        fields = {**self._told(), "status": self._status, "ms": round(self._ms(), 2)}
+        state, client = self.scope["state"], self.scope.get("client") or ("",)
+        took = self._ms()
+        self.answered_ms = self.answered_ms or took
+        fields = {**self._told(), "status": self.status, "ms": round(took, 2)}
         log.info("request.served", extra={**fields, "user": state.get("user"), "client": client[0]})
 
     def write_slow(self) -> None:
@@ -127,14 +136,15 @@ class _Line:
         log.warning(
             "request.slow",
             extra={
-                **self._told(), "ms": round(self._answered_ms or self._ms(), 2),
-                "statements": self._spent.statements,
-                "record_ms": round(self._spent.seconds * 1000, 2),
+                **self._told(), "ms": round(self.answered_ms, 2),
+                "statements": self.spent.statements,
+                "record_ms": round(self.spent.seconds * 1000, 2),
+                "asked": self.spent.as_shown(),
             },
         )  # fmt: skip
 
     def _told(self) -> dict[str, str]:
-        scope = self._scope
+        scope = self.scope
         return {
             "request": scope["state"]["request_id"], "method": scope["method"],
             "path": scope["path"][:PATH_SHOWN],

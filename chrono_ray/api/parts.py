@@ -19,11 +19,14 @@ from chrono_ray.api.passwords import Passwords
 from chrono_ray.api.sessions import Changes, Sessions
 from chrono_ray.api.streams import Exports, Gate
 from chrono_ray.archives.mementos import Mementos
+from chrono_ray.cache.entry import How
 from chrono_ray.cache.owed import EVERYTHING
-from chrono_ray.cache.redis import JsonCache
+from chrono_ray.cache.redis import JsonCache, Ttl
 from chrono_ray.cache.tags import project_tag
 from chrono_ray.model.accounts import Actor
 from chrono_ray.model.errors import Forbidden, NotFound, Unavailable
+from chrono_ray.observability.catalogue import CACHE_ANSWERS, CACHE_AWAY, CACHE_CORRUPT
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.settings import Accounts, Settings
@@ -160,12 +163,15 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Parts]:
-    """The parts of one process. Nothing is connected before it is used."""
+async def opened(
+    settings: Settings, actors: Actors | None, *, meter: Meter = SILENT, part: str = "api"
+) -> AsyncIterator[Parts]:
+    """The parts of one process, a `part` of the whole. Nothing is connected before it is used."""
     async with AsyncExitStack() as stack:
         record = wiring.database(settings, pool_size=POOL_SIZE, name="chrono api")
         stack.push_async_callback(record.aclose)
         spent.watch(record)
+        wiring.watch_pool(meter, part, record)
         index = wiring.index(settings, "reader")
         stack.push_async_callback(index.aclose)
         cache = None
@@ -173,6 +179,7 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
             cache = JsonCache(settings.redis_url.get_secret_value(), version=CACHE_VERSION)
             stack.push_async_callback(cache.aclose)
             await stack.enter_async_context(beside(cache.keep_promises()))
+            meter.watch(partial(_tell_cache, cache))
         doors = await _doors(settings, record, stack)
         yield Parts(
             record, OwnCursors(record), index, wiring.blobs(settings), cache, actors, doors,
@@ -180,6 +187,17 @@ async def opened(settings: Settings, actors: Actors | None) -> AsyncIterator[Par
             KnownPages(), wiring.mementos(settings), asyncio.Semaphore(1),
             partial(wiring.check_archive, settings=settings),
         )  # fmt: skip
+
+
+def _tell_cache(cache: JsonCache, meter: Meter) -> None:
+    for ttl in Ttl:
+        counts, lifetime = cache.counts_of(ttl), ttl.name.lower()
+        meter.reach(CACHE_ANSWERS, lifetime, How.HIT, total=counts.hits)
+        meter.reach(CACHE_ANSWERS, lifetime, How.MISS, total=counts.misses)
+        meter.reach(CACHE_ANSWERS, lifetime, How.STALE, total=counts.stale)
+        meter.reach(CACHE_ANSWERS, lifetime, How.BYPASS, total=counts.bypassed)
+    meter.reach(CACHE_CORRUPT, total=cache.counts.corrupt)
+    meter.set(CACHE_AWAY, value=int(cache.in_outage))
 
 
 async def _doors(settings: Settings, record: Database, stack: AsyncExitStack) -> Doors:

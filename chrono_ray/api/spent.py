@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import event
 
 from chrono_ray.storage.database import Connection, Database
+from chrono_ray.storage.statement_names import name_of
 
 FRAME: Final = ("BEGIN", "COMMIT", "ROLLBACK", "SET ")
 """What opens and closes a transaction is no statement; nor is the pool's sign of life, a `;`."""
+ASKED_SHOWN: Final = 20
 
 
 @dataclass(slots=True)
 class Spent:
-    """Statements, and the seconds until their answers."""
+    """Statements, and the seconds until their answers; the first of them one by one."""
 
     statements: int = 0
     seconds: float = 0.0
+    asked: list[tuple[str, float]] = field(default_factory=list)
+
+    def add(self, text: str, seconds: float) -> None:
+        self.statements += 1
+        self.seconds += seconds
+        if len(self.asked) < ASKED_SHOWN:
+            self.asked.append((text, seconds))
+
+    def as_shown(self) -> list[dict[str, str | float]]:
+        """By name, with their milliseconds; what they were asked with is nobody's to read."""
+        return [
+            {"name": name_of(text), "ms": round(seconds * 1000, 2)} for text, seconds in self.asked
+        ]
 
     def as_server_timing(self) -> str:
         """As browsers show it and `chrono perf` reads it (W3C Server Timing)."""
@@ -57,7 +72,7 @@ def _connected(adapted: Any, _record: Any) -> None:
 def _heard(query: asyncpg.connection.LoggedQuery) -> None:
     spent, text = _spent.get(), query.query.strip(" ;\n")
     if spent and text and not text.upper().startswith(FRAME):
-        _add(spent, query.elapsed)
+        spent.add(text, query.elapsed)
 
 
 def _executing(connection: Any, *_rest: Any) -> None:
@@ -65,11 +80,6 @@ def _executing(connection: Any, *_rest: Any) -> None:
     connection.info["began"] = time.perf_counter()
 
 
-def _executed(connection: Any, *_rest: Any) -> None:
+def _executed(connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
     if spent := _spent.get():
-        _add(spent, time.perf_counter() - connection.info["began"])
-
-
-def _add(spent: Spent, seconds: float) -> None:
-    spent.statements += 1
-    spent.seconds += seconds
+        spent.add(statement, time.perf_counter() - connection.info["began"])

@@ -28,7 +28,7 @@ def watch_process(meter: Meter, part: str) -> None:
 
 
 def tell_pool(meter: Meter, part: str, *, size: int, used: int, idle: int) -> None:
-    """How much of a pool of connections is used."""
+    """How much of its pool of connections a process uses."""
     meter.set(POOL_SIZE, part, value=size)
     meter.set(POOL_CONNECTIONS, part, USED, value=used)
     meter.set(POOL_CONNECTIONS, part, IDLE, value=idle)

@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from chrono_ray import __version__
 from chrono_ray.api import parts, problems
+from chrono_ray.api.addresses import include
+from chrono_ray.api.cors import Cors
+from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import Edge
 from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.live.connection import Limits
+from chrono_ray.api.live.tickets import Origins
 from chrono_ray.api.live.wire import Wire
+from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.routes import live
+from chrono_ray.api.traffic import Traffic
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.settings import Settings
 
 
-def create_live_app(settings: Settings, *, limits: Limits | None = None) -> ASGIApp:
+def create_live_app(
+    settings: Settings, *, limits: Limits | None = None, meter: Meter = SILENT
+) -> ASGIApp:
     """`/api/v1/live/...`: tickets, WebSockets and server-sent events.
 
     Its lifespan's end closes every connection (1012) before it returns: end it
@@ -28,9 +37,9 @@ def create_live_app(settings: Settings, *, limits: Limits | None = None) -> ASGI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            parts.opened(settings, None) as app.state.parts,
+            parts.opened(settings, None, meter=meter, part="live") as app.state.parts,
             live_parts.opened(
-                settings, app.state.parts, limits=limits, steady=True
+                settings, app.state.parts, limits=limits, steady=True, meter=meter
             ) as app.state.live,
         ):
             yield
@@ -38,8 +47,10 @@ def create_live_app(settings: Settings, *, limits: Limits | None = None) -> ASGI
     app = FastAPI(
         title="chrono_ray live", version=__version__, lifespan=lifespan, openapi_url=None,
         docs_url=None, redoc_url=None, redirect_slashes=False,
+        dependencies=[Depends(json_only), Depends(KnownOnly())],
     )  # fmt: skip
-    app.include_router(live.router, prefix="/api/v1")
+    include(app, [live.router])
     problems.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, traffic=Traffic(meter, "live"), slow=settings.metrics.slow)
+    app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))
     return Wire(app)

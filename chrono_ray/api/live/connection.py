@@ -177,6 +177,7 @@ class Socket:
 
     async def _tell(self, told: list[State]) -> None:
         await self._websocket.send_text(message_of(told))
+        self._hub.told(self._listener.kind)
 
     async def _close(self, over: Over) -> bool:
         if over.end is None:

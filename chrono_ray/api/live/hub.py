@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -21,11 +21,14 @@ from chrono_ray.api.live.listener import (
     POLICY,
     RESTART,
     End,
+    Kind,
     Listener,
     Wish,
     number,
 )
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.observability.catalogue import LIVE_CONNECTIONS, LIVE_MESSAGES
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.storage.live import Live
 
 log = logging.getLogger(__name__)
@@ -42,13 +45,16 @@ STOP_SECONDS: Final = 3.0
 class Hub:
     """All listeners of this process."""
 
-    def __init__(self, live: Live, *, recheck_every: float) -> None:
+    def __init__(self, live: Live, *, recheck_every: float, meter: Meter = SILENT) -> None:
         self._live = live
+        self._meter = meter
+        self._open = dict.fromkeys(Kind, 0)
+        meter.watch(self._count)
         self._recheck_every = recheck_every
         self._listeners: set[Listener] = set()
         self._audience = Audience()
         self._newest: OrderedDict[str, State] = OrderedDict()
-        self._wishes: list[tuple[Listener, Wish]] = []
+        self._wishes: dict[Listener, Wish] = {}
         self._wished = asyncio.Event()
         self._occupied = asyncio.Event()
         self._empty = asyncio.Event()
@@ -63,14 +69,22 @@ class Hub:
     async def wait_occupied(self) -> None:
         await self._occupied.wait()
 
+    def told(self, kind: Kind) -> None:
+        """A listener of this kind was sent something."""
+        self._meter.add(LIVE_MESSAGES, kind)
+
     def join(self, listener: Listener) -> None:
         self._listeners.add(listener)
+        self._open[listener.kind] += 1
         self._occupied.set()
         self._empty.clear()
 
     def leave(self, listener: Listener) -> None:
         self.unfollow(listener, tuple(listener.topics))
-        self._listeners.discard(listener)
+        self._wishes.pop(listener, None)
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            self._open[listener.kind] -= 1
         if not self._listeners:
             self._occupied.clear()
             self._empty.set()
@@ -78,7 +92,8 @@ class Hub:
     def follow(self, listener: Listener, wish: Wish) -> None:
         """Tell what these topics are now, where that is newer than what was seen; then changes."""
         listener.topics.update(wish.topics)
-        self._wishes.append((listener, wish))
+        earlier = self._wishes.get(listener)
+        self._wishes[listener] = earlier.with_later(wish, listener.topics) if earlier else wish
         self._wished.set()
 
     def attach(self, listener: Listener, topics: Iterable[str]) -> None:
@@ -116,15 +131,14 @@ class Hub:
         """What newcomers asked for, from the record: one look for all who wait. Until cancelled."""
         while True:
             await self._wished.wait()
-            wishes, self._wishes = self._wishes, []
+            wishes, self._wishes = self._wishes, {}
             self._wished.clear()
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._answer(wishes)
             except (Unavailable, TimeoutError) as error:
                 log.warning("live.look_failed", extra={"why": str(error)})
-                self._wishes += [each for each in wishes if each[0] in self._listeners]
-                self._wished.set()
+                self._put_back(wishes)
                 await asyncio.sleep(AGAIN_SECONDS)
             await asyncio.sleep(LOOK_GAP)
 
@@ -141,6 +155,20 @@ class Hub:
                 log.warning("live.recheck_failed", extra={"why": str(error)})
             await asyncio.sleep(self._recheck_every)
 
+    def _put_back(self, wishes: Mapping[Listener, Wish]) -> None:
+        """What could not be answered, before what was wished since: one wish for each who waits."""
+        later, self._wishes = (
+            self._wishes,
+            {listener: wish for listener, wish in wishes.items() if listener in self._listeners},
+        )
+        for listener, wish in later.items():
+            self.follow(listener, wish)
+        self._wished.set()
+
+    def _count(self, meter: Meter) -> None:
+        for kind, count in self._open.items():
+            meter.set(LIVE_CONNECTIONS, kind, value=count)
+
     def _keep(self, state: State) -> None:
         self._newest[state.key] = state
         self._newest.move_to_end(state.key)
@@ -152,9 +180,9 @@ class Hub:
             if listener.sees(state):
                 listener.offer(state)
 
-    async def _answer(self, wishes: list[tuple[Listener, Wish]]) -> None:
-        topics = {topic for _, wish in wishes for topic in wish.topics}
-        sinces = [since for _, wish in wishes if (since := wish.since) is not None]
+    async def _answer(self, wishes: Mapping[Listener, Wish]) -> None:
+        topics = {topic for wish in wishes.values() for topic in wish.topics}
+        sinces = [since for wish in wishes.values() if (since := wish.since) is not None]
         pulse = await self._live.pulse(
             min(sinces, default=None),
             runs=[n for each in topics if (n := number(each, "run"))],
@@ -162,7 +190,7 @@ class Hub:
         )
         found = Found(states(pulse, None))
         self.apply(found.by_key.values())
-        for n, (listener, wish) in enumerate(wishes):
+        for n, (listener, wish) in enumerate(wishes.items()):
             if listener in self._listeners:
                 self.attach(listener, wish.topics)
                 self._grant(listener, wish, found)

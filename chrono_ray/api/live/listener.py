@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 import orjson
@@ -19,6 +20,13 @@ POLICY: Final = 1008
 RESTART: Final = 1012
 REFUSED: Final = 400
 """Refusals that may wait to be read: twice the topics that a connection may have."""
+
+
+class Kind(StrEnum):
+    """How it is told: over a WebSocket, or by server-sent events."""
+
+    WEBSOCKET = "websocket"
+    EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,19 @@ class Wish:
         known = [self.seen.get(each, self.floor or FROM_NOW) for each in self.wide]
         return min(known, default=None)
 
+    def with_later(self, later: Wish, wanted: Collection[str]) -> Wish:
+        """Both in one, of what is still `wanted`; where they differ, more is told, never less."""
+        topics = tuple(dict.fromkeys((*(t for t in self.topics if t in wanted), *later.topics)))
+        before = {t: n for t, n in self.seen.items() if t in topics and t not in later.topics}
+        floors = [each for each in (self.floor, later.floor) if each is not None]
+        return Wish(topics, {**before, **later.seen}, min(floors) if len(floors) == 2 else None)
+
 
 class Listener:
     """For each run or task one place: the newest state takes it, and the last is never lost."""
 
-    def __init__(self, bearer: Bearer, sight: Sight) -> None:
+    def __init__(self, bearer: Bearer, sight: Sight, *, kind: Kind = Kind.EVENTS) -> None:
+        self.kind = kind
         self.bearer = bearer
         self.sight = sight
         self.topics: set[str] = set()

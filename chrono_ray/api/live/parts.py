@@ -21,6 +21,7 @@ from chrono_ray.api.live.source import Source
 from chrono_ray.api.live.tickets import Origins, Tickets
 from chrono_ray.api.parts import Parts, beside
 from chrono_ray.cache.tags import RUNS, TASKS, project_tag, run_tag
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.settings import Settings
 from chrono_ray.storage.live import Live
 
@@ -43,7 +44,12 @@ class LiveParts:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, parts: Parts, *, limits: Limits | None = None, steady: bool = False
+    settings: Settings,
+    parts: Parts,
+    *,
+    limits: Limits | None = None,
+    steady: bool = False,
+    meter: Meter = SILENT,
 ) -> AsyncIterator[LiveParts]:
     """Live progress of one process; connections that are open at the end are ended in order.
 
@@ -52,7 +58,7 @@ async def opened(
     """
     url = settings.redis_url.get_secret_value() if settings.redis_url else None
     live, limits = Live(parts.record), limits or Limits()
-    hub = Hub(live, recheck_every=limits.recheck)
+    hub = Hub(live, recheck_every=limits.recheck, meter=meter)
     async with AsyncExitStack() as stack:
         channel = Channel(url) if url else None
         if channel:

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -25,11 +25,11 @@ from chrono_ray.api.live.connection import (
     write,
 )
 from chrono_ray.api.live.events import State
-from chrono_ray.api.live.listener import EVERYTHING, NORMAL, POLICY, End, Listener, Wish
+from chrono_ray.api.live.listener import EVERYTHING, NORMAL, POLICY, End, Kind, Listener, Wish
 from chrono_ray.api.live.parts import LiveParts, OurLive
 from chrono_ray.api.live.wire import cut
 from chrono_ray.api.parts import OurParts, within
-from chrono_ray.api.problems import plain, response, told
+from chrono_ray.api.problems import plain, request_id_of, response, told
 from chrono_ray.api.schemas import Answer
 from chrono_ray.model.accounts import Actor
 from chrono_ray.model.bounds import BIG_MAX, INT_MAX
@@ -155,6 +155,7 @@ class Stream(Response):
         async def sent(states: list[State]) -> None:
             body = "".join(map(_framed, states)) or ":\n\n"
             await send({"type": "http.response.body", "body": body.encode(), "more_body": True})
+            self._ours.hub.told(self._listener.kind)
 
         over = Over(None)
         try:
@@ -213,7 +214,7 @@ async def socket(websocket: WebSocket) -> None:
         if not free:
             await websocket.close(POLICY, f"more than {ours.limits.connections} connections")
             return
-        listener = Listener(Bearer.of(actor), Sight.of(actor))
+        listener = Listener(Bearer.of(actor), Sight.of(actor), kind=Kind.WEBSOCKET)
         ours.hub.join(listener)
         try:
             reads = await Socket(websocket, listener, ours.hub, ours.limits).run(_chosen(websocket))
@@ -229,7 +230,15 @@ async def socket(websocket: WebSocket) -> None:
     )  # fmt: skip
 
 
+async def no_socket(request: Request) -> Response:
+    """What asks for the WebSocket's address by plain HTTP."""
+    problem = plain(426, request_id=request_id_of(request))
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return response(problem, headers=headers, head=request.method == "HEAD")
+
+
 router.add_websocket_route(f"{router.prefix}/ws", socket)
+router.add_route(f"{router.prefix}/ws", no_socket, methods=["GET"], include_in_schema=False)
 
 
 async def _admitted(websocket: WebSocket, ours: LiveParts) -> Actor | None:

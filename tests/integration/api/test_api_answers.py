@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from chrono_ray.api.answers import Kept, answered
 from chrono_ray.api.deps import Reader
-from chrono_ray.api.edge import SLOW_MS
 from chrono_ray.api.parts import OurParts
 from chrono_ray.cache.redis import Ttl
 from chrono_ray.cache.tags import project_tag
@@ -32,6 +31,7 @@ from tests.integration.api.estate import estate
 from tests.integration.api.remembering import remembered
 from tests.support.accounts import bearer, user_with_key
 
+SLOW_MS = 1000.0
 PATH = "/test/answer"
 ENDLESS = {"/api/v1/live/events"}
 STATEMENT = "SELECT repeat('town ', 1000)"
@@ -153,9 +153,14 @@ async def test_every_answer_says_how_long_it_took_and_a_slow_one_why(
     slow = await client.get("/test/slow", headers={"x-request-id": "slow-1"})
     assert slow.status_code == 200
     assert float(slow.headers["x-response-time"].removesuffix(" ms")) > SLOW_MS
+    async with asyncio.timeout(5):
+        while not ours("request.slow"):
+            await asyncio.sleep(0)
     [line] = [vars(record) for record in ours("request.slow")]
     assert (line["request"], line["path"], line["statements"]) == ("slow-1", "/test/slow", 2)
     assert SLOW_MS <= line["record_ms"] <= line["ms"]
+    asked = [(each["name"], each["ms"] >= SLOW_MS) for each in line["asked"]]
+    assert asked == [("SELECT pg_sleep($1)", True), ("SELECT 1", False)]
 
 
 @pytest.fixture

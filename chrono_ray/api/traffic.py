@@ -1,0 +1,49 @@
+"""What becomes of requests, by route: never by path, which is whatever anybody asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chrono_ray.observability.catalogue import (
+    HTTP_IN_FLIGHT,
+    HTTP_REQUESTS,
+    HTTP_SECONDS,
+    HTTP_SLOW,
+    HTTP_STATEMENTS,
+)
+from chrono_ray.observability.metrics import OTHER, Meter
+
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+class Traffic:
+    """The requests of one application in this process."""
+
+    def __init__(self, meter: Meter, application: str) -> None:
+        self._meter = meter
+        self._application = application
+        self._under_way = 0
+        meter.watch(self._tell)
+
+    def begins(self) -> None:
+        self._under_way += 1
+
+    def ends(
+        self, scope: Mapping[str, Any], *, status: int, seconds: float, statements: int
+    ) -> None:
+        """One is over; `seconds` until its answer began."""
+        self._under_way -= 1
+        path = getattr(scope.get("route"), "path", OTHER)
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        asked = self._application, path, method
+        self._meter.add(HTTP_REQUESTS, *asked, f"{status // 100}xx")
+        self._meter.observe(HTTP_SECONDS, *asked, value=seconds)
+        if statements:
+            self._meter.add(HTTP_STATEMENTS, *asked, amount=statements)
+
+    def was_slow(self) -> None:
+        self._meter.add(HTTP_SLOW, self._application)
+
+    def _tell(self, meter: Meter) -> None:
+        meter.set(HTTP_IN_FLIGHT, self._application, value=self._under_way)
