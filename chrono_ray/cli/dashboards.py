@@ -83,8 +83,8 @@ def push(folder: str, *, json: bool) -> int:
     """
     target = _target(chrono_settings.load())
     boards = read(Path(folder) if folder else _own_folder())
-    with _clear(target.url):
-        done = _pushed(_grafana(target), boards)
+    with _clear(target.url), _grafana(target) as grafana:
+        done = _pushed(grafana, boards)
     if json:
         found = {"grafana": target.url, "folder": FOLDER_UID, "boards": done}
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
@@ -159,13 +159,15 @@ def _token(path: Path) -> str:
     return token
 
 
-def _grafana(target: Target) -> GrafanaApi:
+@contextmanager
+def _grafana(target: Target) -> Iterator[GrafanaApi]:
     # Without the slash it would ask /grafanaapi of https://host/grafana.
     grafana: GrafanaApi = GrafanaApi.from_url(
         f"{target.url}/", credential=target.token, timeout=DEADLINE
     )
     grafana.client.s.max_redirects = 0  # a POST that is sent elsewhere becomes a GET on the way
-    return grafana
+    with grafana.client.s:
+        yield grafana
 
 
 def _pushed(grafana: GrafanaApi, boards: list[Board]) -> dict[str, Done]:
