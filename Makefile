@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 # see requirements.txt
 export URLLIB3_NO_OVERRIDE := 1
 
-.PHONY: help demo run up down check test faults lint benchmark dashboards clean
+.PHONY: help demo run up down compose-up check test faults lint benchmark dashboards clean
 .DEFAULT_GOAL := help
 
 help: ## List what there is
@@ -34,6 +34,13 @@ down: $(READY) ## Drain and stop it
 
 dashboards: $(READY) ## Build the boards and alert rules anew from dashboards/*.py
 	@$(BIN)/python -m dashboards.build
+
+compose-up: ## Production on this machine with Docker: secrets made once, then all of compose.yaml
+	@docker compose version >/dev/null 2>&1 || { echo "Docker with Compose 2.24 or newer is not here: https://docs.docker.com/engine/install (without it: make up)" >&2; exit 1; }
+	@deploy/compose/secrets.sh
+	docker compose up --detach --build --wait head
+	docker compose up --detach
+	docker compose exec -T head chrono up
 
 lint: $(READY) ## Style, types and layers
 	$(BIN)/ruff format --check .

@@ -108,9 +108,8 @@ class Owner:
         self._parts = EmbeddedParts(
             settings.data_dir, postgres=settings.database_url is None,
             valkey=settings.redis_url is None,
-            postgres_tuning=PostgresTuning(
-                shared_buffers_mb=budget.postgresql.memory // MIB // 4,
-                max_connections=budget.connections + SPARE,
+            postgres_tuning=PostgresTuning.of(
+                budget.postgresql.memory, budget.connections + SPARE
             ),
             valkey_tuning=ValkeyTuning(maxmemory_mb=budget.redis.memory // MIB),
         )  # fmt: skip

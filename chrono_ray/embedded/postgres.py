@@ -20,6 +20,7 @@ from chrono_ray.embedded.folder import sync_folder
 from chrono_ray.embedded.ports import LOOPBACK
 from chrono_ray.embedded.process import FOLDER, Command, Premises, ServerProcess
 from chrono_ray.embedded.server import Endpoint, PasswordRefused, size_of, tail
+from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import EmbeddedError
 
 ROLE: Final = "chrono"
@@ -62,6 +63,21 @@ class PostgresTuning:
     max_connections: int = 100
     fsync: bool = True
 
+    @classmethod
+    def of(cls, memory: int, connections: int) -> PostgresTuning:
+        """For a server that may use so many bytes in all: a quarter is its own cache."""
+        return cls(memory // MIB // 4, connections)
+
+    def settings(self) -> dict[str, str]:
+        """By PostgreSQL's names. Sorts and index builds get what the cache leaves them."""
+        return {
+            "shared_buffers": f"{self.shared_buffers_mb}MB",
+            "work_mem": f"{max(self.shared_buffers_mb // 64, 4)}MB",
+            "maintenance_work_mem": f"{max(self.shared_buffers_mb // 6, 64)}MB",
+            "max_connections": str(self.max_connections),
+            "fsync": "on" if self.fsync else "off",
+        }
+
 
 class PostgresRecipe:
     """A `server.Recipe` for PostgreSQL; `bin_dir` is looked into instead of everywhere."""
@@ -97,12 +113,7 @@ class PostgresRecipe:
         return (data / "PG_VERSION").exists()
 
     def command(self, data: Path, endpoint: Endpoint) -> Command:
-        tuned = {
-            "port": str(endpoint.port),
-            "shared_buffers": f"{self._tuning.shared_buffers_mb}MB",
-            "max_connections": str(self._tuning.max_connections),
-            "fsync": "on" if self._tuning.fsync else "off",
-        }
+        tuned = {"port": str(endpoint.port), **self._tuning.settings()}
         return self._postgres(data, SETTINGS | self._compression | tuned)
 
     async def answers(self, data: Path, endpoint: Endpoint) -> bool:

@@ -30,6 +30,10 @@ class ValkeyTuning:
 
     maxmemory_mb: int = 128
 
+    def lines(self) -> tuple[str, ...]:
+        """Of a configuration file."""
+        return (f"maxmemory {self.maxmemory_mb}mb", "maxmemory-policy allkeys-lru")
+
 
 class ValkeyRecipe:
     """A `server.Recipe` for Valkey; `bin_dir` is looked into instead of everywhere."""
@@ -67,8 +71,7 @@ class ValkeyRecipe:
             "appendfsync everysec",
             'save ""',
             f"pidfile {self.pid_file}",
-            f"maxmemory {self._tuning.maxmemory_mb}mb",
-            "maxmemory-policy allkeys-lru",
+            *self._tuning.lines(),
         )
         return Command(
             (str(self._program), "-"), data, cwd=data, stdin="\n".join(lines).encode() + b"\n"
