@@ -45,6 +45,8 @@ CHECK_SECONDS: Final = 20.0
 """No check is waited for longer."""
 TURN_SECONDS: Final = 15.0
 """Nor for leave to ask an archive."""
+UNREACHED: Final = frozenset({Code.POSTGRESQL_AWAY, Code.POSTGRESQL_LOGIN})
+SEARCHLESS: Final = frozenset({Code.MEILISEARCH_AWAY, Code.MEILISEARCH_LOGIN})
 NOT_RUNNING: Final = NotSeen("chrono_ray does not run here, and starts its own: chrono up")
 
 Check = Callable[[], Awaitable[Seen | NotSeen]]
@@ -72,8 +74,8 @@ async def examine(environment: Mapping[str, str], *, ask_archives: bool = False)
     for name, check in _checks(patient).items():
         more, less = _noted(name, await _within(name, check))
         findings, skipped = (*findings, *more), (*skipped, *less)
-    reached = not any(each.code.startswith("postgresql_") for each in findings)
-    more, less = await _of_record(patient, reached=reached)
+    ill = frozenset(each.code for each in findings if each.severity is Severity.PROBLEM)
+    more, less = await _of_record(patient, ill)
     return Report((*findings, *more), (*skipped, *less))
 
 
@@ -269,13 +271,13 @@ async def _payloads(settings: Settings) -> Seen | NotSeen:
 
 
 async def _of_record(
-    patient: Patient, *, reached: bool
+    patient: Patient, ill: frozenset[str]
 ) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
-    """The schema first: without it nothing else can be asked."""
+    """The schema first: without it nothing else can be asked. `ill`: problems found so far."""
     names = ("schema", "work", "archives", "index")
     if patient.settings.database_url is None:
         return (), tuple(Skipped(name, NOT_RUNNING.why) for name in names)
-    if not reached:
+    if ill & UNREACHED:
         return (), tuple(Skipped(name, "PostgreSQL was not reached") for name in names)
     async with _opened(patient.settings) as database:
         findings, skipped = _noted(
@@ -283,19 +285,19 @@ async def _of_record(
         )
         if any(each.severity is Severity.PROBLEM for each in findings):
             return findings, tuple(Skipped(name, "its schema is another") for name in names[1:])
-        for name, check in _inside(patient, database).items():
+        for name, check in _inside(patient, database, ill).items():
             more, less = _noted(name, await _within(name, check))
             findings, skipped = (*findings, *more), (*skipped, *less)
     return findings, skipped
 
 
-def _inside(patient: Patient, database: Database) -> dict[str, Check]:
+def _inside(patient: Patient, database: Database, ill: frozenset[str]) -> dict[str, Check]:
     """Of the record's contents."""
     settings = patient.settings
     checks: dict[str, Check] = {
         "work": lambda: record.work(database, elsewhere=settings.meilisearch_url is not None),
         "archives": lambda: record.archives(database),
-        "index": lambda: _index(settings, database),
+        "index": lambda: _index(settings, database, ill),
     }
     if patient.ask_archives:
         addresses = {"wayback": settings.archives.wayback.url, "pywb": settings.archives.pywb.url,
@@ -306,7 +308,9 @@ def _inside(patient: Patient, database: Database) -> dict[str, Check]:
     return checks
 
 
-async def _index(settings: Settings, database: Database) -> Seen | NotSeen:
+async def _index(settings: Settings, database: Database, ill: frozenset[str]) -> Seen | NotSeen:
+    if ill & SEARCHLESS:
+        return NotSeen("Meilisearch was not reached")
     searched = wiring.index(settings, "reader")
     try:
         return await record.index(database, searched)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx2
@@ -28,6 +28,7 @@ OLDEST_REDIS: Final = (7, 0)
 ASK_SECONDS: Final = 5.0
 SKEW_MOST: Final = 2.0
 """Seconds that this machine's clock may differ from PostgreSQL's: archives' slots last as long."""
+LATELY: Final = timedelta(days=1)
 SURELY: Final = timedelta(seconds=-60)
 """Older than this is everything, also what was just written."""
 
@@ -168,7 +169,7 @@ async def meilisearch(url: str, key: str) -> Seen:
             base_url=url, timeout=ASK_SECONDS, trust_env=False, headers=headers
         ) as http:
             version = await http.get("/version")
-            failed = await http.get("/tasks", params={"statuses": "failed", "limit": 1})
+            failed = await http.get("/tasks", params=_lately_failed())
         if {version.status_code, failed.status_code} & {401, 403}:
             return Seen("", (problem(
                 Code.MEILISEARCH_LOGIN, "Meilisearch refuses our key",
@@ -181,6 +182,15 @@ async def meilisearch(url: str, key: str) -> Seen:
             why=f"{type(error).__name__}: {error}".rstrip(": "),
             fix="Start it, or check CHRONO_MEILISEARCH_URL; pages wait for it meanwhile",
         ),))  # fmt: skip
+
+
+def _lately_failed() -> dict[str, str]:
+    """What an indexer asked for. Creating what is there already fails, too, and is no fault."""
+    since = datetime.now(UTC) - LATELY
+    kinds = "documentAdditionOrUpdate,documentDeletion,settingsUpdate"
+    return {
+        "statuses": "failed", "types": kinds, "limit": "1", "afterEnqueuedAt": since.isoformat()
+    }  # fmt: skip
 
 
 def _body(answer: httpx2.Response) -> dict[str, Any]:

@@ -1,0 +1,547 @@
+"""`chrono doctor` on a real PostgreSQL and Valkey: a fault is planted, and it alone is named."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from chrono_ray.cli.doctor.examine import examine
+from chrono_ray.cli.doctor.finding import Code, Severity
+from chrono_ray.cli.main import main
+from chrono_ray.cluster.birth import birth_of
+from chrono_ray.cluster.owner import Running
+from chrono_ray.embedded.parts import EmbeddedParts
+from chrono_ray.embedded.ports import free_port
+from chrono_ray.embedded.postgres import PostgresTuning
+from chrono_ray.model.errors import Throttled
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.governor import Governor, Kind, Limit
+from chrono_ray.storage.migrate import migrate
+from chrono_ray.storage.rebuilds import Rebuilds
+from tests.conftest import roomy_folder, run_apart
+from tests.integration.storage.making import Record, capture, stored
+from tests.support.meilisearch import running as meilisearch_running
+
+KEY = "a-key-that-nobody-guesses-at-all"
+NOWHERE = "127.0.0.1:1"
+TEMPLATE = "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """A PostgreSQL that keeps what it confirms, with a migrated template, and a Valkey."""
+
+    database_url: str
+    redis_url: str
+    folder: Path
+    numbers: Iterator[int]
+
+    def named(self, database: str) -> str:
+        return urlunsplit(urlsplit(self.database_url)._replace(path=f"/{database}"))
+
+    async def execute(self, *sql: str) -> None:
+        connection = await asyncpg.connect(self.named("postgres"))
+        try:
+            for statement in sql:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@dataclass(slots=True)
+class Patient:
+    """A healthy installation: its settings, its data folder, and ways to make it ill."""
+
+    servers: Servers
+    environment: dict[str, str]
+    data: Path
+    database: Database
+
+    async def execute(self, *sql: str) -> None:
+        for statement in sql:
+            await self.database.fetch(statement)
+
+    def kept(self, name: str, content: bytes = b"", mode: int = 0o600) -> Path:
+        """A file in the data folder."""
+        path = self.data / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+        return path
+
+    def kept_owner(self, **changes: str | int) -> None:
+        """This process is the owner, as far as the data folder tells."""
+        birth = birth_of(os.getpid())
+        token = self.kept("ray/token", b"secret")
+        owner = Running(
+            os.getpid(), birth.boot, birth.since, self.environment["CHRONO_DATABASE_URL"],
+            self.servers.redis_url, NOWHERE, "", str(token), "", "", "{}", True,
+        )  # fmt: skip
+        self.kept("owner.json", json.dumps(asdict(replace(owner, **changes))).encode())
+
+    async def run(self, state: str = "done") -> int:
+        record = Record(self.database)
+        await record.unlimited("wayback")
+        run_id = await record.start()
+        await self.execute(f"UPDATE runs SET state = '{state}' WHERE id = {run_id}")
+        return run_id
+
+    async def page(self) -> None:
+        """One that is in the record, and on its way to the index."""
+        record = Record(self.database)
+        await record.unlimited("wayback")
+        run_id = await record.start()
+        await record.list_all(run_id, [capture()])
+        await record.settling.settle([stored(each) for each in await record.claim()])
+        await self.execute(f"UPDATE runs SET state = 'done' WHERE id = {run_id}")
+
+
+Planting = Callable[[Patient], AbstractAsyncContextManager[None]]
+PLANTED: list[tuple[Code, Planting]] = []
+
+
+def plants(code: Code) -> Callable[[Callable[[Patient], AsyncIterator[None]]], Planting]:
+    def keep(made: Callable[[Patient], AsyncIterator[None]]) -> Planting:
+        planting = asynccontextmanager(made)
+        PLANTED.append((code, planting))
+        return planting
+
+    return keep
+
+
+def sets(code: Code, **environment: str) -> None:
+    """A fault that is nothing but a setting."""
+
+    async def planted(patient: Patient) -> AsyncIterator[None]:
+        patient.environment |= environment
+        yield
+
+    PLANTED.append((code, asynccontextmanager(planted)))
+
+
+sets(Code.SETTINGS_UNKNOWN, CHRONO_DATABSE_URL="x")
+sets(Code.SETTINGS_INVALID, CHRONO_SERVING__PORT="99999")
+sets(Code.SETTINGS_CONTRADICT, CHRONO_TOKEN="a-token")
+sets(Code.CONTACT_MISSING, CHRONO_CONTACT="")
+sets(Code.POSTGRESQL_AWAY, CHRONO_DATABASE_URL=f"postgresql://nobody:x@{NOWHERE}/none")
+sets(Code.REDIS_AWAY, CHRONO_REDIS_URL=f"redis://{NOWHERE}/0")
+sets(Code.TOKEN_MISSING, CHRONO_RAY_ADDRESS="127.0.0.1:6379")
+sets(
+    Code.MEILISEARCH_AWAY,
+    CHRONO_MEILISEARCH_URL=f"http://{NOWHERE}", CHRONO_MEILISEARCH_KEY=KEY,
+)  # fmt: skip
+
+
+@plants(Code.POSTGRESQL_LOGIN)
+async def wrong_password(patient: Patient) -> AsyncIterator[None]:
+    url = patient.environment["CHRONO_DATABASE_URL"]
+    parts = urlsplit(url)
+    netloc = f"{parts.username}:wrong@{parts.hostname}:{parts.port}"
+    patient.environment["CHRONO_DATABASE_URL"] = urlunsplit(parts._replace(netloc=netloc))
+    yield
+
+
+@plants(Code.REDIS_LOGIN)
+async def wrong_redis_password(patient: Patient) -> AsyncIterator[None]:
+    port = urlsplit(patient.servers.redis_url).port
+    patient.environment["CHRONO_REDIS_URL"] = f"redis://:wrong@127.0.0.1:{port}/0"
+    yield
+
+
+@plants(Code.REDIS_KEEPS_ALL)
+async def no_eviction(patient: Patient) -> AsyncIterator[None]:
+    async with Redis.from_url(patient.servers.redis_url) as redis:
+        await redis.config_set("maxmemory-policy", "noeviction")
+        yield
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+
+
+@plants(Code.REDIS_COPY)
+async def replica(patient: Patient) -> AsyncIterator[None]:
+    async with Redis.from_url(patient.servers.redis_url) as redis:
+        await redis.replicaof("127.0.0.1", "1")
+        yield
+        await redis.replicaof("NO", "ONE")
+
+
+@plants(Code.MEILISEARCH_LOGIN)
+async def wrong_key(patient: Patient) -> AsyncIterator[None]:
+    async with meilisearch_running("another-key-that-nobody-guesses") as fake:
+        patient.environment |= {
+            "CHRONO_MEILISEARCH_URL": fake.url, "CHRONO_MEILISEARCH_KEY": KEY
+        }  # fmt: skip
+        yield
+
+
+@plants(Code.SCHEMA_MISSING)
+async def empty_database(patient: Patient) -> AsyncIterator[None]:
+    patient.environment["CHRONO_DATABASE_URL"] = patient.servers.named("postgres")
+    yield
+
+
+@plants(Code.SCHEMA_OLDER)
+async def old_schema(patient: Patient) -> AsyncIterator[None]:
+    await patient.execute("UPDATE alembic_version SET version_num = '0001'")
+    yield
+
+
+@plants(Code.SCHEMA_NEWER)
+async def new_schema(patient: Patient) -> AsyncIterator[None]:
+    await patient.execute("UPDATE alembic_version SET version_num = '9999'")
+    yield
+
+
+@plants(Code.DURABILITY_OFF)
+async def asynchronous_commit(patient: Patient) -> AsyncIterator[None]:
+    name = urlsplit(patient.environment["CHRONO_DATABASE_URL"]).path[1:]
+    await patient.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    yield
+
+
+@plants(Code.AUTOVACUUM_OFF)
+async def no_autovacuum(patient: Patient) -> AsyncIterator[None]:
+    execute = patient.servers.execute
+    try:
+        await execute("ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
+        await until_autovacuum(patient, "off")
+        yield
+    finally:
+        await execute("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()")
+        await until_autovacuum(patient, "on")
+
+
+async def until_autovacuum(patient: Patient, value: str) -> None:
+    async with asyncio.timeout(10):
+        while await patient.database.fetchval("SHOW autovacuum") != value:
+            await asyncio.sleep(0.02)
+
+
+@plants(Code.CONNECTIONS_FEW)
+async def few_connections(patient: Patient) -> AsyncIterator[None]:
+    name = urlsplit(patient.environment["CHRONO_DATABASE_URL"]).path[1:]
+    await patient.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 12")
+    yield
+
+
+@plants(Code.DISK_FULL)
+async def full_disk(patient: Patient) -> AsyncIterator[None]:
+    small = patient.data / "small"
+    small.mkdir()
+    if await ended("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)):
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        patient.environment["CHRONO_BLOBS_URL"] = str(small)
+        yield
+    finally:
+        assert await ended("umount", str(small)) == 0
+
+
+async def ended(*command: str) -> int:
+    """The exit code; 127 for a program that is not there."""
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        return 127
+    return await process.wait()
+
+
+@plants(Code.BLOBS_AWAY)
+async def payloads_in_a_file(patient: Patient) -> AsyncIterator[None]:
+    patient.environment["CHRONO_BLOBS_URL"] = str(patient.kept("payloads", b"no folder"))
+    yield
+
+
+@plants(Code.DATA_DIR_FOREIGN)
+async def foreign_folder(patient: Patient) -> AsyncIterator[None]:
+    if os.geteuid():
+        pytest.skip("only root gives a folder away")
+    os.chown(patient.data, 65534, 65534)
+    yield
+
+
+@plants(Code.SECRET_READABLE)
+async def token_for_all(patient: Patient) -> AsyncIterator[None]:
+    patient.kept("ray/token", b"secret", 0o644)
+    yield
+
+
+@plants(Code.TOKEN_EMPTY)
+async def token_of_nothing(patient: Patient) -> AsyncIterator[None]:
+    patient.kept("ray/token")
+    yield
+
+
+@plants(Code.TOKEN_MISSING)
+async def token_deleted(patient: Patient) -> AsyncIterator[None]:
+    patient.kept_owner(token=str(patient.data / "ray" / "gone"))
+    yield
+
+
+@plants(Code.OWNER_DEAD)
+async def dead_owner(patient: Patient) -> AsyncIterator[None]:
+    patient.kept_owner(born=1.0)  # another process had our pid
+    yield
+
+
+@plants(Code.LOCK_HELD)
+async def stale_lock(patient: Patient) -> AsyncIterator[None]:
+    path = patient.kept("embedded/owner.lock", b"999999999")
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+@plants(Code.SERVERS_ORPHANED)
+async def orphans(patient: Patient) -> AsyncIterator[None]:
+    told = (patient.servers.folder / "embedded/postgres/postmaster.pid").read_bytes()
+    patient.kept("embedded/postgres/postmaster.pid", told)
+    yield
+
+
+@plants(Code.API_FAILED)
+async def no_api(patient: Patient) -> AsyncIterator[None]:
+    patient.kept_owner(api_error="its port is taken", ephemeral=False)
+    yield
+
+
+@plants(Code.API_AWAY)
+async def silent_api(patient: Patient) -> AsyncIterator[None]:
+    patient.kept_owner(api=f"http://{NOWHERE}", ephemeral=False)
+    yield
+
+
+@plants(Code.PORT_TAKEN)
+async def taken_port(patient: Patient) -> AsyncIterator[None]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        patient.environment["CHRONO_SERVING__PORT"] = str(taken.getsockname()[1])
+        yield
+
+
+@plants(Code.PORT_EXPOSED)
+async def open_port(patient: Patient) -> AsyncIterator[None]:
+    patient.kept_owner()
+    with socket.create_server(("0.0.0.0", 0)):
+        yield
+
+
+@plants(Code.INDEX_BEHIND)
+async def stuck_outbox(patient: Patient) -> AsyncIterator[None]:
+    await patient.page()
+    await patient.execute("UPDATE outbox SET queued_at = queued_at - interval '1 hour'")
+    yield
+
+
+@plants(Code.INDEX_DIFFERS)
+async def lost_page(patient: Patient) -> AsyncIterator[None]:
+    await patient.page()
+    await patient.execute("DELETE FROM outbox")
+    yield
+
+
+@plants(Code.INDEX_OTHER)
+async def other_index(patient: Patient) -> AsyncIterator[None]:
+    await Rebuilds(patient.database).remember("another")
+    yield
+
+
+@plants(Code.INDEX_REFUSES)
+async def refused_page(patient: Patient) -> AsyncIterator[None]:
+    await patient.page()
+    await patient.execute("DELETE FROM outbox", "UPDATE pages SET index_error = 'too long'")
+    yield
+
+
+@plants(Code.REBUILD_FAILED)
+async def failed_rebuild(patient: Patient) -> AsyncIterator[None]:
+    await patient.execute(
+        "INSERT INTO index_rebuilds (why, state, error) VALUES ('asked for', 'failed', 'disk full')"
+    )
+    yield
+
+
+@plants(Code.LISTING_HOLES)
+async def hole(patient: Patient) -> AsyncIterator[None]:
+    run_id = await patient.run()
+    await patient.execute(f"UPDATE slices SET state = 'hole' WHERE run_id = {run_id}")
+    yield
+
+
+@plants(Code.RUNS_IDLE)
+async def idle_run(patient: Patient) -> AsyncIterator[None]:
+    await patient.run("active")
+    yield
+
+
+@plants(Code.LEASES_EXPIRED)
+async def dead_worker(patient: Patient) -> AsyncIterator[None]:
+    record = Record(patient.database)
+    await record.unlimited("wayback")
+    run_id = await record.start()
+    await record.list_all(run_id, [capture()])
+    assert await record.claim()
+    await patient.execute(
+        "UPDATE leases SET leased_until = leased_until - interval '1 hour'",
+        f"UPDATE runs SET state = 'paused' WHERE id = {run_id}",
+    )
+    yield
+
+
+@plants(Code.INDEX_HOSTS)
+async def two_hosts(patient: Patient) -> AsyncIterator[None]:
+    url = patient.environment["CHRONO_DATABASE_URL"]
+    names = ("chrono scraper one:1", "chrono scraper two:1")
+    opened = [Database(url, pool_size=1, name=name) for name in names]
+    try:
+        for each in opened:
+            await each.ping()
+        yield
+    finally:
+        for each in opened:
+            await each.aclose()
+
+
+@plants(Code.ARCHIVE_SILENT)
+async def silent_archive(patient: Patient) -> AsyncIterator[None]:
+    governor = Governor(patient.database, egress="default")
+    await governor.configure([Limit("wayback", kind, 60) for kind in Kind])
+    await governor.heed("wayback", Throttled("429", retry_after=600.0))
+    yield
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Started in a thread: a fixture must leave the tests' own event loop alone."""
+    folder = Path(tempfile.mkdtemp(prefix="chrono-doctor-", dir=roomy_folder()))
+    folder.chmod(0o755)
+    runner = asyncio.Runner()
+    with ThreadPoolExecutor(1) as thread:
+        parts = EmbeddedParts(
+            folder, postgres=True, valkey=True,
+            postgres_tuning=PostgresTuning(shared_buffers_mb=32, max_connections=200),
+        )  # fmt: skip
+        thread.submit(runner.run, parts.start()).result(60)
+        try:
+            found = Servers(parts.database_url, parts.redis_url, folder, count(1))
+            run_apart(lambda: prepare(found))
+            yield found
+        finally:
+            thread.submit(runner.run, parts.stop()).result(60)
+            thread.submit(runner.close).result(10)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def prepare(servers: Servers) -> None:
+    password = urlsplit(servers.database_url).password
+    await servers.execute(
+        f"SET scram_iterations = 1; ALTER ROLE CURRENT_USER PASSWORD '{password}'",
+        f"CREATE DATABASE {TEMPLATE} TEMPLATE template0",
+    )
+    record = Database(servers.named(TEMPLATE), pool_size=1)
+    await migrate(record)
+    await record.aclose()
+
+
+@pytest.fixture
+async def patient(servers: Servers, tmp_path: Path) -> AsyncIterator[Patient]:
+    name = f"record_{next(servers.numbers)}"
+    await servers.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    environment = {
+        "CHRONO_DATA_DIR": str(data), "CHRONO_DATABASE_URL": servers.named(name),
+        "CHRONO_REDIS_URL": servers.redis_url, "CHRONO_CONTACT": "somebody@example.org",
+        "CHRONO_SERVING__PORT": str(free_port()),
+    }  # fmt: skip
+    database = Database(servers.named(name), pool_size=4, name="test")
+    yield Patient(servers, environment, data, database)
+    await database.aclose()
+    await servers.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize(("code", "planting"), PLANTED)
+async def test_a_planted_fault_is_named_and_nothing_else(
+    patient: Patient, code: Code, planting: Planting
+) -> None:
+    async with planting(patient):
+        report = await examine(patient.environment)
+    ill = [each for each in report.findings if each.severity is not Severity.FINE]
+    assert [each.code for each in ill] == [code], ill
+    assert ill[0].what
+    assert ill[0].why
+    assert ill[0].fix
+
+
+async def test_a_healthy_installation_has_nothing_wrong(patient: Patient) -> None:
+    report = await examine(patient.environment)
+    assert [each for each in report.findings if each.severity is not Severity.FINE] == []
+    assert {"settings", "disk", "postgresql", "redis", "schema", "work", "index"} <= {
+        each.code for each in report.findings
+    }
+    assert all(each.why for each in report.skipped)
+
+
+async def test_every_setting_is_looked_at_where_one_is_unknown(patient: Patient) -> None:
+    patient.environment |= {"CHRONO_DATABSE_URL": "x", "CHRONO_REDIS_URL": f"redis://{NOWHERE}"}
+    found = {each.code: each for each in (await examine(patient.environment)).findings}
+    assert "CHRONO_DATABASE_URL" in found[Code.SETTINGS_UNKNOWN].fix
+    assert Code.REDIS_AWAY in found, "the rest is looked at all the same"
+
+
+async def test_without_the_record_what_needs_it_is_said_not_to_be_seen(patient: Patient) -> None:
+    patient.environment["CHRONO_DATABASE_URL"] = f"postgresql://nobody:x@{NOWHERE}/none"
+    skipped = {each.check: each.why for each in (await examine(patient.environment)).skipped}
+    for check in ("schema", "work", "archives", "index"):
+        assert skipped[check] == "PostgreSQL was not reached"
+
+
+def chrono(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *typed: str
+) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["chrono", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), capsys.readouterr().out
+
+
+def test_the_command_fails_for_problems_alone_and_tells_no_secret(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for name in [name for name in os.environ if name.startswith(("CHRONO_", "RAY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CHRONO_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CHRONO_DATABASE_URL", servers.named(TEMPLATE))
+    monkeypatch.setenv("CHRONO_REDIS_URL", servers.redis_url)
+    monkeypatch.setenv("CHRONO_SERVING__PORT", "0")
+    code, out = chrono(monkeypatch, capsys, "doctor", "--json")
+    told = json.loads(out)
+    assert (code, told["problems"]) == (0, 0), told
+    assert [f["code"] for f in told["findings"] if f["severity"] == "warning"] == [
+        "contact_missing"
+    ]
+    monkeypatch.setenv("CHRONO_REDIS_URL", f"redis://:a-wrong-password@{NOWHERE}/0")
+    code, out = chrono(monkeypatch, capsys, "doctor")
+    assert code == 1
+    assert "redis_away" in out
+    for url in (servers.database_url, servers.redis_url):
+        assert str(urlsplit(url).password) not in out
+    assert "a-wrong-password" not in out
+    assert not (tmp_path / "data").exists(), "it makes nothing"
