@@ -11,7 +11,8 @@ from dashboards.boards import BOARDS
 from dashboards.grafana import encoded
 
 FOLDER: Final = Path(__file__).parent
-JSON: Final = FOLDER / "json"
+JSON: Final = FOLDER.parent / "chrono_ray" / "boards"
+"""In the package, so that `chrono dashboards push` has them; `dashboards/json` leads there."""
 ALERTS: Final = FOLDER / "alerts.yml"
 
 

@@ -33,6 +33,7 @@ from chrono_ray.model.errors import (
 )
 from chrono_ray.settings import Settings
 
+OWN: Final = Path(chrono_ray.__file__).parent / "boards"
 FOLDER_UID: Final = "chrono-ray"
 FOLDER_TITLE: Final = "chrono_ray"
 TAG: Final = "chrono_ray"
@@ -82,7 +83,7 @@ def push(folder: str, *, json: bool) -> int:
     Grafana reads from a file, or no Prometheus among its data sources end it.
     """
     target = _target(chrono_settings.load())
-    boards = read(Path(folder) if folder else _own_folder())
+    boards = read(Path(folder) if folder else OWN)
     with _clear(target.url), _grafana(target) as grafana:
         done = _pushed(grafana, boards)
     if json:
@@ -116,13 +117,6 @@ def _board(path: Path) -> Board:
         ) from None  # fmt: skip
     build = hashlib.sha256(content).hexdigest()[:12]
     return Board(uid, title, {**model, "tags": [*tags, f"{BUILD}{build}"]})
-
-
-def _own_folder() -> Path:
-    """Where the boards are: in an installed package, or beside it in a checkout."""
-    package = Path(chrono_ray.__file__).parent
-    installed = package / "boards"
-    return installed if installed.is_dir() else package.parent / "dashboards" / "json"
 
 
 def _target(settings: Settings) -> Target:

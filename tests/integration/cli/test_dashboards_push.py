@@ -127,7 +127,7 @@ def grafana(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Grafana
     monkeypatch.setenv("CHRONO_GRAFANA__URL", found.url)
     monkeypatch.setenv("CHRONO_GRAFANA__TOKEN_FILE", str(token))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield found
