@@ -11,7 +11,7 @@ from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.governor import HORIZON, Kind
 
 COUNTED_MOST: Final = 10_000
-"""Pages and parked fetches are counted no further: it is a queue's length, not a census."""
+"""Pages, and a run's parked fetches, are counted no further: it is a queue's length, no census."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 -- name: queues
 -- One row a class and archive with active runs, at least one. Captures by the counters, which no claim
--- touches; pages for the index are counted up to $3.
+-- touches; pages for the index and what a run has parked are counted up to $3, of what one sees alone.
 WITH seen AS MATERIALIZED (SELECT v.project_id FROM visible_projects($1, $2) v),
 active AS MATERIALIZED (
     SELECT r.id, r.class, r.archive, r.created_at FROM runs r
@@ -10,8 +10,8 @@ active AS MATERIALIZED (
 )
 SELECT q.class, q.archive, q.runs, q.captures, q.in_flight, q.parked, q.listings, q.seconds, o.tasks, o.tasks_running, o.pages, o.lag
   FROM (SELECT count(*) FILTER (WHERE t.token IS NULL) AS tasks, count(*) FILTER (WHERE t.token IS NOT NULL) AS tasks_running,
-               (SELECT count(*) FROM (SELECT x.page_id FROM outbox x ORDER BY x.seq LIMIT $3) w
-                  JOIN pages p ON p.id = w.page_id WHERE $2 OR p.project_id IN (SELECT s.project_id FROM seen s)) AS pages,
+               (SELECT count(*) FROM (SELECT FROM outbox x JOIN pages p ON p.id = x.page_id
+                                       WHERE $2 OR p.project_id IN (SELECT s.project_id FROM seen s) LIMIT $3) w) AS pages,
                coalesce((SELECT extract(epoch FROM clock_timestamp() - x.queued_at) FROM outbox x ORDER BY x.seq LIMIT 1),
                         0)::float8 AS lag
           FROM tasks t WHERE t.state = 'pending' AND ($2 OR t.project_id IN (SELECT s.project_id FROM seen s))) o
@@ -26,7 +26,7 @@ SELECT q.class, q.archive, q.runs, q.captures, q.in_flight, q.parked, q.listings
                                 'discovered', 'stored', 'unchanged', 'known', 'repeated', 'gone', 'cancelled', 'skipped',
                                 'refused', 'failed')) c
       LEFT JOIN (SELECT e.run_id, count(*) AS n FROM leases e GROUP BY e.run_id) l ON l.run_id = a.id
-      LEFT JOIN (SELECT e.run_id, count(*) AS n FROM (SELECT run_id FROM parked LIMIT $3) e GROUP BY e.run_id) k ON k.run_id = a.id
+     CROSS JOIN LATERAL (SELECT count(*) AS n FROM (SELECT FROM parked e WHERE e.run_id = a.id LIMIT $3) e) k
      CROSS JOIN LATERAL (SELECT count(*) AS n FROM slices e WHERE e.run_id = a.id AND e.state = 'pending') s
      GROUP BY a.class, a.archive) q ON true
  ORDER BY q.class, q.archive

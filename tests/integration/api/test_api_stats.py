@@ -11,9 +11,11 @@ from chrono_ray.api.parts import ActorState
 from chrono_ray.api.routes.stats import Node
 from chrono_ray.api.stats_app import create_stats_app
 from chrono_ray.model.accounts import Scope
+from chrono_ray.storage import waiting
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor, Kind, Limit
 from tests.integration.api.conftest import serving
+from tests.integration.api.library_record import said, town
 from tests.integration.api.test_api_answers import remembered
 from tests.support.accounts import bearer, user_with_key
 
@@ -83,6 +85,21 @@ async def test_queues_hold_what_one_sees(client, database):
     _, stranger = await user_with_key(database, scopes=(Scope.READ,))
     seen = await client.get("/api/v1/stats/queues", headers=bearer(stranger))
     assert (seen.json()["queues"], seen.json()["tasks"], seen.json()["pages"]) == ([], 0, 0)
+
+
+async def test_what_others_have_waiting_does_not_hide_ones_own(client, database, monkeypatch):
+    """However much of it there is: what is counted no further is what one sees."""
+    monkeypatch.setattr(waiting, "COUNTED_MOST", 2)
+    await town(database, [said(f"200{n}0101000000", f"word {n}") for n in range(3)], name="theirs")
+    mine = await town(database, [said("20020101000000", "one word")], name="mine")
+    await database.fetch("UPDATE runs SET state = 'active'")
+    for run in await database.fetch("SELECT id FROM runs ORDER BY id"):
+        await database.fetch(
+            "INSERT INTO parked SELECT $1::bigint * 100 + n, $1::bigint, 1, 1, 0, 1, 'late', now()"
+            " FROM generate_series(1, CASE WHEN $1 = $2::bigint THEN 1 ELSE 3 END) n", run["id"], mine.run,
+        )  # fmt: skip
+    told = (await client.get("/api/v1/stats/queues", headers=mine.people.owner)).json()
+    assert (told["pages"], sum(each["parked"] for each in told["queues"])) == (1, 1)
 
 
 async def test_throughput_is_of_what_one_sees_and_adds_up(client, database):
