@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chrono_ray.api.live import hub as hubs
 from chrono_ray.api.live.audience import Audience, Found
 from chrono_ray.api.live.connection import Limits, Over, message_of, write
 from chrono_ray.api.live.events import Rates, State, packed, states, unpacked
@@ -22,6 +23,7 @@ from chrono_ray.api.live.hub import Hub
 from chrono_ray.api.live.listener import POLICY, End, Listener, Wish
 from chrono_ray.api.live.seats import Seats
 from chrono_ray.api.live.tickets import Origins
+from chrono_ray.model.errors import Unavailable
 from chrono_ray.storage.live import Bearer, Live, LiveRun, Pulse, Sight
 from chrono_ray.storage.stats import Progress, counts
 
@@ -102,6 +104,45 @@ async def test_an_end_waits_for_what_is_due():
     with pytest.raises(Over) as over:
         await write(hears, Limits(gap=0), send)
     assert (over.value.end, [each.version for each in sent]) == (End(POLICY, "why"), [1])
+
+
+def test_what_is_wished_while_nobody_can_be_asked_is_one_wish_a_listener():
+    """However often topics are subscribed to and given up meanwhile."""
+    own, hears = hub(), listener(1)
+    own.join(hears)
+    for n in range(1000):
+        own.unfollow(hears, (f"run:{n - 1}",))
+        own.follow(hears, Wish((f"run:{n}", "me"), {f"run:{n}": n, "me": n}))
+    [(of, wish)] = own._wishes.items()
+    assert (of, set(wish.topics)) == (hears, {"run:999", "me"})
+    assert wish.seen == {"run:999": 999, "me": 999}
+    own.follow(hears, Wish(("project:1",)))
+    assert own._wishes[hears].seen == wish.seen  # the new topic is told from its beginning
+    own.leave(hears)
+    assert own._wishes == {}
+
+
+async def test_wishes_that_could_not_be_answered_are_asked_again_with_what_came_since(monkeypatch):
+    asked: list[set[str]] = []
+
+    async def pulse(_self, _since, *, runs, tasks):
+        asked.append({f"run:{n}" for n in runs} | {f"task:{n}" for n in tasks})
+        if len(asked) == 1:
+            own.follow(hears, Wish(("run:8",)))
+            raise Unavailable("The record is away")
+        return Pulse(1, (), ())
+
+    monkeypatch.setattr(Live, "pulse", pulse)
+    monkeypatch.setattr(hubs, "AGAIN_SECONDS", 0)
+    own, hears = hub(), listener(1)
+    own.join(hears)
+    own.follow(hears, Wish(("run:7",)))
+    answering = asyncio.create_task(own.answer_wishes())
+    async with asyncio.timeout(5):
+        while len(asked) < 2:
+            await asyncio.sleep(0.01)
+    answering.cancel()
+    assert asked == [{"run:7"}, {"run:7", "run:8"}]
 
 
 def test_older_news_never_takes_the_place_of_newer():
