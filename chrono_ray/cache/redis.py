@@ -9,6 +9,8 @@ what was computed before a change is never taken for an answer after it,
 whenever it is stored. One more token, the era's, is in every stamp: it begins
 anew when the server was started again (which may have lost what was deleted),
 when it was away for longer than a hiccup, and when everything is flushed.
+Beside the answer stands, for as long as it is fresh, its digest: a process that
+holds that very answer asks for this and the tokens alone.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from chrono_ray.cache.entry import (
     stamp_of,
     unpacked,
 )
+from chrono_ray.cache.held import Held, HeldAnswers
 from chrono_ray.cache.link import Link
 from chrono_ray.cache.owed import EVERYTHING, Owed
 from chrono_ray.cache.tags import project_tag, run_tag
@@ -105,7 +108,7 @@ class CacheCounts:
 class Place:
     """Where an answer is kept; `tokens` name what ends it, the era first.
 
-    `question` asks for all of it.
+    `question` asks for all of it, `proof` whether it is still what it was.
     """
 
     ttl: Ttl
@@ -115,6 +118,7 @@ class Place:
     fresh: str
     tokens: tuple[str, ...]
     question: bytes
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class JsonCache:
         self._era = f"{self._base}:era"
         self._run_id = b""
         self._owed = Owed()
+        self._held = HeldAnswers()
         self._outages = 0
         self._making: dict[tuple[str, bytes], asyncio.Future[Found | None]] = {}
         self._counts: Counter[tuple[Ttl, str]] = Counter()
@@ -208,7 +213,8 @@ class JsonCache:
         entry, fresh = f"{self._base}:e:{ttl.name.lower()}:{name}", f"{self._base}:f:{name}"
         tokens = (self._era, *map(self._token_name, tags))
         return Place(
-            ttl, tuple(tags), name, entry, fresh, tokens, mget((entry, fresh, *tokens))
+            ttl, tuple(tags), name, entry, fresh, tokens,
+            question=mget((entry, fresh, *tokens)), proof=mget((fresh, *tokens)),
         )  # fmt: skip
 
     async def invalidate(self, *tags: str) -> None:
@@ -371,9 +377,23 @@ class JsonCache:
         return None
 
     async def _look(self, place: Place) -> _Seen | None:
-        """One round trip."""
+        """One round trip; another one where what this process holds is so no more."""
+        held = self._held.get(place.name)
+        if held:
+            told = await self._link.read(place.proof)
+            if told is None:
+                return None
+            seen = _proven(held, told)
+            if seen:
+                return seen
+            self._held.drop(place.name)
         values = await self._link.read(place.question)
-        return None if values is None else self._seen(values)
+        if values is None:
+            return None
+        seen = self._seen(values)
+        if seen.hit and seen.stamp:
+            self._held.hold(place.name, Held(seen.stamp, seen.hit))
+        return seen
 
     def _seen(self, values: Values) -> _Seen:
         value, fresh, *tokens = values
@@ -421,7 +441,7 @@ class JsonCache:
                 if fits:
                     value = packed(self._version, stamp, found)
                     wire.set(place.entry, value, px=lasts + beyond)
-                    wire.set(place.fresh, b"1", px=lasts)
+                    wire.set(place.fresh, found.digest, px=lasts)
                 if lock:
                     wire.delete(lock)
                 told: list[object] = await wire.execute(raise_on_error=False)
@@ -508,6 +528,20 @@ class JsonCache:
             hits=many(How.HIT), misses=many(How.MISS), corrupt=many("corrupt"),
             bypassed=many(How.BYPASS), stale=many(How.STALE),
         )  # fmt: skip
+
+
+def _proven(held: Held, told: Values) -> _Seen | None:
+    """What is held, where the server has it too and nothing has ended it. Nothing: not so.
+
+    Where a token is missing there is no more to be looked for.
+    """
+    digest, *tokens = told
+    known = tuple(token for token in tokens if token is not None)
+    if len(known) < len(tokens):
+        return _Seen(None, False, None)
+    if stamp_of(known) != held.stamp or digest != held.found.digest.encode():
+        return None
+    return _Seen(held.found, True, held.stamp)
 
 
 async def _locked(redis: Redis, lock: str) -> bool:

@@ -13,7 +13,9 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from chrono_ray.cache.entry import VALUE_BYTES_MAX, How
+from chrono_ray.cache import held
+from chrono_ray.cache.entry import VALUE_BYTES_MAX, Found, How
+from chrono_ray.cache.held import Held, HeldAnswers
 from chrono_ray.cache.redis import DEADLINE, STALE_MOST, CacheCounts, JsonCache, Ttl
 from chrono_ray.model.errors import Unavailable
 from tests.integration.cache.asking import BODY, Source, cache_of, within
@@ -301,3 +303,38 @@ async def test_a_connection_that_was_given_up_halfway_is_never_used(valkey, cach
         while cache.in_outage or await cache.get_or_compute("a", Source(), ttl=Ttl.SHORT) != BODY:
             await cache.ping()
     await asyncio.gather(*(cache.ping() for _ in range(8)))
+
+
+async def test_what_a_process_holds_is_given_as_long_as_the_server_has_it_too(cache, valkey, redis):
+    """Not read again; another's answer to the same, an end of its time or a change is believed."""
+    first, second = Source(b'"first"'), Source(b'"second"')
+
+    async def asked(of: JsonCache, source: Source, *, anew: bool = False):
+        return await of.answer("a", source, ttl=Ttl.MEDIUM, tags=["t"], anew=anew)
+
+    for how in (How.MISS, How.HIT, How.HIT):
+        assert (await asked(cache, first)).how == how
+    [entry] = await redis.keys("*:e:*")
+    kept = await redis.getset(entry, b"never looked at")
+    assert (await asked(cache, second)).body == b'"first"'
+    await redis.set(entry, kept)
+    async with cache_of(valkey) as other:
+        assert (await asked(other, second, anew=True)).body == b'"second"'
+        assert [(await asked(cache, first)).body for _ in range(2)] == [b'"second"'] * 2
+        await other.invalidate("t")
+        assert (await asked(cache, first)).how == How.MISS
+    assert (await asked(cache, second)).how == (await asked(cache, second)).how == How.HIT
+    await redis.delete(*await redis.keys("*:[ef]:*"))
+    assert (await asked(cache, second)).body == b'"second"'
+
+
+def test_what_a_process_holds_is_bounded(monkeypatch):
+    monkeypatch.setattr(held, "BYTES_MOST", 10)
+    answers = HeldAnswers()
+    for n in range(5):
+        for _ in range(2):
+            answers.hold(str(n), Held(b"", Found(b"four", "", How.HIT)))
+    assert (answers.size, answers.get("2")) == (8, None)
+    assert answers.get("4")
+    answers.drop("3")
+    assert answers.size == 4
