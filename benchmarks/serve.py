@@ -1,12 +1,13 @@
 """The HTTP API on Ray Serve under the load of 200 users, and what a cached read costs it.
 
-    python -m benchmarks.serve [--users 200] [--seconds 60] [--captures 100000] [--json]
+    python -m benchmarks.serve [--only ratio] [--users 200] [--seconds 60] [--captures 100000]
+                               [--json]
 
 `chrono up` starts everything on this machine, as for anybody; 100 projects
 with 2,000 domains are written into its record. Locust runs in a process of its
 own (benchmarks/locustfile.py). Before it, reads that the cache answers and
 requests to an empty Serve handler, behind the same proxy, are sent in turns
-over connections that stay open.
+over connections that stay open: with `--only ratio` nothing else.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ START_SECONDS: Final = 240.0
 STOP_SECONDS: Final = 120.0
 ACCOUNTS: Final = 20
 WARM: Final = 300
+ALONE: Final = 1000
+"""Requests of one kind for its processor time, which the system counts in hundredths."""
 SETTLE_SECONDS: Final = 5.0
 """For what was seeded and deployed to come to rest."""
 WORDS: Final = (
@@ -82,7 +85,10 @@ serve.run(made.bind(), name="empty", route_prefix="/empty")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of the load, of the record, and how many reads are timed over how many connections."""
+    """Of the load, of the record, and how many reads are timed over how many connections.
+
+    Without users there is no load.
+    """
 
     users: int
     seconds: int
@@ -198,8 +204,16 @@ async def connected(url: str, number: int) -> AsyncIterator[list[Connection]]:
             each.close()
 
 
-async def compare(given: Given, size: Size) -> dict[str, list[float]]:
-    """Milliseconds of each kind of request, one after the other on every connection.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Milliseconds of each kind of request; `cpu` is what a replica spent on one, in us."""
+
+    taken: dict[str, list[float]]
+    cpu: dict[str, float]
+
+
+async def compare(given: Given, size: Size) -> Compared:
+    """Each kind of request, one after the other on every connection, and then each by itself.
 
     A read that the cache did not answer is another kind, and not counted.
     """
@@ -216,7 +230,16 @@ async def compare(given: Given, size: Size) -> dict[str, list[float]]:
         await asyncio.gather(
             *(_in_turns(each, requests, taken, size.reads) for each in connections)
         )
-    return taken
+        spent = [await _spent(connections[0], name, each) for name, each in requests.items()]
+    return Compared(taken, dict(zip(requests, spent, strict=True)))
+
+
+async def _spent(connection: Connection, name: str, request: bytes) -> float:
+    """Microseconds of the replica's processor for one of these, sent one after the other."""
+    replica = EMPTY if name == "empty" else REPLICAS[0]
+    before = processor(replica)
+    await _times(connection, request, ALONE)
+    return (processor(replica) - before) / ALONE * 1e6
 
 
 async def _in_turns(
@@ -278,26 +301,45 @@ def pss(starts: Sequence[str]) -> float:
     return found / MIB
 
 
+def processor(start: str) -> float:
+    """Seconds of the processes whose command begins so."""
+    found = 0.0
+    for process in psutil.process_iter():
+        try:
+            if " ".join(process.cmdline()).startswith(start):
+                found += sum(process.cpu_times()[:2])
+        except psutil.Error:
+            continue
+    return found
+
+
 async def measure(size: Size, folder: Path) -> list[Figure]:
     with everything(folder / "data") as (found, environment):
         given = await prepare(found, size)
         await asyncio.to_thread(deploy_empty, environment)
         await asyncio.sleep(SETTLE_SECONDS)
-        taken = await compare(given, size)
+        compared = await compare(given, size)
+        if not size.users:
+            return _reads(compared)
         told = await asyncio.to_thread(locust, given, size, folder)
         memory, empty = pss(REPLICAS), pss([EMPTY])
-    return [*_reads(taken), *_load(told), *_memory(memory, empty)]
+    return [*_reads(compared), *_load(told), *_memory(memory, empty)]
 
 
-def _reads(taken: dict[str, list[float]]) -> list[Figure]:
+def _reads(compared: Compared) -> list[Figure]:
+    taken = compared.taken
     middle = {name: statistics.median(times) for name, times in taken.items()}
     late = {name: statistics.quantiles(times, n=20)[-1] for name, times in taken.items()}
     return [
         Figure("cached read : empty handler, p95", late["cached"] / late["empty"], "x",
                Goal(1.5, at_least=False)),
+        Figure("cached read : empty handler, p50", middle["cached"] / middle["empty"], "x"),
         Figure("cached list : empty handler, p95", late["cached list"] / late["empty"], "x"),
         *(Figure(f"{name}, p50", middle[name], "ms") for name in taken),
         *(Figure(f"{name}, p95", late[name], "ms") for name in taken),
+        *(Figure(f"{name}, its replica's", each, "cpu-us") for name, each in compared.cpu.items()),
+        Figure("of which the cache answered", 100 * len(taken["cached"]) / len(taken["empty"]), "%",
+               Goal(95, at_least=True)),
     ]  # fmt: skip
 
 
@@ -327,6 +369,7 @@ def _memory(memory: float, empty: float) -> list[Figure]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("ratio",), help="no load: reads beside an empty handler")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--captures", type=int, default=100_000)
@@ -334,7 +377,8 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    size = Size(asked.users, asked.seconds, asked.captures, asked.reads, asked.connections)
+    users = 0 if asked.only else asked.users
+    size = Size(users, asked.seconds, asked.captures, asked.reads, asked.connections)
     with scratch() as folder:
         figures = asyncio.run(measure(size, folder))
     more = versions(ray=_version("ray"), locust=_version("locust"))
