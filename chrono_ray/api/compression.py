@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -106,6 +107,7 @@ class Gzipped:
         return small
 
 
+@lru_cache(256)
 def encoding_of(header: str) -> Encoding | None:
     """What an `Accept-Encoding` takes best (RFC 9110, 12.5.3); None for the text as it is."""
     weights: dict[str, float] = {}
