@@ -96,7 +96,8 @@ async def test_what_others_have_waiting_does_not_hide_ones_own(client, database,
     for run in await database.fetch("SELECT id FROM runs ORDER BY id"):
         await database.fetch(
             "INSERT INTO parked SELECT $1::bigint * 100 + n, $1::bigint, 1, 1, 0, 1, 'late', now()"
-            " FROM generate_series(1, CASE WHEN $1 = $2::bigint THEN 1 ELSE 3 END) n", run["id"], mine.run,
+            " FROM generate_series(1, CASE WHEN $1 = $2::bigint THEN 1 ELSE 3 END) n",
+            run["id"], mine.run,
         )  # fmt: skip
     told = (await client.get("/api/v1/stats/queues", headers=mine.people.owner)).json()
     assert (told["pages"], sum(each["parked"] for each in told["queues"])) == (1, 1)
