@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 from chrono_ray.archives.base import Archive
 from chrono_ray.archives.mementos import Mementos
 from chrono_ray.model.errors import InvalidInput, SettingsError
-from chrono_ray.observability.metrics import Meter
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.observability.own import tell_pool
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.export import ExportParts
 from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.kinds import KindParts, open_steps
+from chrono_ray.pipeline.measured import watch_reader
 from chrono_ray.pipeline.prune import PruneParts
 from chrono_ray.pipeline.purge import PurgeParts
 from chrono_ray.pipeline.rebuild import Rebuilding
@@ -237,16 +238,21 @@ def check_archive(name: str, settings: Settings) -> None:
     )  # fmt: skip
 
 
-async def scraper(settings: Settings, stack: AsyncExitStack, *, worker: str) -> Scraper:
+async def scraper(
+    settings: Settings, stack: AsyncExitStack, *, worker: str, meter: Meter = SILENT
+) -> Scraper:
     """All of one scraper process; `stack` gives everything back."""
     record = database(settings, pool_size=6, name=f"chrono scraper {worker}")
     stack.push_async_callback(record.aclose)
     found = archives(settings)
     await governor(record, settings).configure(limits(settings))
-    scrape = await _scrape(settings, stack, record, found, worker=worker, pace=_pace(settings))
+    watch_pool(meter, "scraper", record)
+    scrape = await _scrape(
+        settings, stack, record, found, worker=worker, pace=_pace(settings), meter=meter
+    )
     return Scraper(
-        scrape, _discoverers(settings, record, found),
-        task_runner(settings, record, worker=worker), Redeciding(Deciding(record)),
+        scrape, _discoverers(settings, record, found, meter=meter),
+        task_runner(settings, record, worker=worker, meter=meter), Redeciding(Deciding(record)),
     )  # fmt: skip
 
 
@@ -276,6 +282,7 @@ async def _scrape(
     *,
     worker: str,
     pace: Pace,
+    meter: Meter = SILENT,
 ) -> Scrape:
     from chrono_ray.extraction.process import ExtractionProcess
 
@@ -285,6 +292,7 @@ async def _scrape(
         cpu_seconds=settings.scraping.page_seconds * 0.75,
     )
     await extraction.start()
+    watch_reader(meter, extraction.restarts)
     stack.push_async_callback(extraction.aclose)
     for each in found.values():
         stack.push_async_callback(each.aclose)
@@ -293,20 +301,26 @@ async def _scrape(
         settling=Settling(record), governor=governor(record, settings), blobs=blobs(settings),
         archives=found, extraction=extraction,
     )  # fmt: skip
-    return Scrape(parts, pace=pace, batching=Batching())
+    return Scrape(parts, pace=pace, batching=Batching(), meter=meter)
 
 
 def _discoverers(
-    settings: Settings, record: Database, found: Mapping[str, Archive]
+    settings: Settings, record: Database, found: Mapping[str, Archive], *, meter: Meter = SILENT
 ) -> tuple[Discoverer, ...]:
     listings, leave, payloads = Listings(record), governor(record, settings), blobs(settings)
     return tuple(
-        Discoverer(listings, leave, payloads, {name: archive}) for name, archive in found.items()
+        Discoverer(listings, leave, payloads, {name: archive}, meter=meter)
+        for name, archive in found.items()
     )
 
 
 def task_runner(
-    settings: Settings, record: Database, *, worker: str, drain: float = DRAIN_SECONDS
+    settings: Settings,
+    record: Database,
+    *,
+    worker: str,
+    drain: float = DRAIN_SECONDS,
+    meter: Meter = SILENT,
 ) -> TaskRunner:
     """What works on tasks; `drain` seconds are left to each when it is to stop."""
     tasks, projects = Tasks(record), Projects(record)
@@ -320,7 +334,7 @@ def task_runner(
     )  # fmt: skip
     chosen = settings.tasks
     pace = TaskPace(slots=chosen.slots, soft=chosen.soft, hard=chosen.hard, drain=drain)
-    return TaskRunner(tasks, partial(open_steps, parts), worker=worker, pace=pace)
+    return TaskRunner(tasks, partial(open_steps, parts), worker=worker, pace=pace, meter=meter)
 
 
 async def recounted(settings: Settings, record: Database, run_id: int) -> Recount:
@@ -345,12 +359,14 @@ def frontier(
     )  # fmt: skip
 
 
-def indexing(settings: Settings, record: Database, target: SearchIndex) -> Indexing:
+def indexing(
+    settings: Settings, record: Database, target: SearchIndex, *, meter: Meter = SILENT
+) -> Indexing:
     chosen = settings.indexing
     lease = timedelta(seconds=chosen.lease)
     return Indexing(
         Outbox(record, lease=lease), Rebuilds(record, lease=lease), target,
-        limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds),
+        limits=BatchLimits(chosen.documents, chosen.bytes, chosen.seconds), meter=meter,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from chrono_ray.cli.machine import connected
 from chrono_ray.cli.remote import only_here
 from chrono_ray.cluster.owner import running
 from chrono_ray.embedded.parts import EmbeddedParts
-from chrono_ray.model.errors import ChronoError, Conflict, Unavailable
+from chrono_ray.model.errors import Conflict, InvalidInput, Unavailable
 from chrono_ray.pipeline.backup import BackupParts, Checked, back_up, check, forget
 from chrono_ray.pipeline.backup_blobs import Copied
 from chrono_ray.pipeline.backup_place import Kept, Manifest, Place, at, superfluous
@@ -191,7 +191,7 @@ async def _unless_interrupted(work: Coroutine[None, None, T]) -> T | None:
 
 def _path(typed: str) -> Path:
     if "://" in typed and not typed.startswith("file://"):
-        raise ChronoError(
+        raise InvalidInput(
             "A backup is kept in a folder", why=f"{typed[:200]!r} is a URL",
             fix="Make it in a folder, and copy that one there: its files never change",
         )  # fmt: skip

@@ -762,6 +762,31 @@ def restore(
     raise typer.Exit(bring_back(source, replace=replace, json=json))
 
 
+@app.command()
+def prune(
+    older_than: Annotated[
+        int, typer.Option(help="Days since a task, a rebuild or an API key ended", min=1)
+    ] = 90,
+    exports: Annotated[
+        bool, typer.Option("--exports", help="Exports as old, too, with their files")
+    ] = False,
+    backups: Annotated[
+        str, typer.Option(help="Also this place's backups beyond --keep-daily and --keep-weekly")
+    ] = "",
+    keep_daily: Annotated[int, typer.Option(help="The newest of so many days", min=0)] = 7,
+    keep_weekly: Annotated[int, typer.Option(help="... of so many weeks", min=0)] = 4,
+    dry_run: DryRun = False,
+    *,
+    json: Json = False,
+) -> None:
+    """Remove what is kept for a while only, and bytes that nothing names any more."""
+    from chrono_ray.cli.prune import Asked, prune_and_print
+    from chrono_ray.pipeline.backup_place import Kept
+
+    asked = Asked(older_than, exports, backups, Kept(keep_daily, keep_weekly), dry_run)
+    raise typer.Exit(prune_and_print(asked, json=json))
+
+
 @config.command("show")
 def config_show(*, json: Json = False) -> None:
     """Print every setting, its value and where it comes from. Secrets are not shown."""

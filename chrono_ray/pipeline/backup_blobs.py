@@ -53,7 +53,7 @@ async def copy(
         for some in _batches([each for each in wanted if each not in there]):
             whole = await read(source, some)
             if whole:
-                await _patiently(partial(target.keep, whole))
+                await _keep(target, whole)
             there.update(whole)
             copied.new += len(whole)
             copied.bytes += sum(map(len, whole.values()))
@@ -85,6 +85,16 @@ async def damaged(place: Blobs, listed: Path, tell: Tell) -> tuple[int, list[str
     return seen, bad
 
 
+async def _keep(target: Blobs, packed: dict[bytes, bytes]) -> None:
+    try:
+        await _patiently(partial(target.keep, packed))
+    except Unavailable as error:
+        raise Unavailable(
+            "Blobs cannot be written where they are copied to", why=error.why,
+            fix="Free or mount its disk and do it again: what is copied is not copied anew",
+        ) from error  # fmt: skip
+
+
 async def _whole(source: Blobs, digest: bytes) -> bytes | None:
     try:
         return await _patiently(partial(source.packed, digest))
@@ -97,9 +107,16 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
     for attempt in range(1, ATTEMPTS):
         try:
             return await work()
-        except Unavailable:
+        except Unavailable as error:
+            if _of_a_disk(error.__cause__):
+                raise
             await asyncio.sleep(backoff(attempt, random.random()))  # noqa: S311 - jitter
     return await work()
+
+
+def _of_a_disk(cause: BaseException | None) -> bool:
+    """Full, or gone: that does not pass by itself."""
+    return isinstance(cause, OSError) and cause.errno is not None
 
 
 def _batches(wanted: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

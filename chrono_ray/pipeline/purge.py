@@ -184,6 +184,17 @@ async def purge(parts: PurgeParts, task: Purge) -> Steps:
     yield Finished({"payloads": count.payloads, "blobs": count.blobs})
 
 
+async def unreferenced(deleting: Deleting, age: timedelta) -> AsyncGenerator[list[int], None]:
+    """The payloads that a purge would remove now, some at a time."""
+    before, referenced = await deleting.now() - age, IdSet()
+    async for _ in _find_referenced(deleting, referenced):
+        pass
+    ids = await deleting.payloads_older(0, before)
+    while ids:
+        yield [each for each in ids if each not in referenced]
+        ids = await deleting.payloads_older(ids[-1], before)
+
+
 async def _mark(deleting: Deleting) -> datetime:
     """`payload_mark`, when the settles under way let it be taken."""
     for attempt in range(1, MARK_TRIES + 1):

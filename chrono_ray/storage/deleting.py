@@ -156,6 +156,11 @@ class Deleting:
         except asyncpg.LockNotAvailableError:
             return None
 
+    async def now(self) -> datetime:
+        """The server's clock."""
+        moment: datetime = await self._database.fetchval(self._sql["now"])
+        return moment
+
     async def referenced(self, after: int) -> tuple[int, list[int]]:
         """Payloads of the fetches behind an id, and how far this look went (0: to the end)."""
         row = await self._database.fetchrow(self._sql["referenced"], after, SCANNED)

@@ -137,3 +137,6 @@ SELECT sha256 FROM payloads WHERE sha256 = ANY ($1::bytea[])
 -- name: may_forget_bytes
 -- several may forget at once; a backup holds it alone
 SELECT pg_try_advisory_xact_lock_shared($1)
+
+-- name: now
+SELECT clock_timestamp()
