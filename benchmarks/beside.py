@@ -24,7 +24,7 @@ BACKLOG: Final = 4096
 def beside(
     module: str, database_url: str, folder: Path, *, settings: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """The URL and pid of `python -m MODULE --serve`, which calls `serve`; ended with the block.
+    """The URL and pid of `python -m MODULE --beside`, which calls `serve`; ended with the block.
 
     Raises `RuntimeError` when it does not start.
     """
@@ -33,7 +33,7 @@ def beside(
         **(settings or {}),
     }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "--serve"], cwd=ROOT, env=environment,
+        [sys.executable, "-m", module, "--beside"], cwd=ROOT, env=environment,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert process.stdin is not None

@@ -149,9 +149,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--form", action="append", choices=list(FORMS), help="only this one")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
+    if options.beside:
         asyncio.run(serve(create_app(chrono_settings.load())))
         return 0
     with scratch() as folder, postgres(folder) as server:

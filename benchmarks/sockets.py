@@ -1,12 +1,15 @@
 """A change told over thousands of WebSockets: how late, and at what cost.
 
     python -m benchmarks.sockets [--sockets 2000] [--rounds 20] [--redis URL] [--json]
+    python -m benchmarks.sockets --serve [--sockets 2000] [--rounds 20] [--json]
     python -m benchmarks.sockets --url http://127.0.0.1:8000 --database-url postgresql://...
 
 Without `--url` one process serves live progress under bare uvicorn over a
 throw-away PostgreSQL. With it, whatever serves there is measured, by changes
 in its own record (`--database-url`): users, a project and a run are added.
-The clients are in this process.
+`--serve` starts what `chrono up` does and measures its `live` replica behind
+HAProxy beside bare uvicorn, in turns, with all sockets of both open. The
+clients are in this process.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -32,8 +35,9 @@ import psutil
 import uvloop
 
 from benchmarks.beside import beside, serve
-from benchmarks.record import postgres, scratch, subfolder
+from benchmarks.record import Postgres, postgres, scratch, subfolder
 from benchmarks.report import Figure, Goal, Report, median, show, versions
+from benchmarks.serve import everything
 from chrono_ray import settings as chrono_settings
 from chrono_ray.api.live.app import create_live_app
 from chrono_ray.model.memento import MatchType, Scope
@@ -49,11 +53,18 @@ ROUND_SECONDS: Final = 30.0
 PAUSE: Final = (0.5, 1.0)
 """Between two changes, at random: a look at the record follows each after another time."""
 MEMORY_GOAL: Final = Goal(100, at_least=False)
+RATIO_GOAL: Final = Goal(1.5, at_least=False)
+REPLICA: Final = "ray::ServeReplica:live"
 STATES: Final = ("paused", "active")
 REAL: Final = (
     "Real: tickets, the record, the look at it, WebSockets over loopback, each of a user who",
     "sees the run; five a user. Late: from the answer to COMMIT until the client has the event.",
     "Not here: TLS, a proxy, the distance. Clients are one process on the same cores.",
+)
+REAL_SERVE: Final = (
+    *REAL[:2],
+    "Serve: HAProxy, one replica of `live`, Valkey, all that `chrono up` starts. Bare: uvicorn, without",
+    "Valkey, its record a database of the same server. Clients are one process on the same cores.",
 )
 
 
@@ -143,15 +154,21 @@ class Watcher(asyncio.Protocol):
 
 
 async def measure(served: Served, *, sockets: int, rounds: int) -> list[Figure]:
+    async with watched(served, sockets) as side:
+        for n in range(rounds):
+            await side.one_round(n)
+        return side.figures()
+
+
+@asynccontextmanager
+async def watched(served: Served, sockets: int) -> AsyncIterator[Side]:
+    """All its sockets, open and told once, until the block ends."""
     record = Database(served.database_url, pool_size=4)
     try:
         run_id, keys = await people(record, -(-sockets // EACH))
         before = memory(served.pid)
         async with watchers(served, [key for key in keys for _ in range(EACH)][:sockets]) as open_:
-            took = open_.seconds
-            found = [await one_round(record, served, run_id, open_.all, n) for n in range(rounds)]
-            each = (memory(served.pid) - before) / sockets / 1024
-        return figures(found, took, each if served.pid else None)
+            yield Side(served, record, run_id, open_, before)
     finally:
         await record.aclose()
 
@@ -203,37 +220,58 @@ async def watchers(served: Served, keys: Sequence[str]) -> AsyncIterator[Open]:
             each.close()
 
 
-async def one_round(
-    record: Database, served: Served, run_id: int, opened: Sequence[Watcher], n: int
-) -> Round:
-    await asyncio.sleep(random.uniform(*PAUSE))
-    state = STATES[n % 2]
-    for each in opened:
-        each.expect(state)
-    spent = seconds(served.pid)
-    await record.fetch("UPDATE runs SET state = $2 WHERE id = $1", run_id, state)
-    began = time.perf_counter()
-    async with asyncio.timeout(ROUND_SECONDS):
-        times = await asyncio.gather(*(each.came for each in opened))
-    return Round([each - began for each in times], seconds(served.pid) - spent)
+class Side:
+    """One that serves, with its sockets; `before` is its memory without them, in bytes."""
 
+    def __init__(
+        self, served: Served, record: Database, run_id: int, opened: Open, before: int
+    ) -> None:
+        self._served = served
+        self._record = record
+        self._run_id = run_id
+        self._open = opened
+        self._before = before
+        self._rounds: list[Round] = []
 
-def figures(rounds: Sequence[Round], took: float, each: float | None) -> list[Figure]:
-    late = sorted(1000 * each for found in rounds for each in found.late)
-    count = len(rounds[0].late)
-    spread = [1000 * (max(found.late) - min(found.late)) for found in rounds]
-    found = [
-        Figure("told of a change: median", statistics.median(late), "ms"),
-        Figure("told of a change: p95", late[int(0.95 * (len(late) - 1))], "ms"),
-        Figure("told of a change: last", late[-1], "ms"),
-        median("from the first told to the last", spread, "ms"),
-        Figure("opened, with tickets", count / took, "sockets/s"),
-    ]
-    if each is not None:
-        cpu = statistics.fmean(found.cpu for found in rounds) / count * 1e6
-        found.append(Figure("memory of one", each, "KiB", MEMORY_GOAL))
-        found.append(Figure("processor time of one event", cpu, "cpu-us/socket"))
-    return found
+    async def one_round(self, n: int) -> None:
+        await asyncio.sleep(random.uniform(*PAUSE))
+        state = STATES[n % 2]
+        for each in self._open.all:
+            each.expect(state)
+        spent = seconds(self._served.pid)
+        await self._record.fetch(
+            "UPDATE runs SET state = $2 WHERE id = $1", self._run_id, state
+        )  # fmt: skip
+        began = time.perf_counter()
+        async with asyncio.timeout(ROUND_SECONDS):
+            times = await asyncio.gather(*(each.came for each in self._open.all))
+        late = [each - began for each in times]
+        self._rounds.append(Round(late, seconds(self._served.pid) - spent))
+
+    def late(self) -> list[float]:
+        """Milliseconds until each was told of each change, in order."""
+        return sorted(1000 * each for found in self._rounds for each in found.late)
+
+    def p95(self) -> float:
+        late = self.late()
+        return late[int(0.95 * (len(late) - 1))]
+
+    def figures(self, name: str = "") -> list[Figure]:
+        late, count = self.late(), len(self._open.all)
+        spread = [1000 * (max(found.late) - min(found.late)) for found in self._rounds]
+        found = [
+            Figure(f"{name}told of a change: median", statistics.median(late), "ms"),
+            Figure(f"{name}told of a change: p95", self.p95(), "ms"),
+            Figure(f"{name}told of a change: last", late[-1], "ms"),
+            median(f"{name}from the first told to the last", spread, "ms"),
+            Figure(f"{name}opened, with tickets", count / self._open.seconds, "sockets/s"),
+        ]
+        if self._served.pid:
+            cpu = statistics.fmean(found.cpu for found in self._rounds) / count * 1e6
+            each = (memory(self._served.pid) - self._before) / count / 1024
+            found.append(Figure(f"{name}memory of one", each, "KiB", MEMORY_GOAL))
+            found.append(Figure(f"{name}processor time of one event", cpu, "cpu-us/socket"))
+        return found
 
 
 def memory(pid: int | None) -> int:
@@ -258,6 +296,32 @@ def bare(database_url: str, folder: Path, redis_url: str) -> Iterator[Served]:
         yield Served(url, database_url, pid)
 
 
+async def compared(options: argparse.Namespace, folder: Path) -> list[Figure]:
+    """The `live` replica of all that `chrono up` starts, and bare uvicorn over a record beside."""
+    with everything(subfolder(folder, "data")) as (found, _):
+        other = await Postgres(found.database_url, 0, "").fresh("sockets")
+        with bare(other, subfolder(folder, "bare"), "") as beside_it:
+            served = Served(found.api, found.database_url, replica())
+            async with (
+                watched(beside_it, options.sockets) as bare_side,
+                watched(served, options.sockets) as side,
+            ):
+                for n in range(options.rounds):
+                    await bare_side.one_round(n)
+                    await side.one_round(n)
+                ratio = Figure("Serve : bare, p95", side.p95() / bare_side.p95(), "x", RATIO_GOAL)
+                return [ratio, *side.figures("Serve: "), *bare_side.figures("bare: ")]
+
+
+def replica() -> int | None:
+    """The process of the `live` replica."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(REPLICA):
+                return process.pid
+    return None
+
+
 async def ours(options: argparse.Namespace, folder: Path, server_url: str) -> list[Figure]:
     with bare(server_url, subfolder(folder, "data"), options.redis) as served:
         return await measure(served, sockets=options.sockets, rounds=options.rounds)
@@ -265,6 +329,10 @@ async def ours(options: argparse.Namespace, folder: Path, server_url: str) -> li
 
 def report(options: argparse.Namespace) -> Report:
     title = f"{options.sockets:,} WebSockets, {options.rounds} changes"
+    if options.serve:
+        with scratch() as folder:
+            found = uvloop.run(compared(options, folder))
+        return Report(f"{title}, on Ray Serve and bare", found, REAL_SERVE, versions())
     if options.url:
         served = Served(options.url, options.database_url, options.pid)
         found = uvloop.run(measure(served, sockets=options.sockets, rounds=options.rounds))
@@ -284,10 +352,11 @@ def main() -> int:
     parser.add_argument("--database-url", default="", help="its record, with --url")
     parser.add_argument("--pid", type=int, help="its process, for memory and processor time")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help="Ray Serve beside bare uvicorn")
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     raise_file_limit()
-    if options.serve:
+    if options.beside:
         uvloop.run(serve(create_live_app(chrono_settings.load())))
         return 0
     show(report(options), json=options.json)
