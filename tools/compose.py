@@ -50,7 +50,7 @@ def valkey() -> str:
     left for connections and fragmentation.
     """
     lines = (
-        "bind *", "port 6379", "dir /data",
+        "bind *", "port 6379",
         "# Who may do what is in the file of users (--aclfile): the default one may nothing.",
         "protected-mode no",
         "# A cache of finished answers begins empty after a restart; so does what ends them.",
