@@ -63,8 +63,8 @@ REAL: Final = (
 )
 REAL_SERVE: Final = (
     *REAL[:2],
-    "Serve: HAProxy, one replica of `live`, Valkey, all that `chrono up` starts. Bare: uvicorn, without",
-    "Valkey, its record a database of the same server. Clients are one process on the same cores.",
+    "Serve: HAProxy, one replica of `live`, Valkey, all that `chrono up` starts. Bare: uvicorn,",
+    "no Valkey, a record on the same PostgreSQL. Clients are one process on the same cores.",
 )
 
 
