@@ -13,6 +13,7 @@ import ray
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cluster.machine import labelled
+from chrono_ray.cluster.metrics import Exporter
 from chrono_ray.cluster.scraper import DRAIN_SECONDS, Status
 from chrono_ray.cluster.work import WorkThread
 from chrono_ray.observability import log
@@ -25,15 +26,19 @@ class Indexer:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._settings = chrono_settings.load(labelled(environment))
         log.configure(self._settings.log_level, json=True)
+        self._numbers = Exporter("indexer")
         self._indexing: Indexing | None = None
         self._thread = WorkThread(self._work, name="indexer")
         self._thread.start()
+        self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
         record = wiring.database(self._settings, pool_size=4, name="chrono indexer")
         index = wiring.index(self._settings, "writer")
         try:
-            self._indexing = wiring.indexing(self._settings, record, index)
+            meter = self._numbers.meter
+            wiring.watch_pool(meter, "indexer", record)
+            self._indexing = wiring.indexing(self._settings, record, index, meter=meter)
             await self._indexing.run(stop)
         finally:
             await index.aclose()

@@ -174,12 +174,23 @@ class Member:
         await asyncio.to_thread(ray.kill, self.actor, no_restart=not again)
 
 
+@dataclass(slots=True)
+class Tally:
+    """What a supervisor did to a pool since it began."""
+
+    made: int = 0
+    recycled: int = 0
+    dismissed: int = 0
+
+
 class Crew:
     """The actors of one pool, as last seen. Holds nothing that cannot be seen again."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.members: dict[int, Member] = {}
+        self.wanted = 0
+        self.tally = Tally()
         self._since = time.monotonic()
 
     def statuses(self) -> dict[str, Status | None]:
@@ -197,17 +208,20 @@ class Crew:
 
     async def fit(self, size: int, limits: Limits) -> None:
         """Make what is missing, let the highest numbers go, replace one that is worn out."""
+        self.wanted = size
         numbers = sorted(self.members)
         free = _lowest_free(numbers, size - len(numbers))
         await asyncio.gather(*(self._make(number) for number in free))
         for number in reversed(numbers[size:]):
             if await _dismissed(self.members[number]):
+                self.tally.dismissed += 1
                 del self.members[number]
         await self._renew([self.members[number] for number in numbers[:size]], limits)
 
     async def _make(self, number: int) -> None:
         log.info("actor.made", extra={"actor": f"{self.kind.name}-{number}"})
         await asyncio.to_thread(self.kind.make, number)
+        self.tally.made += 1
         await self._adopt(number)
 
     async def _adopt(self, number: int) -> None:
@@ -221,6 +235,7 @@ class Crew:
         ended = [each for each in kept if each.status and _has_ended(each, each.status)]
         for each in ended:
             await each.end(again=True)
+            self.tally.recycled += 1
         if ended or self._one_is_away(kept):
             return
         worn = [each for each in kept if each.status and limits.passed(each.status)]

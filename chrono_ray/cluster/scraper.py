@@ -16,6 +16,7 @@ import ray
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cluster.machine import labelled
+from chrono_ray.cluster.metrics import Exporter
 from chrono_ray.cluster.work import WorkThread
 from chrono_ray.observability import log
 
@@ -44,14 +45,18 @@ class Scraper:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._settings = chrono_settings.load(labelled(environment))
         log.configure(self._settings.log_level, json=True)
+        self._numbers = Exporter("scraper")
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self._parts: wiring.Scraper | None = None
         self._thread = WorkThread(self._work, name="scraper")
         self._thread.start()
+        self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
-            parts = await wiring.scraper(self._settings, stack, worker=wiring.worker_name())
+            parts = await wiring.scraper(
+                self._settings, stack, worker=wiring.worker_name(), meter=self._numbers.meter
+            )
             self._parts = parts
             async with asyncio.TaskGroup() as group:
                 for discoverer in parts.discoverers:

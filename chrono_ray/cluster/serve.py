@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import ray
 from ray import serve
@@ -28,6 +28,7 @@ from chrono_ray import wiring
 from chrono_ray.api.parts import ActorState
 from chrono_ray.api.problems import RETRY_SECONDS
 from chrono_ray.cluster.machine import budget_here
+from chrono_ray.cluster.metrics import Exporter
 from chrono_ray.cluster.pools import at_head, existing
 from chrono_ray.embedded.ports import LOOPBACK, is_free
 from chrono_ray.model.budget import Budget, Share
@@ -58,10 +59,14 @@ SCALE_DOWN_SECONDS: Final = 300.0
 class Replica:
     """One replica of an application: a process of its own."""
 
+    part: ClassVar[str]
+
     def __init__(self, environment: Mapping[str, str]) -> None:
         _close_to_strangers()
         self.settings = chrono_settings.load(environment)
         log.configure(self.settings.log_level, json=True)
+        self.numbers = Exporter(self.part)
+        self.numbers.start()
 
     async def check_health(self) -> None:
         """Answered by the loop that serves requests: a replica whose loop is stuck is replaced.
@@ -73,29 +78,36 @@ class Replica:
 class Api(Replica):
     """Everything that is asked and answered."""
 
+    part = "api"
+
     def __serve_build_asgi_app__(self) -> ASGIApp:
         from chrono_ray.api.app import create_app
 
-        return Rooted(create_app(self.settings, actors=actors))
+        return Rooted(create_app(self.settings, actors=actors, meter=self.numbers.meter))
 
 
 class Stats(Replica):
     """What the API counts: throughput, queues, archives, the cluster."""
 
+    part = "stats"
+
     def __serve_build_asgi_app__(self) -> ASGIApp:
         from chrono_ray.api.stats_app import create_stats_app
 
-        return Rooted(create_stats_app(self.settings, actors=actors, nodes=nodes))
+        meter = self.numbers.meter
+        return Rooted(create_stats_app(self.settings, actors=actors, nodes=nodes, meter=meter))
 
 
 class Live(Replica):
     """Progress as it happens. Whoever listens is sent on when the replica goes, not cut off."""
 
+    part = "live"
+
     def __serve_build_asgi_app__(self) -> ASGIApp:
         from chrono_ray.api.live.app import create_live_app
 
         _end_first(self._send_away)
-        return Rooted(create_live_app(self.settings))
+        return Rooted(create_live_app(self.settings, meter=self.numbers.meter))
 
     async def _send_away(self) -> None:
         """End the application before its requests have ended: sockets never do by themselves."""

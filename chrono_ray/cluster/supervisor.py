@@ -18,7 +18,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
+from chrono_ray.cluster.crew_metrics import tell_crew
 from chrono_ray.cluster.machine import budget_here
+from chrono_ray.cluster.metrics import Exporter
 from chrono_ray.cluster.pools import Crew, Limits, existing, indexers, names, scrapers
 from chrono_ray.cluster.scraper import DRAIN_SECONDS, Status
 from chrono_ray.cluster.sizing import Sizing
@@ -27,6 +29,8 @@ from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.model.pools import Backlog
 from chrono_ray.observability import log as logs
+from chrono_ray.observability.catalogue import ACTOR_MEMORY, LOOKOUT
+from chrono_ray.observability.metrics import Meter
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.demand import sole_lookout
 
@@ -42,16 +46,21 @@ class Supervisor:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._settings = chrono_settings.load(environment)
         logs.configure(self._settings.log_level, json=True)
+        self._numbers = Exporter("supervisor")
         budget = budget_here()
         self._scrapers = Crew(scrapers(self._settings, budget, environment))
         self._indexers = Crew(indexers(self._settings, budget, environment))
         self._sizing = Sizing(self._settings, budget)
         self._limits = Limits(self._settings.scraping.rss * MIB, self._settings.scraping.leases)
+        self._looks_out = False
+        self._numbers.meter.watch(self._tell)
         self._thread = WorkThread(self._work, name="supervisor")
         self._thread.start()
+        self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
         record = wiring.database(self._settings, pool_size=1, name="chrono supervisor")
+        wiring.watch_pool(self._numbers.meter, "supervisor", record)
         try:
             await until_stopped(self._forever(record), stop)
         finally:
@@ -69,11 +78,15 @@ class Supervisor:
     async def _keep(self, record: Database) -> None:
         """For as long as the lookout is ours; returns at once when it is another's."""
         async with sole_lookout(record) as lookout:
-            while lookout is not None:
-                backlog = await self._sizing.backlog(lookout)
-                await self._survey()
-                await self._fit(backlog)
-                await asyncio.sleep(LOOK_EVERY)
+            self._looks_out = lookout is not None
+            try:
+                while lookout is not None:
+                    backlog = await self._sizing.backlog(lookout)
+                    await self._survey()
+                    await self._fit(backlog)
+                    await asyncio.sleep(LOOK_EVERY)
+            finally:
+                self._looks_out = False
 
     async def _survey(self) -> None:
         try:
@@ -92,6 +105,12 @@ class Supervisor:
                 await crew.fit(size, self._limits)
         except RayError:
             log.warning("ray.away", exc_info=True)
+
+    def _tell(self, meter: Meter) -> None:
+        meter.set(LOOKOUT, value=int(self._looks_out))
+        meter.clear(ACTOR_MEMORY)
+        for crew in (self._scrapers, self._indexers):
+            tell_crew(crew, meter, sizes=self._looks_out)
 
     def status(self) -> dict[str, Status | None]:
         """Each actor's last answer; None while it gives none."""

@@ -103,6 +103,8 @@ class ExtractionProcess:
         self._asked = asyncio.Event()
         self._child: _Child | None = None
         self._runner: asyncio.Task[None] | None = None
+        self.restarts: dict[str, int] = {}
+        """Children that ended without being told to, by why: crashed, memory, timeout or exit."""
 
     @property
     def pid(self) -> int | None:
@@ -177,6 +179,9 @@ class ExtractionProcess:
             if closing:
                 child.process.kill()
             verdict = await self._bury(child)
+            if not closing:
+                reason = verdict.reason if verdict else "exit"
+                self.restarts[reason] = self.restarts.get(reason, 0) + 1
             if (
                 child.sent
                 and verdict is not None

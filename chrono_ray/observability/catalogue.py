@@ -231,8 +231,8 @@ CACHE_AWAY: Final = Gauge(
 
 FETCHES: Final = Counter(
     "chrono_fetches",
-    "Fetches settled. outcome: stored, gone, refused, failed, or retry, snooze and late for those"
-    " that are tried again.",
+    "Fetches settled. outcome: stored, gone, refused, failed or cancelled; retry, snooze and late"
+    " are tried again.",
     ("archive", "outcome"),
 )
 FETCH_FAILURES: Final = Counter(

@@ -27,6 +27,9 @@ from chrono_ray.model.memento import ListingPage
 from chrono_ray.model.retry import LONGEST_DELAY, Fail, Retry, Snooze, decide
 from chrono_ray.model.rules import Rules
 from chrono_ray.model.spans import Span, halves, may_be_size, samples
+from chrono_ray.observability.catalogue import ROWS_LISTED
+from chrono_ray.observability.metrics import SILENT, Meter
+from chrono_ray.pipeline.measured import Request, archive_label
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import RECORD_AWAY
 from chrono_ray.storage.governor import Governor, Kind
@@ -53,7 +56,10 @@ class Discoverer:
         governor: Governor,
         blobs: Blobs,
         archives: Mapping[str, Archive],
+        *,
+        meter: Meter = SILENT,
     ) -> None:
+        self._meter = meter
         self._listings = listings
         self._governor = governor
         self._blobs = blobs
@@ -187,7 +193,13 @@ class Discoverer:
                 raise LeaseLost("The run was paused, or the slice belongs to somebody else now")
 
         async with self._renewing(lease):
-            page = await archive.list_page(lease.scope, lease.key, turn=turn)
+            request = Request(self._meter, lease.archive, Kind.LISTING, turn=turn)
+            try:
+                page = await archive.list_page(lease.scope, lease.key, turn=request.turn)
+            except ArchiveError as error:
+                request.ended(error)
+                raise
+            request.ended()
         if page.next_key and page.next_key == lease.key:
             raise ArchiveUnavailable(
                 "The listing does not move on", why="it answers with the key it was asked from"
@@ -198,6 +210,8 @@ class Discoverer:
         [digest] = await self._blobs.put([page.raw])
         decided = [Decided(capture, decide_capture(capture, rules)) for capture in page.captures]
         await self._listings.keep(lease, page, decided=decided, raw=digest)
+        listed = len(page.captures) + len(page.bad_rows)
+        self._meter.add(ROWS_LISTED, archive_label(lease.archive), amount=listed)
         log.info(
             "slice.page",
             extra={

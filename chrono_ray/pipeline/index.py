@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Final
 from uuid import UUID, uuid4
 
 from chrono_ray.model.errors import LeaseLost, SearchError, Unavailable
+from chrono_ray.observability.catalogue import INDEX_BATCH_SECONDS
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.pipeline.leased import renewed
+from chrono_ray.pipeline.measured import count_delivery
 from chrono_ray.pipeline.rebuild import Rebuilding
 from chrono_ray.pipeline.scrape import within
 from chrono_ray.search.base import SearchIndex
@@ -34,9 +38,16 @@ class Indexing:
     """
 
     def __init__(
-        self, outbox: Outbox, rebuilds: Rebuilds, index: SearchIndex, *, limits: BatchLimits
+        self,
+        outbox: Outbox,
+        rebuilds: Rebuilds,
+        index: SearchIndex,
+        *,
+        limits: BatchLimits,
+        meter: Meter = SILENT,
     ) -> None:
         self._outbox = outbox
+        self._meter = meter
         self._rebuilds = rebuilds
         self._index = index
         self._limits = limits
@@ -115,6 +126,7 @@ class Indexing:
             self._token = None
 
     async def _finish(self, lease: OutboxLease) -> None:
+        began = time.monotonic()
         try:
             done = await renewed(
                 self._deliver(lease),
@@ -122,9 +134,12 @@ class Indexing:
                 every=self._outbox.lease.total_seconds() / 4,
             )
         except (Unavailable, SearchError):
+            self._meter.observe(INDEX_BATCH_SECONDS, "failed", value=time.monotonic() - began)
             await self._give_back()
             raise
         await self._acknowledge(lease, done)
+        gone, took = len(lease.change.deleted), time.monotonic() - began
+        count_delivery(self._meter, done, deleted=gone, seconds=took)
 
     async def _deliver(self, lease: OutboxLease) -> Delivered:
         done = Delivered((), ())

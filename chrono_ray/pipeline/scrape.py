@@ -39,6 +39,8 @@ from chrono_ray.model.retry import (
     decide_replay,
     pause_after,
 )
+from chrono_ray.observability.metrics import SILENT, Meter
+from chrono_ray.pipeline.measured import Request, Scraped
 from chrono_ray.pipeline.rescue import begin_due, sweep
 from chrono_ray.pipeline.settle import Batching, Settle
 from chrono_ray.storage.blobs import Blobs
@@ -120,8 +122,11 @@ class _InFlight:
 class Scrape:
     """One scraper's work."""
 
-    def __init__(self, parts: Parts, *, pace: Pace, batching: Batching) -> None:
+    def __init__(
+        self, parts: Parts, *, pace: Pace, batching: Batching, meter: Meter = SILENT
+    ) -> None:
         self._parts = parts
+        self._measured = Scraped(meter)
         self._pace = pace
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
@@ -138,6 +143,7 @@ class Scrape:
         self._worked_at = time.monotonic()
         self.claimed = 0
         self.claims = 0
+        self._measured.watch(lambda: self.in_flight, lambda: self.settle.waiting)
 
     @property
     def in_flight(self) -> int:
@@ -174,9 +180,10 @@ class Scrape:
         try:
             await self._give_back()
             wanted = min(self._pace.claim, self._allowance - self.in_flight)
-            self._token = uuid4()
+            self._token, began = uuid4(), time.monotonic()
             got = await self._parts.frontier.claim(wanted, idle=self._pace.idle, token=self._token)
             self._token = None
+            self._measured.claimed(time.monotonic() - began, some=not isinstance(got, Nothing))
         except Unavailable as error:
             log.warning("claim.away", extra={"error": str(error)})
             return self._pace.idle
@@ -214,11 +221,13 @@ class Scrape:
         while self._in_flight and not stop.is_set():
             await self._wait_for_room()
 
-    def _settled(self, batch: Sequence[Settlement]) -> None:
+    def _settled(self, batch: Sequence[Settlement], seconds: float) -> None:
+        self._measured.wrote(batch, seconds)
         for settlement in batch:
             held = self._held.get(settlement.fetch_id)
             if held and held.token == settlement.token:
                 del self._held[settlement.fetch_id]
+                self._measured.settled(held.archive, settlement)
         self._room.set()
 
     async def _wait_for_room(self) -> None:
@@ -257,12 +266,16 @@ class Scrape:
 
     async def _settlement(self, lease: FetchLease, turn: _Turns) -> Settlement:
         archive = self._parts.archives[lease.archive]
+        request = Request(self._measured.meter, lease.archive, Kind.REPLAY, turn=turn)
         try:
             memento = await archive.replay(
-                lease.capture, deadline=self._pace.deadline(late=lease.late), turn=turn
+                lease.capture, deadline=self._pace.deadline(late=lease.late), turn=request.turn
             )
         except ArchiveError as error:
+            request.ended(error)
             return await self._judge(lease, error, turn.taken)
+        request.ended()
+        self._measured.fetched(lease.archive, len(memento.body))
         outcome = await self._understand(lease, memento)
         kept = None if isinstance(outcome, Refused) else Kept(b"", memento)
         return _settlement(lease, Fail(outcome), requests=turn.taken, kept=kept)
@@ -292,9 +305,11 @@ class Scrape:
         a busy machine is no fault of the page."""
         attempt = 1
         while True:
+            began = time.monotonic()
             try:
                 document = await self._read(lease, memento)
             except ExtractionFailed as error:
+                self._measured.understood(time.monotonic() - began, error.reason)
                 if error.reason == "type":
                     return Refused("type", str(error))
                 if error.reason not in DEADLY or attempt == READS:
@@ -303,6 +318,7 @@ class Scrape:
                 log.warning("page.again", extra=extra)
                 attempt += 1
             else:
+                self._measured.understood(time.monotonic() - began)
                 return Stored(memento, document)
 
     async def _read(self, lease: FetchLease, memento: Memento) -> Document:
@@ -335,6 +351,7 @@ class Scrape:
             working = self._in_flight.get(fetch_id)
             if working and working.lease is before[fetch_id]:
                 log.warning("lease.lost", extra={"fetch": fetch_id})
+                self._measured.lost()
                 working.task.cancel()
 
     async def _watch(self) -> None:
@@ -345,7 +362,8 @@ class Scrape:
         self._halted_runs = await self._parts.frontier.halted(list(runs)) if runs else set()
 
     async def _sweep(self) -> None:
-        await sweep(self._parts.frontier, self._parts.settling)
+        swept = await sweep(self._parts.frontier, self._parts.settling)
+        self._measured.rescued(swept.rescued)
 
     async def _begin_due(self) -> None:
         await begin_due(self._parts.frontier)

@@ -48,9 +48,9 @@ class Settle:
         blobs: Blobs,
         *,
         batching: Batching,
-        written: Callable[[Sequence[Settlement]], None],
+        written: Callable[[Sequence[Settlement], float], None],
     ) -> None:
-        """`written` is called with each batch once it is settled: there is room again."""
+        """`written` is called with each batch once it is settled, and the seconds that it took."""
         self._settling = settling
         self._blobs = blobs
         self._batching = batching
@@ -67,6 +67,7 @@ class Settle:
         """Write batches until cancelled."""
         while True:
             batch = await self._gather()
+            began = time.monotonic()
             while True:
                 try:
                     await self._write(batch)
@@ -75,7 +76,7 @@ class Settle:
                     log.warning("settle.away", extra={"error": str(error), "waiting": len(batch)})
                 await asyncio.sleep(self._batching.retry)
             self.waiting -= len(batch)
-            self._written(batch)
+            self._written(batch, time.monotonic() - began)
 
     async def _gather(self) -> list[Settlement]:
         batch = [await self._queue.get()]

@@ -22,7 +22,15 @@ from uuid import UUID, uuid4
 from chrono_ray.model.errors import ChronoError, LeaseLost, Unavailable
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.retry import backoff
-from chrono_ray.model.task import Finished, Progress
+from chrono_ray.model.task import Finished, Progress, kind_of
+from chrono_ray.observability.catalogue import (
+    LEASES_HELD,
+    LEASES_LOST,
+    LEASES_RESCUED,
+    TASK_SECONDS_SPENT,
+)
+from chrono_ray.observability.metrics import SILENT, Meter
+from chrono_ray.pipeline.measured import TASK
 from chrono_ray.pipeline.scrape import within
 from chrono_ray.storage.tasks import (
     EVERY_CLASS,
@@ -61,6 +69,14 @@ class TaskPace:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ended:
+    """What became of a lease, in a word, and how it is written."""
+
+    outcome: str
+    write: Write
+
+
+@dataclass(frozen=True, slots=True)
 class _Working:
     lease: TaskLease
     task: asyncio.Task[None]
@@ -70,9 +86,17 @@ class TaskRunner:
     """One worker's tasks."""
 
     def __init__(
-        self, tasks: Tasks, open_steps: Callable[[TaskLease], Steps], *, worker: str, pace: TaskPace
+        self,
+        tasks: Tasks,
+        open_steps: Callable[[TaskLease], Steps],
+        *,
+        worker: str,
+        pace: TaskPace,
+        meter: Meter = SILENT,
     ) -> None:
         """`open_steps` begins a task's work at its lease's position."""
+        self._meter = meter
+        meter.watch(self._tell)
         self._tasks = tasks
         self._open = open_steps
         self._worker = worker
@@ -179,8 +203,12 @@ class TaskRunner:
     # one task
 
     async def _work(self, lease: TaskLease) -> None:
+        began = time.monotonic()
         try:
-            await self._insist(await self._outcome(lease))
+            ended = await self._outcome(lease)
+            spent = kind_of(lease.task), ended.outcome
+            self._meter.observe(TASK_SECONDS_SPENT, *spent, value=time.monotonic() - began)
+            await self._insist(ended.write)
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(lease))
             raise
@@ -188,7 +216,7 @@ class TaskRunner:
             del self._working[lease.token]
             self._ended.set()
 
-    async def _outcome(self, lease: TaskLease) -> Write:
+    async def _outcome(self, lease: TaskLease) -> _Ended:
         """Work on it as far as it goes now; returns how what became of it is written."""
         limit = asyncio.timeout(self._pace.hard)
         try:
@@ -196,18 +224,18 @@ class TaskRunner:
                 finished = await self._advance(lease)
         except Unavailable as error:
             log.warning("task.away", extra={"task": lease.id, "error": str(error)})
-            return partial(self._tasks.release, lease, delay=AWAY_SECONDS)
+            return _Ended("away", partial(self._tasks.release, lease, delay=AWAY_SECONDS))
         except ChronoError as error:
             log.warning("task.failed", extra={"task": lease.id, "error": str(error)})
-            return partial(self._tasks.fail, lease, error.code, str(error))
+            return _Ended("failed", partial(self._tasks.fail, lease, error.code, str(error)))
         except Exception as error:
             if limit.expired():
-                return self._charge(lease)
+                return _Ended("late", self._charge(lease))
             log.exception("task.bug", extra={"task": lease.id})
-            return partial(self._tasks.fail, lease, "internal", repr(error))
+            return _Ended("failed", partial(self._tasks.fail, lease, "internal", repr(error)))
         if finished is None:
-            return partial(self._tasks.release, lease)
-        return partial(self._tasks.finish, lease, finished)
+            return _Ended("paused", partial(self._tasks.release, lease))
+        return _Ended("done", partial(self._tasks.finish, lease, finished))
 
     async def _advance(self, lease: TaskLease) -> Finished | None:
         """Step by step to the end, or to a safe point where it must stop (None)."""
@@ -264,12 +292,17 @@ class TaskRunner:
         ours = await self._tasks.renew(list(before))
         for token in before.keys() - ours:
             log.info("task.lost", extra={"task": before[token].lease.id})
+            self._meter.add(LEASES_LOST, TASK)
             before[token].task.cancel()
 
     async def _rescue(self) -> None:
         rescued = await self._tasks.rescue()
         if rescued:
             log.warning("task.rescued", extra={"count": rescued})
+            self._meter.add(LEASES_RESCUED, TASK, amount=rescued)
+
+    def _tell(self, meter: Meter) -> None:
+        meter.set(LEASES_HELD, TASK, value=self.in_flight)
 
     async def _forever(self, work: Callable[[], Awaitable[None]], every: float) -> None:
         while True:
