@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chrono_ray.cli.main import app
 from dashboards.alerts import ALERTS
 from dashboards.build import FOLDER
 
@@ -46,6 +47,12 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert):
 
 def test_the_runbooks_are_those_of_alerts_that_there_are():
     assert re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE) == [alert.name for alert in ALERTS]
+
+
+def test_commands_that_runbooks_name_exist():
+    known = {each.name or each.callback.__name__ for each in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
+    assert set(re.findall(r"`chrono\s+([a-z]+)", RUNBOOKS)) - known == set()
 
 
 def test_every_alert_is_seen_to_fire():
