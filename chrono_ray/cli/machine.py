@@ -20,6 +20,7 @@ from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.observability import log as logs
+from chrono_ray.observability import prometheus
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import fits, migrate, newest, revision
@@ -35,7 +36,10 @@ def start(*, json: bool) -> int:
     if found.running.api_error:
         sys.stderr.write(f"chrono: the API did not start: {found.running.api_error}\n")
     if json:
-        told = {"api": found.running.api, "dashboard": found.running.dashboard, "state": now}
+        told = {
+            "api": found.running.api, "dashboard": found.running.dashboard, "state": now,
+            "prometheus": str(found.settings.data_dir / prometheus.FILE),
+        }  # fmt: skip
         made = {"admin": admin} if admin else {}
         sys.stdout.write(orjson.dumps({**told, **made}).decode() + "\n")
     else:
@@ -43,6 +47,7 @@ def start(*, json: bool) -> int:
         sys.stdout.write(
             f"chrono_ray {now}.\n  API        {found.running.api}/api/v1/health\n"
             f"  dashboard  {found.running.dashboard} (token: {found.running.token})\n"
+            f"  metrics    prometheus --config.file={found.settings.data_dir / prometheus.FILE}\n"
             f"{shown}Stop it: chrono down\n"
         )
     return 1 if found.running.api_error else 0

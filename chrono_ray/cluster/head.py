@@ -55,6 +55,10 @@ PORT_OPTIONS: Final = (
 )
 
 
+DASHBOARD_METRICS: Final = "DASHBOARD_METRIC_PORT"
+"""The port of the dashboard's own numbers: 44227 for every head of a machine, unless it is set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a cluster is reached: GCS as host:port, dashboard as URL, and the token file.
@@ -126,6 +130,11 @@ class Head:
         process = self._process
         return self._address if process and process.returncode is None else None
 
+    @property
+    def discovery(self) -> Path:
+        """Where it names what Prometheus is to scrape, once it runs."""
+        return _short_folder(self._folder) / "prom_metrics_service_discovery.json"
+
     def left_behind(self) -> Address | None:
         """The head that an owner before us started and that still takes orders."""
         noted = self._noted()
@@ -140,12 +149,13 @@ class Head:
         self._folder.mkdir(parents=True, exist_ok=True)
         host = await _address_of(self._reach.host) if self._reach else LOOPBACK
         token = self._token if self._reach else write_token(self._token)
-        ports = dict(zip(PORT_OPTIONS, _free_ports(len(PORT_OPTIONS)), strict=True))
+        beside, *free = _free_ports(1 + len(PORT_OPTIONS))
+        ports = dict(zip(PORT_OPTIONS, free, strict=True))
         ports |= JOINED if self._reach else {}
         log, self._address = self._folder / "head.log", None
         ours = {
             **_environment(token, self._reach is None), **self._before_serve(),
-            "RAY_START_HOOK": lean.HOOK,
+            "RAY_START_HOOK": lean.HOOK, DASHBOARD_METRICS: str(beside),
         }  # fmt: skip
         with log.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(

@@ -30,12 +30,13 @@ from chrono_ray.cluster.driver import Driver, driving
 from chrono_ray.cluster.head import Address, Head, Reach
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.embedded.parts import EmbeddedParts
-from chrono_ray.embedded.ports import free_port
+from chrono_ray.embedded.ports import LOOPBACK, free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
 from chrono_ray.model.budget import MIB, SPARE
 from chrono_ray.model.errors import ChronoError, EmbeddedError, SettingsError
 from chrono_ray.observability import log as logs
+from chrono_ray.observability import prometheus
 from chrono_ray.settings import Settings
 from chrono_ray.storage.migrate import migrate
 
@@ -213,6 +214,7 @@ class Owner:
         else:
             chosen = self._settings.serving
             self._tell(address, api=f"http://{chosen.host}:{chosen.port}")
+            self._tell_prometheus(f"http://{_near(chosen.host)}:{chosen.port}")
 
     async def _keep(self, stop: asyncio.Event) -> None:
         """Everything that may die is watched; the first that cannot be kept ends us."""
@@ -271,6 +273,12 @@ class Owner:
         )  # fmt: skip
         _write_private(settings.data_dir / STATE_FILE, orjson.dumps(asdict(state)))
 
+    def _tell_prometheus(self, api: str) -> None:
+        """An operator's own cluster has its file of targets elsewhere."""
+        found = None if self._settings.ray_address else self._head.discovery
+        path = self._settings.data_dir / prometheus.FILE
+        path.write_text(prometheus.configuration(api, found), "utf-8")
+
     async def _end(self) -> None:
         """Drain while the record is there, then Ray, then the servers."""
         address = self._head.address
@@ -324,6 +332,11 @@ def _reach(settings: Settings) -> Reach | None:
             fix="Write a token into a file (`openssl rand -hex 32`), the same on every node",
         )
     return Reach(settings.ray_host, token)
+
+
+def _near(host: str) -> str:
+    """Where this machine reaches an API that listens there."""
+    return LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104 (it is asked, not opened)
 
 
 def _starts(part: str) -> None:
