@@ -24,7 +24,7 @@ def watch(every: float, *, once: bool, json: bool) -> int:
 
     async def work() -> Overview:
         stop = interrupted()
-        async with Onlooker(settings) as onlooker:
+        async with Onlooker(settings, costly=json) as onlooker:
             seen = await onlooker.look()
             _tell(seen, json=json)
             while not (once or await _stopped(stop, every)):
@@ -49,7 +49,9 @@ def _of(record: RecordView) -> Iterator[str]:
     yield f"queued {waiting or 0}, leased {sum(each.leased for each in classes):,}"
     if record.queues.pages:
         yield f"index behind by {record.queues.pages:,} pages, {duration(record.queues.lag)}"
-    if record.rates:
+    if record.pages_per_minute is not None:
+        yield f"{record.pages_per_minute:,.0f} pages/min"
+    elif record.rates:
         yield f"{record.rates.pages:,} pages/min"
     for each in record.budgets:
         if each.paused_until:

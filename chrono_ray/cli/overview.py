@@ -119,8 +119,10 @@ class Overview:
 class Onlooker:
     """Looks again and again, over the same connections as long as nothing moves."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, costly: bool = False) -> None:
+        """`costly`: also what took most of PostgreSQL's time."""
         self._settings = settings
+        self._costly = costly
         self._record: Database | None = None
         self._http = httpx2.AsyncClient(timeout=API_SECONDS, trust_env=False)
 
@@ -162,7 +164,7 @@ class Onlooker:
             return NOBODY, ()
         await self._move_to(settings)
         assert self._record is not None  # noqa: S101 (there is a URL)
-        seen = await _within(_both(self._record, settings, before))
+        seen = await _within(_both(self._record, settings, before, costly=self._costly))
         return (seen, ()) if isinstance(seen, Away) else seen
 
     async def _seen_api(self, found: Running | None) -> ApiView | Away:
@@ -183,9 +185,9 @@ class Onlooker:
 
 
 async def _both(
-    record: Database, settings: Settings, before: RecordView | None
+    record: Database, settings: Settings, before: RecordView | None, *, costly: bool
 ) -> tuple[RecordView, tuple[int, ...]]:
-    seen = await look(record, before)
+    seen = await look(record, before, costly=costly)
     sizing = Sizing(settings, budget_here())
     async with record.connection() as connection:
         backlog = await sizing.backlog(Lookout(connection))

@@ -134,13 +134,15 @@ def _of_record(record: RecordView, width: int) -> Iterator[RenderableType]:
 
 
 def _rates(record: RecordView) -> Text:
-    rates = record.rates
-    done = (
-        f"{rates.pages:,} pages/min, {rates.replay_requests:,} replays, {rates.listing_requests:,}"
-        f" listings, {rates.throttled:,} throttled" if rates else "no sample of this minute"
-    )  # fmt: skip
+    rates, now = record.rates, record.pages_per_minute
+    done = "" if now is None else f"{now:,.0f} pages/min   "
+    if rates:
+        done += (
+            f"last minute {rates.pages:,} pages, {rates.replay_requests:,} replays,"
+            f" {rates.listing_requests:,} listings, {rates.throttled:,} throttled   "
+        )
     behind = f"{record.queues.pages:,} pages, {duration(record.queues.lag)}"
-    return Text(f"rates    {done}   index behind {behind}", no_wrap=True, overflow="ellipsis")
+    return Text(f"rates    {done}index behind {behind}", no_wrap=True, overflow="ellipsis")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -158,16 +160,18 @@ def _runs(runs: tuple[RunView, ...], width: int) -> RenderableType:
     if not runs:
         return Text("runs     none yet. Begin: chrono run iana.org --from 2012 --to 2014")
     wide = width >= NARROW
-    extra = ("stored", "failed", "archive") if wide else ()
-    table = _table("runs", "state", "", "ended", "listed", "a second", "left", *extra)
+    extra = ("", "stored", "failed", "archive") if wide else ()
+    table = _table("runs", "state", "ended", "a second", "left", *extra)
     for each in runs:
-        more = (f"{each.stored:,}", f"{each.failed:,}", each.archive) if wide else ()
+        more = (
+            (_bar(each.share), f"{each.stored:,}", f"{each.failed:,}", each.archive) if wide else ()
+        )
         table.add_row(
             f"{each.run} {each.url}", Text(each.state, COLOURS.get(each.state, "")),
-            _bar(each.share), f"{each.ended:,}", f"{each.listed:,}",
+            f"{each.ended:,}/{each.listed:,}",
             f"{each.rate:.1f}" if each.state == "active" else "", _left(each), *more,
         )  # fmt: skip
-    table.columns[0].max_width = max(width // 3, 16)
+    table.columns[0].max_width = max(width // 3, 12)
     return table
 
 
@@ -219,11 +223,17 @@ def _slow(record: RecordView) -> Table:
 
 
 def _parts(seen: Overview) -> Iterator[Text]:
-    yield _line("workers", seen.pools, _workers)
-    yield _line("api", seen.api, _api)
-    yield _line("database", seen.record, _database)
-    yield _line("cache", seen.cache, _cache)
-    yield _line("memory", seen.memory, _memory)
+    """What is away because nothing runs is told once, by the record."""
+    if seen.pools != seen.record:
+        yield _line("workers", seen.pools, _workers)
+    if seen.api != seen.record:
+        yield _line("api", seen.api, _api)
+    if not isinstance(seen.record, Away):
+        yield _line("database", seen.record, _database)
+    if seen.cache != seen.record:
+        yield _line("cache", seen.cache, _cache)
+    if seen.memory != seen.record:
+        yield _line("memory", seen.memory, _memory)
 
 
 def _line(name: str, part: T | Away, told: Callable[[T], str]) -> Text:

@@ -73,8 +73,9 @@ class RecordView:
     """`at` by PostgreSQL's clock, `bytes` the size of its database.
 
     `scrapers` and `indexer_connections` are those that are connected now.
-    `rates` is None where no sample of the last two minutes was kept: nothing
-    works, or no API is there to keep one.
+    `pages_per_minute` is over the time since the look before, None without
+    one. `rates` is None where no sample of the last two minutes was kept:
+    nothing works, or no API is there to keep one.
     """
 
     at: datetime
@@ -83,6 +84,7 @@ class RecordView:
     runs: tuple[RunView, ...]
     queues: Depths
     budgets: tuple[BudgetState, ...]
+    pages_per_minute: float | None
     rates: Minute | None
     connections: Connections
     connections_used: int
@@ -92,15 +94,21 @@ class RecordView:
     costly: tuple[CostlyStatement, ...]
 
 
-async def look(record: Database, before: RecordView | None = None) -> RecordView:
-    """The record now. Rates of runs are since `before`, or over a run's whole life without it."""
+async def look(
+    record: Database, before: RecordView | None = None, *, costly: bool = False
+) -> RecordView:
+    """The record now. Rates of runs are since `before`, or over a run's whole life without it.
+
+    `costly`: also what took most of the server's time, which takes a while itself.
+    """
     watching, operating = Watching(record), Operating(record)
     server = await watching.server()
     connections = await operating.connections()
+    runs = run_views(await watching.runs(RUNS_SHOWN), server.at, before)
     return RecordView(
         at=server.at, version=server.version, bytes=server.bytes,
-        runs=run_views(await watching.runs(RUNS_SHOWN), server.at, before),
-        queues=await operating.queues(), budgets=tuple(await operating.budgets()),
+        runs=runs, queues=await operating.queues(), budgets=tuple(await operating.budgets()),
+        pages_per_minute=pages_per_minute(runs, server.at, before),
         rates=await _last_minute(Live(record), server.at),
         connections=connections,
         connections_used=1 + sum(each.total for each in connections.holders),
@@ -109,7 +117,7 @@ async def look(record: Database, before: RecordView | None = None) -> RecordView
             each.total for each in connections.holders if each.name == INDEXER
         ),
         slow=await watching.slow(),
-        costly=await watching.costly() if server.statements else (),
+        costly=await watching.costly() if costly and server.statements else (),
     )  # fmt: skip
 
 
@@ -135,6 +143,18 @@ def _run_view(run: Progress, before: RunView | None, since: float) -> RunView:
         seconds=run.seconds, rate=rate, rate_seconds=span,
         left=captures.pending / rate if under_way else None,
     )  # fmt: skip
+
+
+def pages_per_minute(
+    runs: Sequence[RunView], at: datetime, before: RecordView | None
+) -> float | None:
+    """Of the runs that both looks show."""
+    since = (at - before.at).total_seconds() if before else 0.0
+    if before is None or since <= 0:
+        return None
+    known = {each.run: each.stored for each in before.runs}
+    stored = sum(each.stored - known[each.run] for each in runs if each.run in known)
+    return max(stored, 0) * 60 / since
 
 
 async def _last_minute(live: Live, at: datetime) -> Minute | None:

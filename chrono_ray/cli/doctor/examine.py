@@ -203,6 +203,8 @@ def _ports(settings: Settings, owner: Running | None) -> Seen | NotSeen:
     serving = settings.serving
     if owner is None:
         return machine.port_to_take(serving.host, serving.port)
+    if settings.ray_host:
+        return NotSeen("CHRONO_RAY_HOST is set: that only hosts of the cluster reach it is yours")
     roots = [owner.pid, *(server_in(settings.data_dir / FOLDER / n, p) for n, p in PID_FILES)]
     ours = {each.pid for each in below([pid for pid in roots if pid])}
     allowed = [] if serving.host in LOOPBACK else [serving.port]

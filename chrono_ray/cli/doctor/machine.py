@@ -29,7 +29,7 @@ OLDEST_RAY: Final = (2, 60)
 DISK_LEAST: Final = 512 * MIB
 DISK_ADVISED: Final = 2 * GIB
 INODES_LEAST: Final = 10_000
-OTHERS: Final = 0o077
+OTHERS: Final = 0o007
 EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 (looked for, not listened on)
 
 

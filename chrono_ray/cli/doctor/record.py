@@ -9,13 +9,13 @@ from typing import Final
 
 from chrono_ray.cli.doctor.finding import Code, Finding, NotSeen, Seen, problem, warning
 from chrono_ray.cli.words import duration
-from chrono_ray.model.errors import SearchError, Unavailable
+from chrono_ray.model.errors import SearchError, SettingsError, Unavailable
 from chrono_ray.model.query import Counted, Query
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.storage.admin import BudgetState, Operating
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.inspecting import IndexFacts, Inspecting
-from chrono_ray.storage.migrate import newest, revision
+from chrono_ray.storage.migrate import fits, newest, revision
 from chrono_ray.storage.rebuilds import Rebuilds
 
 LAG_MOST: Final = 600.0
@@ -43,20 +43,22 @@ async def schema(record: Database) -> Seen:
     now, needed = await revision(record), newest()
     if now == needed:
         return Seen(f"the schema is {now}")
+    try:
+        if await fits(record):
+            return Seen(f"the schema is {now}, which this program works with")
+    except SettingsError as error:
+        return Seen("", (problem(
+            Code.SCHEMA_NEWER, error.what, why=error.why,
+            fix="Install the chrono_ray that migrated it, or a newer one",
+        ),))  # fmt: skip
     if not now:
         return Seen("", (problem(
             Code.SCHEMA_MISSING, "There is no record in this database yet",
             why="it has none of our tables", fix="chrono migrate",
         ),))  # fmt: skip
-    if now < needed:  # they are numbered
-        return Seen("", (problem(
-            Code.SCHEMA_OLDER, "The record is older than this program",
-            why=f"its schema is {now}, this program needs {needed}", fix="chrono migrate",
-        ),))  # fmt: skip
     return Seen("", (problem(
-        Code.SCHEMA_NEWER, "The record is newer than this program",
-        why=f"its schema is {now}, this program knows {needed}",
-        fix="Install the chrono_ray that migrated it, or a newer one",
+        Code.SCHEMA_OLDER, "The record is older than this program",
+        why=f"its schema is {now}, this program needs {needed}", fix="chrono migrate",
     ),))  # fmt: skip
 
 

@@ -57,7 +57,7 @@ async def postgresql(record: Database, *, connections: int) -> Seen:
     except (Unavailable, TimeoutError) as error:
         return Seen("", (_not_reached(error),))
     found = (
-        *_of_server(facts, connections + SPARE), *clock(Clocks(before, _epoch(facts), time.time()))
+        *_of_server(facts, connections), *clock(Clocks(before, _epoch(facts), time.time()))
     )  # fmt: skip
     version = f"{facts.version // 10_000}.{facts.version % 10_000}"
     return Seen(f"PostgreSQL {version}, up to {facts.most} connections, clocks agree", found)
@@ -109,7 +109,7 @@ def _of_server(facts: ServerFacts, needed: int) -> Iterator[Finding]:
         yield problem(
             Code.CONNECTIONS_FEW, "PostgreSQL admits too few connections",
             why=f"{facts.most} for us, all parts together hold up to {needed}",
-            fix=f"Set max_connections (or the database's limit) to {needed + 3} or more",
+            fix=f"Set max_connections (or the limit of database or user) to {needed + SPARE}",
         )  # fmt: skip
 
 

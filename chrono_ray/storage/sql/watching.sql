@@ -30,7 +30,8 @@ SELECT current_setting('server_version') AS version, pg_database_size(current_da
 
 -- name: costly
 -- what took most of the server's time since its statistics were reset; milliseconds
-SELECT left(btrim(regexp_replace(s.query, '\s+', ' ', 'g')), 200) AS query, s.calls, s.mean_exec_time AS mean, s.total_exec_time AS total
-  FROM pg_stat_statements s
- WHERE s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
- ORDER BY s.total_exec_time DESC LIMIT 5
+SELECT left(btrim(regexp_replace(left(t.query, 1000), '\s+', ' ', 'g')), 200) AS query, t.calls, t.mean, t.total
+  FROM (SELECT s.query, s.calls, s.mean_exec_time AS mean, s.total_exec_time AS total FROM pg_stat_statements s
+         WHERE s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+         ORDER BY s.total_exec_time DESC LIMIT 5) t
+ ORDER BY t.total DESC

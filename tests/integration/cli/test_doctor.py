@@ -205,7 +205,10 @@ async def old_schema(patient: Patient) -> AsyncIterator[None]:
 
 @plants(Code.SCHEMA_NEWER)
 async def new_schema(patient: Patient) -> AsyncIterator[None]:
-    await patient.execute("UPDATE alembic_version SET version_num = '9999'")
+    await patient.execute(
+        "UPDATE alembic_version SET version_num = '9999'",
+        "UPDATE schema_promise SET works_with = '9999'",  # with no program before it
+    )
     yield
 
 

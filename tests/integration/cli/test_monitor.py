@@ -158,6 +158,8 @@ async def test_rates_are_those_since_the_look_before(
     assert run.rate_seconds < 60, "not since yesterday"
     assert run.rate == pytest.approx(4 / run.rate_seconds)
     assert run.left == pytest.approx(6 / run.rate)
+    assert record_of(before).pages_per_minute is None
+    assert record_of(after).pages_per_minute == pytest.approx(60 * run.rate)
     for width in (40, 60, 80, 160):
         screen = shown(after, width)
         assert str(run_id) in screen
