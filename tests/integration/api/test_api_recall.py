@@ -8,11 +8,12 @@ import httpx2
 import pytest
 
 from chrono_ray.api import recall
+from chrono_ray.api.app import create_app
 from chrono_ray.api.recall import Known, KnownPlaces
 from chrono_ray.cache.redis import JsonCache, Ttl
 from chrono_ray.model.accounts import Actor, Role
 from tests.integration.api.asking import V1
-from tests.integration.api.conftest import serving
+from tests.integration.api.conftest import NO_DATABASE, serving, settings_of
 from tests.integration.api.counting import Queries
 from tests.integration.api.estate import Estate, estate
 from tests.integration.api.remembering import remembered
@@ -120,6 +121,16 @@ async def test_without_redis_the_route_is_gone_through(client, made, routed, val
     valkey.stop()
     after = await client.get(path, headers=reader)
     assert (after.headers["x-cache"], after.json()) == ("bypass", before.json())
+
+
+def test_no_answer_that_is_kept_depends_on_a_header(tmp_path):
+    """But those that say who asks and what they have: by others nothing is recalled."""
+    app = create_app(settings_of(tmp_path, database_url=NO_DATABASE))
+    reading = {path: each["get"] for path, each in app.openapi()["paths"].items() if "get" in each}
+    assert {
+        path for path, read in reading.items()
+        if any(each["in"] == "header" for each in read.get("parameters", ()))
+    } == {"/api/v1/live/events"}  # fmt: skip
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
