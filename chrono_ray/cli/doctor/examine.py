@@ -30,6 +30,7 @@ from chrono_ray.cli.doctor.finding import (
     warning,
 )
 from chrono_ray.cli.overview import PID_FILES, ApiView, api_view
+from chrono_ray.cli.words import duration
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.owner import STATE_FILE, Running, attached, running
 from chrono_ray.embedded.folder import FOLDER, LOCK
@@ -322,9 +323,15 @@ async def _index(settings: Settings, database: Database, ill: frozenset[str]) ->
 
 async def _asked(settings: Settings, database: Database, name: str, url: str) -> Seen | NotSeen:
     """With leave like every request, and not while it is to be left alone."""
+    governor = wiring.governor(database, settings)
+    budgets = [each for each in await governor.budgets() if each.archive == name]
+    if not budgets:
+        return NotSeen("it has no budget yet: the first start makes it")
+    if silent := max(each.paused_seconds for each in budgets):
+        return NotSeen(f"it is left alone for {duration(silent)} more")
     try:
         async with asyncio.timeout(TURN_SECONDS):
-            await wiring.governor(database, settings).turn(name, Kind.LISTING)
+            await governor.turn(name, Kind.LISTING)
     except TimeoutError:
         return NotSeen(f"no leave to ask it within {TURN_SECONDS:g} s")
     return await servers.archive(name, url, settings.user_agent)

@@ -515,6 +515,41 @@ async def test_without_the_record_what_needs_it_is_said_not_to_be_seen(patient: 
         assert skipped[check] == "PostgreSQL was not reached"
 
 
+async def test_archives_are_asked_only_when_told_to_and_with_leave(patient: Patient) -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def asked(**more: str) -> tuple[set[str], set[str]]:
+        report = await examine(patient.environment | more, ask_archives=True)
+        return {each.code for each in report.findings}, {each.check for each in report.skipped}
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as archive:
+        url = f"http://127.0.0.1:{archive.sockets[0].getsockname()[1]}"
+        patient.environment |= {
+            "CHRONO_ARCHIVES__WAYBACK__URL": url,
+            "CHRONO_ARCHIVES__COMMONCRAWL__URL": f"http://{NOWHERE}/",
+        }
+        _, skipped = await asked()
+        assert {"archive wayback", "archive commoncrawl"} <= skipped, "there is no budget for it"
+        await Record(patient.database).unlimited("wayback", "commoncrawl")
+        await patient.execute("UPDATE archive_budgets SET egress = 'default'")
+        await examine(patient.environment)
+        assert heads == [], "nobody told it to"
+        codes, _ = await asked()
+        assert "archive wayback" in codes, "any answer is a sign of life"
+        assert Code.ARCHIVE_AWAY in codes, "the other one is away"
+        await Governor(patient.database, egress="default").pause("wayback", 600.0)
+        assert "archive wayback" in (await asked())[1], "it is to be left alone"
+        assert len(heads) == 1
+        assert heads[0].startswith(b"HEAD / ")
+        assert b"somebody@example.org" in heads[0]
+
+
 def chrono(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *typed: str
 ) -> tuple[int, str]:
