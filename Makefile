@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 # see requirements.txt
 export URLLIB3_NO_OVERRIDE := 1
 
-.PHONY: help demo run up down compose-up check test faults lint benchmark dashboards clean
+.PHONY: help demo run up down monitor doctor compose-up check test faults lint benchmark dashboards clean
 .DEFAULT_GOAL := help
 
 help: ## List what there is
@@ -31,6 +31,12 @@ up: $(READY) ## Start everything on this machine and leave it running
 
 down: $(READY) ## Drain and stop it
 	@$(BIN)/chrono down
+
+monitor: $(READY) ## Watch how it is doing, until q; what is wrong: make doctor
+	@$(BIN)/chrono top
+
+doctor: $(READY) ## What is wrong here, why, and what to do about it
+	@$(BIN)/chrono doctor
 
 dashboards: $(READY) ## Build the boards and alert rules anew from dashboards/*.py
 	@$(BIN)/python -m dashboards.build
