@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chrono_ray.observability.metrics import SERIES_MAX, Counter, Gauge, Histogram, Meter, Registry
+from chrono_ray.observability.catalogue import LOG_EVENTS
+from chrono_ray.observability.log import count
+from chrono_ray.observability.metrics import (
+    SERIES_MAX,
+    Counter,
+    Gauge,
+    Grown,
+    Histogram,
+    Meter,
+    Registry,
+    Spread,
+    Stands,
+)
 
 FETCHES = Counter("chrono_fetches", "Fetches ended, by outcome.", ("outcome",))
 DEPTH = Gauge("chrono_queue_depth", "Captures waiting.", ("queue",))
@@ -118,3 +131,67 @@ def test_threads_lose_no_count():
     for thread in threads:
         thread.join(30)
     assert list(read(registry).values()) == [8_000]
+
+
+def test_what_is_drained_is_what_grew_and_where_gauges_stand():
+    registry = Registry()
+    registry.add(FETCHES, "stored", amount=2)
+    registry.set(DEPTH, "scraping", value=5)
+    registry.observe(SECONDS, "wayback", value=0.5)
+    registry.observe(SECONDS, "wayback", value=7)
+    assert registry.drain() == [
+        Grown(FETCHES, ("stored",), 2),
+        Stands(DEPTH, ("scraping",), 5),
+        Spread(SECONDS, ("wayback",), (0, 1, 1), 7.5),
+    ]
+    registry.add(FETCHES, "gone")
+    assert registry.drain() == [Grown(FETCHES, ("gone",), 1), Stands(DEPTH, ("scraping",), 5)]
+    registry.clear(DEPTH)
+    assert registry.drain() == []
+
+
+def test_labels_told_apart_once_always_are():
+    """Draining makes no room for further ones: what carries them on keeps them all."""
+    registry = Registry()
+    for number in range(SERIES_MAX):
+        registry.add(FETCHES, str(number))
+    registry.drain()
+    registry.add(FETCHES, "new")
+    registry.add(FETCHES, "7")
+    assert registry.drain() == [Grown(FETCHES, ("7",), 1), Grown(FETCHES, ("other",), 1)]
+
+
+def test_what_others_count_is_counted_up_to():
+    registry = Registry()
+    registry.reach(FETCHES, "stored", total=5)
+    registry.reach(FETCHES, "stored", total=8)
+    assert read(registry)[("chrono_fetches_total", (("outcome", "stored"),))] == 8
+    registry.drain()
+    registry.reach(FETCHES, "stored", total=3)  # whoever counts has begun anew
+    assert registry.drain() == [Grown(FETCHES, ("stored",), 3)]
+
+
+def test_who_is_watched_is_asked_when_the_numbers_are_read():
+    registry, depth = Registry(), [1]
+    registry.watch(lambda meter: meter.set(DEPTH, "scraping", value=depth[0]))
+    assert registry.drain() == [Stands(DEPTH, ("scraping",), 1)]
+    depth[0] = 4
+    assert registry.drain() == [Stands(DEPTH, ("scraping",), 4)]
+
+
+def test_events_are_counted_by_their_names_and_others_lines_together():
+    registry, ours = Registry(), logging.getLogger("chrono_ray.test")
+    root = logging.getLogger()
+    before = list(root.handlers)
+    count(registry, "scraper")
+    try:
+        ours.warning("page.again", extra={"fetch": 7})
+        ours.warning("of a page: https://a.example/")
+        logging.getLogger("others").warning("page.again")
+    finally:
+        for each in set(root.handlers) - set(before):
+            root.removeHandler(each)
+    assert registry.drain() == [
+        Grown(LOG_EVENTS, ("scraper", "warning", "page.again"), 1),
+        Grown(LOG_EVENTS, ("scraper", "warning", "other"), 2),
+    ]
