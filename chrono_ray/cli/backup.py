@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from chrono_ray.storage.rebuilds import Rebuild, Rebuilds
 PARTIAL: Final = 3
 RESTORER: Final = "chrono restore"
 TELL_EVERY: Final = 2.0
+QUIET_SECONDS: Final = 5.0
+"""Between two lines of one kind, where they are no terminal's."""
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
@@ -201,12 +204,21 @@ def _path(typed: str) -> Path:
 def _progress(*, json: bool) -> tuple[Tell, Callable[[], None]]:
     """What tells how far it is, and what ends the line."""
     live = sys.stderr.isatty() and not json
+    write = teller(live=live)
+    last: tuple[str, float] = ("", 0.0)
+
+    def tell(line: str) -> None:
+        nonlocal last
+        kind, now = line.partition(":")[0], time.monotonic()
+        if live or kind != last[0] or now >= last[1] + QUIET_SECONDS:
+            last = (kind, now)
+            write(line)
 
     def settle() -> None:
         if live:
             sys.stderr.write("\r\x1b[2K")
 
-    return teller(live=live), settle
+    return tell, settle
 
 
 def _stopped(words: str) -> int:

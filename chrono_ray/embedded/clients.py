@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from chrono_ray.embedded.binaries import ClientPrograms
 from chrono_ray.embedded.process import ENVIRONMENT
@@ -119,11 +119,11 @@ def _address(wanted: Wanted) -> tuple[str, Mapping[str, str]]:
     parts = urlsplit(wanted.url)
     user, _, place = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
-    query = {"sslmode" if key == "ssl" else key: value for key, value in parse_qsl(parts.query)}
+    given = {"sslmode" if key == "ssl" else key: value for key, value in parse_qsl(parts.query)}
+    # libpq takes a plus for a plus
+    query = urlencode(given | {"application_name": wanted.name}, quote_via=quote)
     netloc = f"{name}@{place}" if name else place
-    address = urlunsplit(
-        ("postgresql", netloc, parts.path, urlencode(query | {"application_name": wanted.name}), "")
-    )
+    address = urlunsplit(("postgresql", netloc, parts.path, query, ""))
     ours = {"PGPASSWORD": unquote(password), "HOME": os.environ.get("HOME", "/")}
     return address, ENVIRONMENT | ours
 

@@ -15,8 +15,8 @@ from chrono_ray.model.retry import ATTEMPTS, backoff
 from chrono_ray.pipeline.backup_place import digests
 from chrono_ray.storage.blobs import Blobs
 
-AT_ONCE: Final = 16
-"""Blobs that wait in memory."""
+AT_ONCE: Final = 8
+"""Blobs that wait in memory, as they are stored."""
 
 Tell = Callable[[str], None]
 T = TypeVar("T")

@@ -115,6 +115,7 @@ class Backups:
                 )
             await connection.execute(f"ALTER SCHEMA public RENAME TO {ASIDE}")
             await connection.execute("CREATE SCHEMA public")
+            await connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
             for row in await connection.fetch(self._sql["extensions"], ASIDE):
                 await connection.execute(f'ALTER EXTENSION "{row["extname"]}" SET SCHEMA public')
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from chrono_ray.cli import backup as command
 from chrono_ray.cli.prune import Asked, prune_and_print
-from chrono_ray.model.errors import InvalidInput
+from chrono_ray.embedded.binaries import find_clients
+from chrono_ray.model.errors import EmbeddedError, InvalidInput
+from chrono_ray.pipeline.backup import PROGRAM
 from chrono_ray.pipeline.backup_place import Kept, Place, name_at
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
 from tests.conftest import TEMPLATE, PostgresServer, run_apart
 from tests.integration.pipeline.indexed import MAKE
+from tests.integration.storage.making import until
 
 TOKEN = """
 INSERT INTO api_tokens (user_id, kind, hash, family, scopes, expires_at)
@@ -96,6 +102,44 @@ def test_a_backup_without_bytes_that_the_record_names_is_partial(record, tmp_pat
     assert "DAMAGED settings.json" in capsys.readouterr().out
 
 
+def test_a_backup_that_is_told_to_end_ends_and_leaves_nothing(
+    record, postgres_server, tmp_path
+) -> None:
+    place = tmp_path / "backups"
+
+    async def end_it(database: Database) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("LOCK TABLE samples")  # pg_dump waits for it
+            command = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", "from chrono_ray.cli.main import main; main()",
+                "backup", str(place), stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            await until(partial(waits, database), seconds=30)
+            command.terminate()
+            _, said = await asyncio.wait_for(command.communicate(), 20)
+            assert command.returncode == 130, said
+            assert b"No backup was made" in said
+            assert not await waits(database), "pg_dump went with it"
+
+    record(end_it)
+    assert Place(place).names() == []
+    assert [each.name for each in place.glob(".*")] == []
+
+
+async def waits(database: Database) -> bool:
+    found = await database.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+        " AND wait_event_type = 'Lock'", PROGRAM,
+    )  # fmt: skip
+    return bool(found)
+
+
+def test_programs_that_nobody_has_are_named_with_what_was_found() -> None:
+    with pytest.raises(EmbeddedError, match="PostgreSQL 99 or newer") as refused:
+        find_clients(99)
+    assert "pg_dump (PostgreSQL)" in refused.value.why
+
+
 def test_a_bucket_is_refused_as_a_place() -> None:
     with pytest.raises(InvalidInput, match="kept in a folder"):
         command.backup("s3://bucket", None, json=False)
@@ -165,7 +209,7 @@ async def add_user(database: Database) -> None:
 
 
 async def over(url: str, work: Callable[[Database], Awaitable[None]]) -> None:
-    database = Database(url, pool_size=1, name="test")
+    database = Database(url, pool_size=2, name="test")
     try:
         await work(database)
     finally:
