@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 BY_HAND: Final = "by hand"
-SECRET: Final = frozenset({"access_token", "refresh_token", "key", "ticket"})
+SECRET: Final = frozenset({"access_token", "refresh_token", "key", "password", "ticket"})
 """Fields of answers that no repr shows: notebooks are kept and shared."""
 REPEATABLE: Final = frozenset({
     "search.by_body", "runs.pause", "runs.resume", "runs.cancel", "tasks.cancel", "live.ticket",
@@ -25,10 +25,11 @@ NAMES: Final[dict[str, str]] = {
     "POST /auth/password": "auth.change_password",
     "GET /users/me": "users.me",
     "PATCH /users/me": "users.rename_me",
-    "GET /users": "users.page",
+    "GET /users/": "users.list",
     "PATCH /users/{user_id}": "users.change",
-    "POST /keys": "keys.create",
-    "GET /keys": "keys.list",
+    "POST /users/{user_id}/password": "users.reset_password",
+    "POST /keys/": "keys.create",
+    "GET /keys/": "keys.list",
     "DELETE /keys/{key_id}": "keys.end",
     "GET /search/": "search.page",
     "POST /search/": "search.by_body",

@@ -38,10 +38,16 @@ class Registered(Answer):
 
 
 class Login(Asked):
-    """An address and its password."""
+    """An address and its password.
+
+    With a password that an admin has set also the one to come: that is good for one login.
+    """
 
     email: Email
     password: Password
+    new_password: Annotated[
+        str | None, Rule(min_length=1, max_length=PASSWORD_CHARS_MAX, repr=False)
+    ] = None
 
 
 class Refresh(Asked):
@@ -88,10 +94,17 @@ class UserAnswer(Answer):
 
 
 class UsersAnswer(Answer):
-    """Users by id; `next` is what `after` must be for those behind them, None at the end."""
+    """Users by id."""
 
-    users: list[UserAnswer]
-    next: int | None
+    items: list[UserAnswer]
+    next: str | None
+
+
+class OneTimePassword(Answer):
+    """A password that is good for one login, which must bring another. It is shown once."""
+
+    user: int
+    password: str
 
 
 class UserPatch(Asked):
@@ -145,4 +158,5 @@ class NewKeyAnswer(KeyAnswer):
 class KeysAnswer(Answer):
     """A user's API keys, oldest first."""
 
-    keys: list[KeyAnswer]
+    items: list[KeyAnswer]
+    next: str | None

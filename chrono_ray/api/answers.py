@@ -19,6 +19,7 @@ from chrono_ray.cache.entry import Found, digest_of
 from chrono_ray.cache.redis import Place, Ttl
 
 CACHE_CONTROL: Final = "private, max-age=0, must-revalidate"
+READS: Final = ("GET", "HEAD")
 VARY: Final = "Authorization, Accept-Encoding"
 OFF: Final = "off"
 """What `X-Cache` says where there is no cache, or the answer is not one to keep."""
@@ -55,7 +56,7 @@ async def answered(
     if learn:
         learn(place)
     found = await parts.cache.answer_at(place, compute, anew=wants_anew(request.headers))
-    return answer_of(found, request.headers)
+    return answer_of(found, _conditions(request))
 
 
 def answer_of(found: Found, asked: Headers) -> Response:
@@ -71,7 +72,12 @@ def wants_anew(asked: Headers) -> bool:
 
 def tagged(request: Request, body: bytes, *, x_cache: str = OFF) -> Response:
     """JSON with its content's ETag; 304 without a body when the asker has it already."""
-    return _answer(request.headers, body, f'"{digest_of(body)}"', x_cache=x_cache)
+    return _answer(_conditions(request), body, f'"{digest_of(body)}"', x_cache=x_cache)
+
+
+def _conditions(request: Request) -> Headers:
+    """304 is an answer to a read alone (RFC 9110, 13.1.2)."""
+    return request.headers if request.method in READS else Headers()
 
 
 def is_known(etag: str, header: str) -> bool:

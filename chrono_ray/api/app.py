@@ -81,7 +81,7 @@ def create_app(
         docs_url=None, redoc_url=None,  # both load scripts from a foreign host
         redirect_slashes=False, dependencies=[Depends(json_only), Depends(KnownOnly())],
     )  # fmt: skip
-    include(app, ROUTERS)
+    include(app, ROUTERS, prefix=PREFIX)
     app.include_router(metrics.router)
     app.state.metrics_readers = metrics.networks(settings.metrics.readers)
     problems.install(app)

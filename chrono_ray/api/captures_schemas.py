@@ -60,7 +60,8 @@ State = CaptureState | Literal["repeated"]
 class CaptureFilter(Asked):
     """Which captures: every part that is given must hold, of its values any one.
 
-    `host` is as archives write it, without www; `*.example.org` is all below one.
+    `host` is a URL's host, with www or without: either finds both. `*.example.org` is that and
+    all below it.
     """
 
     state: Annotated[list[State], Rule(default_factory=list, max_length=VALUES_MOST)]

@@ -29,13 +29,13 @@ _RAW_TAG_MAX: Final = 4 * TAG_CHARS_MAX
 
 def _keepable(search: SearchRequest) -> SearchRequest:
     """JSON in PostgreSQL knows no NUL."""
-    texts = [search.query, *search.domain, *search.host, *search.language, *search.type]
+    texts = [search.query, *search.domain, *search.host, *search.language, *search.mimetype]
     if any("\0" in each for each in texts):
         raise ValueError("no NUL character")
     return search
 
 
-TagText = Annotated[str, StringConstraints(min_length=1, max_length=_RAW_TAG_MAX)]
+TagText = Annotated[str, StringConstraints(max_length=_RAW_TAG_MAX)]
 NoteText = Annotated[
     str,
     StringConstraints(

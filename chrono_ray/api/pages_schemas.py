@@ -47,9 +47,11 @@ class PagesAsked(Asked):
     """Which pages of a project, and in which order."""
 
     project: Annotated[int, Rule(ge=1, le=INT_MAX)]
-    host: Annotated[Short, Rule(description="As archives know it: with or without www")] = ""
+    host: Annotated[
+        Short, Rule(description="A URL's host, with www or without: either finds both")
+    ] = ""
     language: Short = ""
-    type: Short = ""
+    mimetype: Short = ""
     start: Annotated[
         DateText, Rule(alias="from", description="Seen in or after: 2001, 200103, 2001-03-09 ...")
     ] = ""
@@ -57,7 +59,7 @@ class PagesAsked(Asked):
     tag: Short = ""
     review: Review | None = None
     starred: bool | None = None
-    order: Order = Order.URL
+    sort: Order = Order.URL
     limit: Annotated[int, Rule(ge=1, le=1000)] = 100
     cursor: Annotated[
         str | None, Rule(max_length=CHARS_MAX, description="`next` of the answer before")
@@ -67,7 +69,7 @@ class PagesAsked(Asked):
         """`InvalidInput` for what cannot be asked."""
         span = CapturedBetween(_moment(self.start, late=False), _moment(self.end, late=True))
         return PageFilter(
-            self.project, self.host, self.language, self.type, span.start, span.end,
+            self.project, self.host, self.language, self.mimetype, span.start, span.end,
             tag_of(self.tag) if self.tag else "", self.review, self.starred,
         )  # fmt: skip
 
@@ -174,7 +176,7 @@ class PageAnswer(Answer):
     links: list[LinkAnswer]
     flags: list[str]
     charset: str
-    type: str
+    mimetype: str
     extractor: str
     replaced: int
     sha256: str
@@ -196,7 +198,7 @@ class PageAnswer(Answer):
             author=page.author, published=page.published, language=page.language,
             words=page.words, description=page.description, canonical=page.canonical,
             links=[LinkAnswer(href=href, text=text) for href, text in page.links],
-            flags=page.flags, charset=page.charset, type=page.media_type,
+            flags=page.flags, charset=page.charset, mimetype=page.media_type,
             extractor=page.extractor, replaced=page.replaced, sha256=page.sha256,
             sha1=page.sha1, size=page.size,
             mementos=[_cited(each, page.title, mementos) for each in page.cited],
@@ -219,7 +221,7 @@ class PageRow(Answer):
     captures: int
     title: str
     language: str
-    type: str
+    mimetype: str
     words: int
     flags: list[str]
     review: Review
@@ -232,7 +234,7 @@ class PageRow(Answer):
             id=page.id, project=project_id, domain=page.domain, url=page.url,
             host=host_of(page.url), first_seen=page.first_seen, last_seen=page.last_seen,
             captures=page.captures, title=page.title, language=page.language,
-            type=page.media_type, words=page.words, flags=page.flags, review=page.review,
+            mimetype=page.media_type, words=page.words, flags=page.flags, review=page.review,
             tags=page.tags, starred=page.starred,
         )  # fmt: skip
 
@@ -257,7 +259,7 @@ class CaptureAnswer(Answer):
     impossible: Annotated[bool, Rule(description="Its digits name no moment")]
     url: str
     mimetype: str
-    status: str
+    statuscode: str
     digest: str
     run: int
     fetched: bool
@@ -273,7 +275,7 @@ class CaptureAnswer(Answer):
         return cls(
             id=capture.id, archive=citation.archive, timestamp=capture.ts,
             impossible=capture.impossible, url=capture.original, mimetype=capture.mimetype,
-            status=capture.statuscode, digest=capture.digest, run=capture.run_id,
+            statuscode=capture.statuscode, digest=capture.digest, run=capture.run_id,
             fetched=capture.fetched, citation=citation,
         )  # fmt: skip
 
@@ -345,7 +347,7 @@ class NearAnswer(Answer):
     captures: int
     title: str
     language: str
-    type: str
+    mimetype: str
     words: int
 
     @classmethod
@@ -353,7 +355,7 @@ class NearAnswer(Answer):
         return cls(
             id=page.id, url=page.url, first_seen=page.first_seen, last_seen=page.last_seen,
             captures=page.captures, title=page.title, language=page.language,
-            type=page.media_type, words=page.words,
+            mimetype=page.media_type, words=page.words,
         )  # fmt: skip
 
 

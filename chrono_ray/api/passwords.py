@@ -17,6 +17,8 @@ from argon2.low_level import Type
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.settings import Accounts
 
+ONCE: Final = "once "
+"""Before what is kept of a password that is good for one login."""
 LANES: Final = 1
 WAITING: Final = 64
 """Passwords that wait to be hashed; the next one is told to come again."""
@@ -33,9 +35,13 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """`rehashed` is the password as it is hashed today, where it was hashed another way."""
+    """`rehashed` is the password as it is hashed today, where it was hashed another way.
+
+    `once`: it is good for one login, which must bring another.
+    """
 
     rehashed: str | None
+    once: bool = False
 
 
 class Passwords:
@@ -66,6 +72,8 @@ class Passwords:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _check(self, password: bytes, kept: str | None) -> Right | Wrong:
+        once = kept is not None and kept.startswith(ONCE)
+        kept = kept.removeprefix(ONCE) if kept else kept
         try:
             self._hasher.verify(kept or self._of_nobody(), password)
         except (VerificationError, InvalidHashError):
@@ -73,7 +81,7 @@ class Passwords:
         if kept is None:
             return Wrong()
         outdated = self._hasher.check_needs_rehash(kept)
-        return Right(self._hasher.hash(password) if outdated else None)
+        return Right(self._hasher.hash(password) if outdated and not once else None, once)
 
     def _of_nobody(self) -> str:
         if not self._nobodys:
@@ -91,6 +99,11 @@ class Passwords:
             raise _busy() from error
         finally:
             self._waiting -= 1
+
+
+def for_one_login(hashed: str) -> str:
+    """A hashed password as it is kept where whoever logs in by it must set another."""
+    return ONCE + hashed
 
 
 def random_password() -> str:

@@ -132,12 +132,15 @@ class ActorHealth(Answer):
 
 
 class HealthAnswer(Answer):
-    """`down` when the record is away, `degraded` when another part is."""
+    """`down` when the record is away, `degraded` when another part is.
+
+    The rest is told to admins, and to whoever may read the metrics.
+    """
 
     status: Literal["ok", "degraded", "down"]
-    version: str
-    parts: dict[str, PartState]
-    actors: dict[str, ActorHealth]
+    version: str | None = None
+    parts: dict[str, PartState] | None = None
+    actors: dict[str, ActorHealth] | None = None
 
 
 class FieldError(Answer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, StrictInt, StringConstraints
@@ -39,6 +40,7 @@ from chrono_ray.model.targets import moment
 
 DATE_CHARS_MAX: Final = 32
 NAME_CHARS_MAX: Final = 200
+WWW: Final = "www."
 
 
 def _project(asked: int | str) -> int | str:
@@ -56,6 +58,23 @@ ProjectValue = Annotated[StrictInt | str, AfterValidator(_project)]
 Values = Annotated[list[str], Rule(default_factory=list)]
 Date = Annotated[str, StringConstraints(max_length=DATE_CHARS_MAX)]
 Span = Annotated[list[tuple[int, int]], Rule(description="[start, end) in characters, ascending")]
+
+
+class Facet(StrEnum):
+    """Fields whose values may be counted, by the names that captures have them under."""
+
+    PROJECT = "project"
+    DOMAIN = "domain"
+    HOST = "host"
+    LANGUAGE = "language"
+    MIMETYPE = "mimetype"
+
+
+FIELDS: Final = {
+    Facet.PROJECT: Field.PROJECT, Facet.DOMAIN: Field.DOMAIN, Facet.HOST: Field.HOST,
+    Facet.LANGUAGE: Field.LANGUAGE, Facet.MIMETYPE: Field.TYPE,
+}  # fmt: skip
+FACETS: Final = {field: facet for facet, field in FIELDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +106,13 @@ class SearchFilters(Asked):
              description="By number, or by a name that is none"),
     ]  # fmt: skip
     domain: Values
-    host: Values
+    host: Annotated[
+        list[str],
+        Rule(default_factory=list,
+             description="A URL's host, with www or without: either finds both"),
+    ]  # fmt: skip
     language: Values
-    type: Values
+    mimetype: Values
     start: Annotated[
         Date, Rule(alias="from", description="Captured in or after: 2001, 200103, 2001-03-09 ...")
     ] = ""
@@ -108,7 +131,7 @@ class SearchFilters(Asked):
         """The filter tree, in these projects alone; `InvalidInput` for what cannot be asked."""
         values = {
             Field.DOMAIN: self.domain, Field.HOST: self.host, Field.LANGUAGE: self.language,
-            Field.TYPE: self.type,
+            Field.TYPE: self.mimetype,
         }  # fmt: skip
         return chosen(values, among=among, start=self.start, end=self.end)
 
@@ -116,7 +139,10 @@ class SearchFilters(Asked):
 class SearchRequest(SearchFilters):
     """What to search for, in which order, and what to count beside."""
 
-    facets: Annotated[list[Field], Rule(default_factory=list, max_length=len(Field))]
+    facets: Annotated[
+        list[Facet],
+        Rule(default_factory=list, max_length=len(Facet), description="Fields to count values of"),
+    ]
     histogram: Annotated[
         Bucket | None, Rule(description="Counts all pages found by when they were first seen")
     ] = None
@@ -126,8 +152,9 @@ class SearchRequest(SearchFilters):
 
     def asked(self, among: Collection[int] | None = None) -> Query:
         """The query tree, in these projects alone; `InvalidInput` for what cannot be asked."""
+        facets = tuple(FIELDS[each] for each in dict.fromkeys(self.facets))
         return Query(
-            self.words, self.tree(among), tuple(dict.fromkeys(self.facets)), self.sort,
+            self.words, self.tree(among), facets, self.sort,
             self.offset, self.limit, self.histogram, self.typos,
         )  # fmt: skip
 
@@ -150,12 +177,19 @@ def chosen(
     end: str,
 ) -> Filter:
     """The filter of a search form: any of a field's values, some projects, and a span of dates."""
-    parts: list[Filter] = [Equals(field, tuple(each)) for field, each in values.items() if each]
+    given = {**values, Field.HOST: _with_and_without_www(values.get(Field.HOST, ()))}
+    parts: list[Filter] = [Equals(field, tuple(each)) for field, each in given.items() if each]
     if among is not None:
         parts.append(in_projects(among))
     if start or end:
         parts.append(CapturedBetween(*map(_instant, span_of(start, end))))
     return And(tuple(parts)) if parts else EVERYTHING
+
+
+def _with_and_without_www(hosts: Sequence[str]) -> list[str]:
+    """As archives key hosts: both are one."""
+    bare = dict.fromkeys(each.strip().lower().removeprefix(WWW) for each in hosts)
+    return [name for each in bare for name in (each, WWW + each)]
 
 
 def sort_of(word: str) -> Sort:
@@ -182,14 +216,14 @@ class Marked(Answer):
 class SearchHit(Answer):
     """A page: one version of a URL's content. `captures` counts how often it was seen."""
 
-    page: int
+    id: int
     url: str
     project: Annotated[str, Rule(description="Its name now")]
     project_id: int
     domain: str
     host: str
     language: str
-    type: str
+    mimetype: str
     first_seen: datetime
     last_seen: datetime
     captures: int
@@ -199,9 +233,9 @@ class SearchHit(Answer):
     @classmethod
     def of(cls, hit: Hit, names: Mapping[int, str]) -> Self:
         return cls(
-            page=hit.id, url=hit.url, project=names.get(hit.project_id, ""),
+            id=hit.id, url=hit.url, project=names.get(hit.project_id, ""),
             project_id=hit.project_id, domain=hit.domain, host=hit.host,
-            language=hit.language, type=hit.type, first_seen=hit.first_seen,
+            language=hit.language, mimetype=hit.type, first_seen=hit.first_seen,
             last_seen=hit.last_seen, captures=hit.captures, title=Marked.of(hit.title),
             snippet=Marked.of(hit.snippet),
         )  # fmt: skip
@@ -230,7 +264,7 @@ class SearchAnswer(Answer):
         Counted, Rule(description="What the total is worth: exact, an estimate, or a lower bound")
     ]
     hits: list[SearchHit]
-    facets: dict[Field, dict[str, int]]
+    facets: dict[Facet, dict[str, int]]
     histogram: Annotated[list[SearchBar], Rule(description="Ascending, without empty ones")]
     projects: dict[str, str]
 
@@ -238,7 +272,8 @@ class SearchAnswer(Answer):
     def of(cls, results: Results, names: Mapping[int, str]) -> Self:
         return cls(
             total=results.total, counted=results.counted,
-            hits=[SearchHit.of(hit, names) for hit in results.hits], facets=results.facets,
+            hits=[SearchHit.of(hit, names) for hit in results.hits],
+            facets={FACETS[field]: told for field, told in results.facets.items()},
             histogram=[SearchBar.of(bar) for bar in results.histogram],
             projects={str(each): names[each] for each in told_of(results) if each in names},
         )  # fmt: skip

@@ -14,7 +14,7 @@ from chrono_ray.api.addresses import include
 from chrono_ray.api.compression import Compression
 from chrono_ray.api.cors import Cors
 from chrono_ray.api.deps import json_only
-from chrono_ray.api.edge import Edge
+from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live.tickets import Origins
 from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.parts import Actors, opened
@@ -51,7 +51,7 @@ def create_stats_app(
         dependencies=[Depends(json_only), Depends(KnownOnly())],
     )  # fmt: skip
     app.state.nodes = nodes
-    include(app, [stats.router])
+    include(app, [stats.router], prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Recall)
     app.add_middleware(Compression)

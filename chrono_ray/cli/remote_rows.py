@@ -100,7 +100,7 @@ def search(c: Chrono, asked: Asked) -> tuple[Results, str]:
 
 def _hit(told: a.SearchHit) -> Hit:
     return Hit(
-        told.page, told.project_id, told.domain, told.url, told.host, told.language, told.type,
+        told.id, told.project_id, told.domain, told.url, told.host, told.language, told.mimetype,
         told.first_seen, told.last_seen, told.captures,
         Fragment(told.title.text, told.title.matches),
         Fragment(told.snippet.text, told.snippet.matches),

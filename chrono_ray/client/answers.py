@@ -154,7 +154,7 @@ class CaptureAnswer:
     impossible: bool
     url: str
     mimetype: str
-    status: str
+    statuscode: str
     digest: str
     run: int
     fetched: bool
@@ -456,6 +456,9 @@ class ExportsAnswer:
     next: str | None
 
 
+Facet = Literal["project", "domain", "host", "language", "mimetype"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchAnswer:
     """How the page's bytes came here: by which run, from which capture, and what was served.
@@ -485,9 +488,6 @@ class FetchedNowAnswer:
     approved: bool
 
 
-Field = Literal["project", "domain", "host", "language", "type"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterAnswer:
     """What one rule leaves out; `requests`: at most so many more there would be without it."""
@@ -512,12 +512,15 @@ Goal = Literal["plan", "collect", "fetch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthAnswer:
-    """`down` when the record is away, `degraded` when another part is."""
+    """`down` when the record is away, `degraded` when another part is.
+
+    The rest is told to admins, and to whoever may read the metrics.
+    """
 
     status: Literal["ok", "degraded", "down"]
-    version: str
-    parts: dict[str, PartState]
-    actors: dict[str, ActorHealth]
+    version: str | None = None
+    parts: dict[str, PartState] | None = None
+    actors: dict[str, ActorHealth] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -588,7 +591,8 @@ class KeyAnswer:
 class KeysAnswer:
     """A user's API keys, oldest first."""
 
-    keys: tuple[KeyAnswer, ...]
+    items: tuple[KeyAnswer, ...]
+    next: str | None
 
 
 Kind = Literal["listing", "replay"]
@@ -711,7 +715,7 @@ class NearAnswer:
     captures: int
     title: str
     language: str
-    type: str
+    mimetype: str
     words: int
 
 
@@ -796,6 +800,14 @@ class NotesAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OneTimePassword:
+    """A password that is good for one login, which must bring another. It is shown once."""
+
+    user: int
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageAnswer:
     """A version of a URL's content: one text, seen from `first_seen` to `last_seen`.
 
@@ -823,7 +835,7 @@ class PageAnswer:
     links: tuple[LinkAnswer, ...]
     flags: tuple[str, ...]
     charset: str
-    type: str
+    mimetype: str
     extractor: str
     replaced: int
     sha256: str
@@ -851,7 +863,7 @@ class PageRow:
     captures: int
     title: str
     language: str
-    type: str
+    mimetype: str
     words: int
     flags: tuple[str, ...]
     review: Review
@@ -1304,14 +1316,14 @@ class SearchBar:
 class SearchHit:
     """A page: one version of a URL's content. `captures` counts how often it was seen."""
 
-    page: int
+    id: int
     url: str
     project: str
     project_id: int
     domain: str
     host: str
     language: str
-    type: str
+    mimetype: str
     first_seen: datetime
     last_seen: datetime
     captures: int
@@ -1328,11 +1340,11 @@ class SearchRequest:
     domain: tuple[str, ...] | None = None
     host: tuple[str, ...] | None = None
     language: tuple[str, ...] | None = None
-    type: tuple[str, ...] | None = None
+    mimetype: tuple[str, ...] | None = None
     from_: Annotated[str | None, Said(validation_alias="from")] = None
     to: str | None = None
     typos: bool | None = None
-    facets: tuple[Field, ...] | None = None
+    facets: tuple[Facet, ...] | None = None
     histogram: Bucket | None = None
     sort: Sort | None = None
     offset: int | None = None
@@ -1356,7 +1368,7 @@ class StarAnswer:
     captures: int
     title: str
     language: str
-    type: str
+    mimetype: str
     words: int
     flags: tuple[str, ...]
     review: Review
@@ -1538,10 +1550,10 @@ UserState = Literal["pending", "active", "disabled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsersAnswer:
-    """Users by id; `next` is what `after` must be for those behind them, None at the end."""
+    """Users by id."""
 
-    users: tuple[UserAnswer, ...]
-    next: int | None
+    items: tuple[UserAnswer, ...]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,11 +96,12 @@ class SearchOperations:
         domain: Sequence[str] | Unset = UNSET,
         host: Sequence[str] | Unset = UNSET,
         language: Sequence[str] | Unset = UNSET,
-        type: Sequence[str] | Unset = UNSET,
+        mimetype: Sequence[str] | Unset = UNSET,
         from_: str | date | Unset = UNSET,
         to: str | date | Unset = UNSET,
         typos: bool | Unset = UNSET,
-        facets: Sequence[Literal["project", "domain", "host", "language", "type"]] | Unset = UNSET,
+        facets: Sequence[Literal["project", "domain", "host", "language", "mimetype"]]
+        | Unset = UNSET,
         histogram: Literal["year", "month", "day"] | Unset = UNSET,
         sort: Literal["relevance", "newest", "oldest"] | Unset = UNSET,
         offset: int | Unset = UNSET,
@@ -118,7 +119,7 @@ class SearchOperations:
                 "domain": domain,
                 "host": host,
                 "language": language,
-                "type": type,
+                "mimetype": mimetype,
                 "from": from_,
                 "to": to,
                 "typos": typos,
@@ -139,11 +140,12 @@ class SearchOperations:
         domain: Sequence[str] | Unset = UNSET,
         host: Sequence[str] | Unset = UNSET,
         language: Sequence[str] | Unset = UNSET,
-        type: Sequence[str] | Unset = UNSET,
+        mimetype: Sequence[str] | Unset = UNSET,
         from_: str | date | Unset = UNSET,
         to: str | date | Unset = UNSET,
         typos: bool | Unset = UNSET,
-        facets: Sequence[Literal["project", "domain", "host", "language", "type"]] | Unset = UNSET,
+        facets: Sequence[Literal["project", "domain", "host", "language", "mimetype"]]
+        | Unset = UNSET,
         histogram: Literal["year", "month", "day"] | None | Unset = UNSET,
         sort: Literal["relevance", "newest", "oldest"] | Unset = UNSET,
         offset: int | Unset = UNSET,
@@ -160,7 +162,7 @@ class SearchOperations:
                 "domain": domain,
                 "host": host,
                 "language": language,
-                "type": type,
+                "mimetype": mimetype,
                 "from": from_,
                 "to": to,
                 "typos": typos,
@@ -499,13 +501,13 @@ class PagesOperations:
         project: int,
         host: str | Unset = UNSET,
         language: str | Unset = UNSET,
-        type: str | Unset = UNSET,
+        mimetype: str | Unset = UNSET,
         from_: str | date | Unset = UNSET,
         to: str | date | Unset = UNSET,
         tag: str | Unset = UNSET,
         review: Literal["unreviewed", "accepted", "rejected", "needs_work"] | Unset = UNSET,
         starred: bool | Unset = UNSET,
-        order: Literal["url", "oldest", "newest"] | Unset = UNSET,
+        sort: Literal["url", "oldest", "newest"] | Unset = UNSET,
     ) -> Iterator[a.PageRow]:
         """A project's pages by URL or by time."""
         return self._transport.pages(
@@ -515,13 +517,13 @@ class PagesOperations:
                 "project": project,
                 "host": host,
                 "language": language,
-                "type": type,
+                "mimetype": mimetype,
                 "from": from_,
                 "to": to,
                 "tag": tag,
                 "review": review,
                 "starred": starred,
-                "order": order,
+                "sort": sort,
             },
         )
 
@@ -571,7 +573,10 @@ class HealthOperations:
         self._transport = transport
 
     def get(self) -> a.HealthAnswer:
-        """Say how each part is. 503 when the record is away: then nothing can be promised."""
+        """Say how it is. 503 when the record is away: then nothing can be promised.
+
+        Admins, and whoever may read the metrics, are told of each part and each actor.
+        """
         return self._transport.call("GET", "/health", {200: a.HealthAnswer, 503: a.HealthAnswer})
 
 
@@ -594,13 +599,19 @@ class AuthOperations:
             once=True,
         )
 
-    def login(self, *, email: str, password: str) -> a.Tokens:
+    def login(
+        self, *, email: str, password: str, new_password: str | None | Unset = UNSET
+    ) -> a.Tokens:
         """A pair of tokens for an address and its password.
 
-        After five wrong ones each further try must wait, longer every time.
+        After five wrong ones each further try must wait, longer every time. A password that an
+        admin has set is good for one login, which brings `new_password` along.
         """
         return self._transport.call(
-            "POST", "/auth/login", {200: a.Tokens}, body={"email": email, "password": password}
+            "POST",
+            "/auth/login",
+            {200: a.Tokens},
+            body={"email": email, "password": password, "new_password": new_password},
         )
 
     def refresh(self, *, refresh_token: str) -> a.Tokens:
@@ -637,21 +648,6 @@ class UsersOperations:
         """Another name. Roles and addresses are for admins."""
         return self._transport.call("PATCH", "/users/me", {200: a.UserAnswer}, body={"name": name})
 
-    def page(
-        self,
-        *,
-        state: Literal["pending", "active", "disabled"] | Unset = UNSET,
-        after: int | Unset = UNSET,
-        limit: int | Unset = UNSET,
-    ) -> a.UsersAnswer:
-        """Users by id, for admins; `state=pending` wait for approval."""
-        return self._transport.call(
-            "GET",
-            "/users",
-            {200: a.UsersAnswer},
-            query={"state": state, "after": after, "limit": limit},
-        )
-
     def change(
         self,
         user_id: int,
@@ -666,6 +662,21 @@ class UsersOperations:
             {200: a.UserAnswer},
             body={"role": role, "state": state},
         )
+
+    def reset_password(self, user_id: int) -> a.OneTimePassword:
+        """A password for a user who has lost theirs. It is good for one login, which sets another.
+
+        It is shown in this answer and never again. The one before, all logins and all keys end.
+        """
+        return self._transport.call(
+            "POST", f"/users/{segment(user_id)}/password", {200: a.OneTimePassword}
+        )
+
+    def list(
+        self, *, state: Literal["pending", "active", "disabled"] | Unset = UNSET
+    ) -> Iterator[a.UserAnswer]:
+        """Users by id, for admins."""
+        return self._transport.pages("/users/", a.UsersAnswer, query={"state": state})
 
 
 class KeysOperations:
@@ -687,7 +698,7 @@ class KeysOperations:
         """
         return self._transport.call(
             "POST",
-            "/keys",
+            "/keys/",
             {201: a.NewKeyAnswer},
             body={"name": name, "scopes": scopes, "expires_in_days": expires_in_days},
             once=True,
@@ -697,9 +708,9 @@ class KeysOperations:
         """End one of one's own API keys, at once. A key ends itself alone."""
         self._transport.send("DELETE", f"/keys/{segment(key_id)}")
 
-    def list(self) -> a.KeysAnswer:
-        """One's own API keys, without their secrets."""
-        return self._transport.call("GET", "/keys", {200: a.KeysAnswer})
+    def list(self) -> Iterator[a.KeyAnswer]:
+        """One's own API keys, oldest first, without their secrets."""
+        return self._transport.pages("/keys/", a.KeysAnswer)
 
 
 class NotesOperations:

@@ -28,7 +28,7 @@ from chrono_ray.client.operations import (
     UsersOperations,
 )
 from chrono_ray.client.streams import Day, Exports, Live, Pages, several
-from chrono_ray.client.transport import PAGE_ROWS, UNSET, Transport
+from chrono_ray.client.transport import Transport
 from chrono_ray.model.errors import InvalidInput, NotFound, Unavailable
 
 TIMEOUT: Final = 30.0
@@ -125,20 +125,6 @@ class Tasks(TasksOperations):
         )  # fmt: skip
 
 
-class Users(UsersOperations):
-    """Users."""
-
-    def list(
-        self, *, state: Literal["pending", "active", "disabled"] | None = None
-    ) -> Iterator[a.UserAnswer]:
-        """Users by id, for admins; `state="pending"` wait for approval."""
-        after: int | None = 0
-        while after is not None:
-            page = self.page(state=state or UNSET, after=after, limit=PAGE_ROWS)
-            yield from page.users
-            after = page.next
-
-
 class Search(SearchOperations):
     """Search: `c.search("words")` for hits, `c.search.page(...)` for facets and a histogram."""
 
@@ -150,7 +136,7 @@ class Search(SearchOperations):
         domain: str | Sequence[str] = (),
         host: str | Sequence[str] = (),
         language: str | Sequence[str] = (),
-        type: str | Sequence[str] = (),  # noqa: A002 (its name in the API)
+        mimetype: str | Sequence[str] = (),
         from_: Day = "",
         to: Day = "",
         typos: bool = True,
@@ -161,7 +147,7 @@ class Search(SearchOperations):
         for offset in range(0, min(most, SEARCH_DEPTH), SEARCH_PAGE):
             found = self.by_body(
                 query=query, project=several(project), domain=several(domain), host=several(host),
-                language=several(language), type=several(type), from_=from_, to=to,
+                language=several(language), mimetype=several(mimetype), from_=from_, to=to,
                 typos=typos, sort=sort, offset=offset, limit=min(SEARCH_PAGE, most - offset),
             )  # fmt: skip
             yield from found.hits
@@ -238,7 +224,7 @@ class Chrono:
         self.search = Search(transport)
         self.stats = StatsOperations(transport)
         self.tasks = Tasks(transport)
-        self.users = Users(transport)
+        self.users = UsersOperations(transport)
 
     @classmethod
     def login(

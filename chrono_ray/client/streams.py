@@ -42,7 +42,7 @@ class Exports(ExportsOperations):
         domain: str | Sequence[str] = (),
         host: str | Sequence[str] = (),
         language: str | Sequence[str] = (),
-        type: str | Sequence[str] = (),  # noqa: A002 (its name in the API)
+        mimetype: str | Sequence[str] = (),
         from_: Day = "",
         to: Day = "",
         typos: bool = True,
@@ -51,7 +51,7 @@ class Exports(ExportsOperations):
         """Every page that a search finds, by number, with its text where `text` says so."""
         asked = {
             "query": query, "project": several(project), "domain": several(domain),
-            "host": several(host), "language": several(language), "type": several(type),
+            "host": several(host), "language": several(language), "mimetype": several(mimetype),
             "from": from_, "to": to, "typos": typos, "text": text,
         }  # fmt: skip
         return _rows(self._transport, "/exports/search.jsonl", asked)

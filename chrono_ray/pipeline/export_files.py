@@ -31,6 +31,7 @@ from chrono_ray.model.task import Form, Part
 from chrono_ray.pipeline.export_rows import Row, columns_of, csv_head, csv_lines, json_lines
 from chrono_ray.storage.exporting import PageRow
 
+PRIVATE: Final = 0o700
 ROW_GROUP: Final = 5_000
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
 HASHED: Final = 1024 * 1024
@@ -74,7 +75,7 @@ class Target:
             return Path(path)
         target = self.folder / name
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make(target.parent)
             for left in target.parent.glob(f".{target.name}.*"):  # by a writer that was killed
                 left.unlink(missing_ok=True)
         except OSError as error:
@@ -282,3 +283,10 @@ def _away(error: BaseException) -> Unavailable:
         "The export's place does not answer", why=f"{type(error).__name__}: {error}",
         fix="What is written stays; the export goes on when it is back", code="export_away",
     )  # fmt: skip
+
+
+def _make(folder: Path) -> None:
+    """With what lacks above it; nobody but us may look into what is made."""
+    for each in (*reversed(folder.parents), folder):
+        if not each.exists():
+            each.mkdir(mode=PRIVATE, exist_ok=True)

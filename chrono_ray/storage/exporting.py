@@ -23,8 +23,8 @@ from chrono_ray.storage.named import project_named
 PAGES_READ: Final = 500
 CAPTURES_READ: Final = 5_000
 TEXT_BYTES: Final = 8 * 1024 * 1024
-URL_SHOWN: Final = 200
 """Texts of one slab; a longer one comes alone."""
+URL_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class PageRow:
     words: int
     description: str
     canonical: str
-    media_type: str
+    mimetype: str
     charset: str
     flags: list[str]
     extractor: str

@@ -247,6 +247,12 @@ class Users:
             raise NotFound(f"There is no user {email!r}", fix="`chrono user list` names them")
         return int(changed)
 
+    async def reset_password_of(self, user_id: int, password: str) -> None:
+        """The same for a user by their number."""
+        changed = await self._database.fetchval(self._sql["reset_password_of"], user_id, password)
+        if changed is None:
+            raise NotFound(f"There is no user {user_id}")
+
     async def add(self, who: Newcomer) -> int:
         """The new user's id. `Conflict` when the address is taken."""
         async with self._database.connection() as connection:
@@ -337,9 +343,10 @@ class Users:
             )  # fmt: skip
         return _key(row)
 
-    async def keys(self, user_id: int) -> list[Key]:
-        """A user's API keys that were not deleted, expired ones too, oldest first."""
-        return [_key(row) for row in await self._database.fetch(self._sql["keys"], user_id)]
+    async def keys(self, user_id: int, *, after: int, limit: int) -> list[Key]:
+        """A user's API keys that were not deleted, expired ones too, oldest first behind one."""
+        rows = await self._database.fetch(self._sql["keys"], user_id, after, limit)
+        return [_key(row) for row in rows]
 
     async def end_key(self, user_id: int, key_id: int) -> None:
         """`NotFound` when the user has no such key."""

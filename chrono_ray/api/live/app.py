@@ -13,7 +13,7 @@ from chrono_ray.api import parts, problems
 from chrono_ray.api.addresses import include
 from chrono_ray.api.cors import Cors
 from chrono_ray.api.deps import json_only
-from chrono_ray.api.edge import Edge
+from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.live.connection import Limits
 from chrono_ray.api.live.tickets import Origins
@@ -49,7 +49,7 @@ def create_live_app(
         docs_url=None, redoc_url=None, redirect_slashes=False,
         dependencies=[Depends(json_only), Depends(KnownOnly())],
     )  # fmt: skip
-    include(app, [live.router])
+    include(app, [live.router], prefix=PREFIX)
     problems.install(app)
     app.add_middleware(Edge, traffic=Traffic(meter, "live"), slow=settings.metrics.slow)
     app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))

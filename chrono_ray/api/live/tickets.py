@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from chrono_ray.api.tokens import CHARS_MAX, hash_of
@@ -46,6 +46,15 @@ class Origins:
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._allowed = frozenset(each for origin in allowed if (each := _place(origin)))
+
+    @classmethod
+    def named_by(cls, text: str) -> Self:
+        """Those of `https://a.example,https://b.example`."""
+        return cls(text.split(","))
+
+    def lists(self, origin: str) -> bool:
+        """Whether it is one of those that were named."""
+        return _place(origin) in self._allowed
 
     def admits(self, origin: str | None, host: str) -> bool:
         """`origin` and `host` as the headers of these names say; None is no browser's."""

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from chrono_ray.api.accounts import Login, NewPassword, Refresh, Registered, Registration, Tokens
 from chrono_ray.api.deps import AnybodyOnce, LoggedIn, Made, address_of
 from chrono_ray.api.parts import OurParts, within
-from chrono_ray.api.passwords import Wrong
+from chrono_ray.api.passwords import Passwords, Right, Wrong
 from chrono_ray.api.problems import told
 from chrono_ray.api.tokens import ACCESS, REFRESH, Token, hash_of, new_token
 from chrono_ray.model.accounts import UserState, check_password, email_of
-from chrono_ray.model.errors import Conflict, Forbidden, Unauthenticated
+from chrono_ray.model.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
 from chrono_ray.settings import Accounts
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.users import Newcomer, Pair, Reused, Rotated
@@ -57,7 +57,8 @@ async def register(asked: Registration, once: AnybodyOnce, parts: OurParts) -> R
 async def login(asked: Login, request: Request, parts: OurParts) -> Tokens:
     """A pair of tokens for an address and its password.
 
-    After five wrong ones each further try must wait, longer every time.
+    After five wrong ones each further try must wait, longer every time. A password that an admin
+    has set is good for one login, which brings `new_password` along.
     """
     doors, email, address = parts.doors, email_of(asked.email), address_of(request)
     async with within(SECONDS, "The login"):
@@ -66,9 +67,10 @@ async def login(asked: Login, request: Request, parts: OurParts) -> Tokens:
         if isinstance(verdict, Wrong):
             log.info("login.failed", extra={"account": _account(email), "client": address})
             raise _wrong()
+        kept = await _kept(asked, verdict, doors.passwords)
         access, refresh = new_token(ACCESS), new_token(REFRESH)
         state = await doors.users.end_login(
-            who, address, _pair(doors.chosen, access, refresh), uuid4(), rehashed=verdict.rehashed
+            who, address, _pair(doors.chosen, access, refresh), uuid4(), rehashed=kept
         )
     if state is None:
         raise _wrong()
@@ -77,6 +79,25 @@ async def login(asked: Login, request: Request, parts: OurParts) -> Tokens:
         raise Forbidden(what, code=code)
     log.info("login.succeeded", extra={"user": who.user_id, "client": address})
     return _tokens(doors.chosen, access, refresh)
+
+
+async def _kept(asked: Login, verdict: Right, passwords: Passwords) -> str | None:
+    """Another password as it is to be kept from this login on; None is the same."""
+    if not verdict.once:
+        if asked.new_password is not None:
+            raise InvalidInput(
+                "This password stays", why="it is no one-time password",
+                fix="Log in without `new_password`, then POST /api/v1/auth/password",
+                code="password",
+            )  # fmt: skip
+        return verdict.rehashed
+    if asked.new_password is None or asked.new_password == asked.password:
+        raise Forbidden(
+            "This password is good for one login", why="an admin has set it",
+            fix="Log in with it and a `new_password` of your own", code="password_once",
+        )  # fmt: skip
+    check_password(asked.new_password, email_of(asked.email))
+    return await passwords.hash(asked.new_password)
 
 
 @router.post("/refresh", responses=told(401))

@@ -42,7 +42,6 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 router = APIRouter(prefix="/captures", tags=["captures"])
 
 
-@router.get("", response_model=ListedCapturesAnswer, include_in_schema=False)
 @router.get("/", response_model=ListedCapturesAnswer, responses=told(404))
 async def captures(
     asked: Annotated[CapturesAsked, Query()], request: Request, actor: Reader, parts: OurParts

@@ -47,7 +47,6 @@ _RULES_ETAG: Final = re.compile(r'"rules-([0-9]{1,9})"')
 router = APIRouter(prefix="/projects/{project_id}/domains", tags=["projects"])
 
 
-@router.get("", response_model=DomainsAnswer, include_in_schema=False)
 @router.get("/", response_model=DomainsAnswer, responses=told(404))
 async def domains(
     project_id: ProjectId, request: Request, actor: Reader, parts: OurParts,
@@ -74,7 +73,6 @@ async def domains(
         return await about(request, parts, actor, project_id, f"{of}:{after}:{limit}", compute)
 
 
-@router.post("", status_code=201, response_model=NewDomainAnswer, include_in_schema=False)
 @router.post("/", status_code=201, response_model=NewDomainAnswer, responses=told(404, 409))
 async def add_domain(
     project_id: ProjectId, asked: NewDomainRequest, by: WriterOnce, parts: OurParts

@@ -111,10 +111,6 @@ async def project_export(
 
 
 @router.post(
-    "/projects/{project_id}/exports", status_code=202, response_model=ExportAnswer,
-    include_in_schema=False,
-)  # fmt: skip
-@router.post(
     "/projects/{project_id}/exports/", status_code=202, response_model=ExportAnswer,
     responses=told(404, 409),
 )  # fmt: skip
@@ -132,7 +128,6 @@ async def make_export(
         return await by.once.answer(work)
 
 
-@router.get("/projects/{project_id}/exports", response_model=ExportsAnswer, include_in_schema=False)
 @router.get(
     "/projects/{project_id}/exports/", response_model=ExportsAnswer, responses=told(404)
 )  # fmt: skip
@@ -187,6 +182,7 @@ async def forget_export(export_id: ExportId, actor: Writer, parts: OurParts) -> 
         await tasks.forget(row)
 
 
+@router.get("/exports/{export_id}/files/", include_in_schema=False)  # else a file without a name
 @router.get(
     "/exports/{export_id}/files", response_model=ExportFilesAnswer, responses=told(404)
 )  # fmt: skip

@@ -110,7 +110,7 @@ async def stars(
     return await answered(request, parts, kept, compute)
 
 
-@router.put("/pages/{page_id}/tags/{tag}", responses=told(404, 409))
+@router.put("/pages/{page_id}/tags/{tag:path}", responses=told(404, 409))
 async def tag_page(page_id: PageId, tag: Tag, actor: Writer, parts: OurParts) -> PageTags:
     """Tag a page; again is the same. The tag is kept in NFC, without blanks around it."""
     async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The tag"):
@@ -120,7 +120,7 @@ async def tag_page(page_id: PageId, tag: Tag, actor: Writer, parts: OurParts) ->
     return PageTags(page=page_id, tags=tagged.tags)
 
 
-@router.delete("/pages/{page_id}/tags/{tag}", status_code=204, responses=told(404))
+@router.delete("/pages/{page_id}/tags/{tag:path}", status_code=204, responses=told(404))
 async def untag_page(page_id: PageId, tag: Tag, actor: Writer, parts: OurParts) -> None:
     """Take a tag from a page; where there is none, nothing changes."""
     async with parts.changing(whose=actor) as changing, within(WRITE_SECONDS, "The change"):

@@ -29,7 +29,6 @@ SECONDS: Final = 10.0
 router = APIRouter(prefix="/projects/{project_id}/members", tags=["projects"])
 
 
-@router.get("", response_model=MembersAnswer, include_in_schema=False)
 @router.get("/", response_model=MembersAnswer, responses=told(404))
 async def members(
     project_id: ProjectId, request: Request, actor: Reader, parts: OurParts,
@@ -55,7 +54,6 @@ async def members(
         return await about(request, parts, actor, project_id, f"members:{after}:{limit}", compute)
 
 
-@router.post("", status_code=201, response_model=MemberAnswer, include_in_schema=False)
 @router.post("/", status_code=201, response_model=MemberAnswer, responses=told(404, 409))
 async def add_member(
     project_id: ProjectId, asked: NewMemberRequest, by: WriterOnce, parts: OurParts

@@ -95,7 +95,7 @@ async def pages(
 async def _listed(asked: PagesAsked, after: PagePlace | None, actor: Actor, parts: Parts) -> str:
     wanted = asked.chosen()
     found = await Pages(parts.record).listed(
-        wanted, actor, order=asked.order, after=after, limit=asked.limit
+        wanted, actor, order=asked.sort, after=after, limit=asked.limit
     )
     parts.pages.learn([each.id for each in found.found], wanted.project_id)
     end = found.next

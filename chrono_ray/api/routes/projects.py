@@ -47,7 +47,6 @@ IfMatch = Annotated[
 router = APIRouter(tags=["projects"])
 
 
-@router.get("/projects", response_model=ProjectsAnswer, include_in_schema=False)
 @router.get("/projects/", response_model=ProjectsAnswer)
 async def projects(
     request: Request, actor: Reader, parts: OurParts,
@@ -77,7 +76,6 @@ async def projects(
         return await answered(request, parts, _kept(actor, f"{of}:{after}:{limit}"), compute)
 
 
-@router.post("/projects", status_code=201, response_model=ProjectAnswer, include_in_schema=False)
 @router.post(
     "/projects/", status_code=201, response_model=ProjectAnswer, responses=told(409)
 )  # fmt: skip

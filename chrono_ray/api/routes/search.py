@@ -40,7 +40,6 @@ REBUILT: Final = ("search_schema", "search_damaged", "index_not_found")
 router = APIRouter(prefix="/search", tags=["search"])
 
 
-@router.get("", response_model=SearchAnswer, include_in_schema=False)
 @router.get("/", response_model=SearchAnswer, responses=told(404))
 async def search(
     asked: Annotated[SearchParameters, Query()], request: Request, actor: Reader, parts: OurParts
@@ -49,7 +48,6 @@ async def search(
     return await _answer(asked, request, actor, parts)
 
 
-@router.post("", response_model=SearchAnswer, include_in_schema=False)
 @router.post("/", response_model=SearchAnswer, responses=told(404))
 async def search_by_body(
     asked: SearchRequest, request: Request, actor: Reader, parts: OurParts

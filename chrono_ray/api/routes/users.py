@@ -13,6 +13,7 @@ from chrono_ray.api.accounts import (
     KeyRequest,
     KeysAnswer,
     NewKeyAnswer,
+    OneTimePassword,
     UserAnswer,
     UserChange,
     UserPatch,
@@ -20,12 +21,13 @@ from chrono_ray.api.accounts import (
 )
 from chrono_ray.api.deps import Admin, Made, Reader, Writer, WriterOnce, allowed, by_password
 from chrono_ray.api.ids import KeyId, UserId
+from chrono_ray.api.lists import CursorText, Limit, behind, onward
 from chrono_ray.api.parts import OurParts, all_of, within
+from chrono_ray.api.passwords import for_one_login, random_password
 from chrono_ray.api.problems import told
 from chrono_ray.api.tokens import KEY, SHOWN, new_token
 from chrono_ray.cache.tags import user_tag
 from chrono_ray.model.accounts import UserState
-from chrono_ray.model.bounds import INT_MAX
 from chrono_ray.storage.database import Connection
 from chrono_ray.storage.users import NewKey
 
@@ -48,19 +50,27 @@ async def change_me(asked: UserPatch, actor: Writer, parts: OurParts) -> UserAns
         return UserAnswer.of(await parts.doors.users.rename(actor.user_id, asked.name))
 
 
-@router.get("/users")
+@router.get("/users/")
 async def users(
-    actor: Admin,  # noqa: ARG001 (nobody else)
+    actor: Admin,
     parts: OurParts,
-    state: UserState | None = None,
-    after: Annotated[int, Query(ge=0, le=INT_MAX)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    state: Annotated[
+        UserState | None, Query(description="Only these: `pending` wait for approval")
+    ] = None,
+    cursor: CursorText = None,
+    limit: Limit = 100,
 ) -> UsersAnswer:
-    """Users by id, for admins; `state=pending` wait for approval."""
+    """Users by id, for admins."""
+    of = f"users?{state}"
+    position = await behind(parts, cursor, of=of, actor=actor)
+    after = int(position[0] or 0) if position else 0
     async with within(SECONDS, "Reading the users"):
         found = await parts.doors.users.users(after=after, state=state, limit=limit + 1)
-    shown = [UserAnswer.of(each) for each in found[:limit]]
-    return UsersAnswer(users=shown, next=shown[-1].id if len(found) > limit else None)
+    end = [found[limit - 1].id] if len(found) > limit else None
+    return UsersAnswer(
+        items=[UserAnswer.of(each) for each in found[:limit]],
+        next=await onward(parts, end, of=of, actor=actor),
+    )
 
 
 @router.patch("/users/{user_id}", responses=told(404, 409))
@@ -78,8 +88,26 @@ async def change_user(
     return UserAnswer.of(changed)
 
 
+@router.post("/users/{user_id}/password", responses=told(404))
+async def reset_password(
+    user_id: UserId,
+    actor: Admin,  # noqa: ARG001 (nobody else)
+    parts: OurParts,
+) -> OneTimePassword:
+    """A password for a user who has lost theirs. It is good for one login, which sets another.
+
+    It is shown in this answer and never again. The one before, all logins and all keys end.
+    """
+    doors, password = parts.doors, random_password()
+    kept = for_one_login(await doors.passwords.hash(password))
+    async with parts.changing(user_tag(user_id)) as changing, within(SECONDS, "The change"):
+        changing.users.add(user_id)
+        await doors.users.reset_password_of(user_id, kept)
+    return OneTimePassword(user=user_id, password=password)
+
+
 @router.post(
-    "/keys", status_code=201, response_model=NewKeyAnswer,
+    "/keys/", status_code=201, response_model=NewKeyAnswer,
     responses=told(409),
 )  # fmt: skip
 async def make_key(asked: KeyRequest, by: WriterOnce, parts: OurParts) -> Response:
@@ -104,12 +132,20 @@ async def make_key(asked: KeyRequest, by: WriterOnce, parts: OurParts) -> Respon
     return await by.once.answer(work)
 
 
-@router.get("/keys")
-async def keys(actor: Reader, parts: OurParts) -> KeysAnswer:
-    """One's own API keys, without their secrets."""
+@router.get("/keys/")
+async def keys(
+    actor: Reader, parts: OurParts, cursor: CursorText = None, limit: Limit = 100
+) -> KeysAnswer:
+    """One's own API keys, oldest first, without their secrets."""
+    position = await behind(parts, cursor, of="keys", actor=actor)
+    after = int(position[0] or 0) if position else 0
     async with within(SECONDS, "Reading the keys"):
-        found = await parts.doors.users.keys(actor.user_id)
-    return KeysAnswer(keys=[KeyAnswer.of(each) for each in found])
+        found = await parts.doors.users.keys(actor.user_id, after=after, limit=limit + 1)
+    end = [found[limit - 1].id] if len(found) > limit else None
+    return KeysAnswer(
+        items=[KeyAnswer.of(each) for each in found[:limit]],
+        next=await onward(parts, end, of="keys", actor=actor),
+    )
 
 
 @router.delete("/keys/{key_id}", status_code=204, responses=told(404))

@@ -43,7 +43,7 @@ WITH next AS MATERIALIZED (
 )
 SELECT p.id, p.url, p.urlkey, p.first_seen, p.last_seen, p.captures, t.title,
        CASE WHEN $8::bool THEN t.text ELSE '' END AS text, t.author, t.published,
-       t.language, t.words, t.description, t.canonical, t.media_type, t.charset, t.flags, t.extractor,
+       t.language, t.words, t.description, t.canonical, t.media_type AS mimetype, t.charset, t.flags, t.extractor,
        encode(y.sha256, 'hex') AS sha256, y.sha1, y.size, x.n, x.here
   FROM next x JOIN pages p ON p.id = x.id JOIN documents t ON t.id = p.document_id
   JOIN payloads y ON y.id = p.payload_id
@@ -62,7 +62,7 @@ WITH asked AS MATERIALIZED (
 )
 SELECT p.id, p.project_id, r.name AS project, d.url AS domain, p.url, p.urlkey, p.first_seen, p.last_seen, p.captures,
        t.title, CASE WHEN $4::bool THEN t.text ELSE '' END AS text, t.author, t.published,
-       t.language, t.words, t.description, t.canonical, t.media_type, t.charset, t.flags, t.extractor,
+       t.language, t.words, t.description, t.canonical, t.media_type AS mimetype, t.charset, t.flags, t.extractor,
        encode(y.sha256, 'hex') AS sha256, y.sha1, y.size, x.n, x.here
   FROM asked x JOIN pages p ON p.id = x.id JOIN projects r ON r.id = p.project_id JOIN domains d ON d.id = p.domain_id
   JOIN documents t ON t.id = p.document_id JOIN payloads y ON y.id = p.payload_id

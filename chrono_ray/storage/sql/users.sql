@@ -88,6 +88,17 @@ WITH changed AS (
 )
 SELECT id FROM changed
 
+-- name: reset_password_of
+-- By an admin: all tokens end, wrong passwords are forgotten.
+WITH changed AS (
+    UPDATE users u SET password = $2 WHERE u.id = $1 RETURNING u.id, u.email
+), ended AS (
+    UPDATE api_tokens a SET revoked_at = clock_timestamp() FROM changed c WHERE a.user_id = c.id AND a.revoked_at IS NULL
+), forgiven AS (
+    DELETE FROM login_failures f USING changed c WHERE f.account = sha256(convert_to(c.email, 'UTF8'))
+)
+SELECT id FROM changed
+
 -- name: add
 -- $6: so many may wait for approval at once; whether it is full is told whoever has the address
 WITH room AS MATERIALIZED (
@@ -146,7 +157,7 @@ RETURNING id, name, prefix, scopes, created_at, expires_at, used_at
 
 -- name: keys
 SELECT id, name, prefix, scopes, created_at, expires_at, used_at
-  FROM api_tokens WHERE user_id = $1 AND kind = 'key' AND revoked_at IS NULL ORDER BY id
+  FROM api_tokens WHERE user_id = $1 AND kind = 'key' AND revoked_at IS NULL AND id > $2 ORDER BY id LIMIT $3
 
 -- name: end_key
 UPDATE api_tokens SET revoked_at = clock_timestamp()

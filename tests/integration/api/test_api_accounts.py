@@ -68,7 +68,7 @@ async def test_whoever_registers_gets_in_when_an_admin_approves(client):
     assert registered.json()["state"] == "pending"
     early = await login(client)
     assert (early.status_code, early.json()["code"]) == (403, "account_pending")
-    [waiting] = (await client.get("/api/v1/users", params={"state": "pending"})).json()["users"]
+    [waiting] = (await client.get("/api/v1/users", params={"state": "pending"})).json()["items"]
     assert (waiting["email"], waiting["name"]) == (ANNA, "Anna")
     approved = await client.patch(f"/api/v1/users/{waiting['id']}", json={"state": "active"})
     assert approved.json()["state"] == "active"
@@ -317,8 +317,8 @@ async def test_users_are_for_admins(client, database, anna):
         assert (answer.status_code, answer.json()["code"]) == (403, "scope")
     assert (await client.patch("/api/v1/users/999", json={})).status_code == 404
     first = (await client.get("/api/v1/users", params={"limit": 1})).json()
-    rest = (await client.get("/api/v1/users", params={"after": first["next"]})).json()
-    assert len(first["users"]) == len(rest["users"]) == 1
+    rest = (await client.get("/api/v1/users", params={"cursor": first["next"], "limit": 1})).json()
+    assert len(first["items"]) == len(rest["items"]) == 1
     assert rest["next"] is None
 
 
@@ -328,7 +328,7 @@ async def test_a_key_is_shown_once_and_does_what_it_may(client, database, anna):
     assert made.status_code == 201
     key = made.json()["key"]
     assert made.json()["prefix"] == key[:12]
-    [listed] = (await client.get("/api/v1/keys", headers=headers)).json()["keys"]
+    [listed] = (await client.get("/api/v1/keys", headers=headers)).json()["items"]
     assert listed == {name: made.json()[name] for name in listed}
     assert await database.fetchval("SELECT count(*) FROM api_tokens t WHERE t::text LIKE $1",
                                    f"%{key[12:]}%") == 0  # fmt: skip
@@ -423,3 +423,33 @@ async def test_no_route_asks_the_record_more_than_three_times(
     await client.get(ME)
     async with queries.at_most(1):
         await client.get(ME)
+
+
+async def test_a_password_that_an_admin_sets_is_good_for_one_login_that_brings_another(
+    client, database, anna
+):
+    before = (await tokens(client))["access_token"]
+    reset = await client.post(f"/api/v1/users/{anna}/password")
+    assert reset.status_code == 200
+    once = reset.json()["password"]
+    assert await me(client, before) == 401, "all logins end"
+    assert (await login(client)).status_code == 401, "the old one is none any more"
+    bare = await login(client, password=once)
+    assert (bare.status_code, bare.json()["code"]) == (403, "password_once")
+
+    async def with_new(password: str, new: str) -> httpx2.Response:
+        asked = {"email": ANNA, "password": password, "new_password": new}
+        return await client.post(f"{AUTH}/login", json=asked)
+
+    assert (await with_new(once, once)).json()["code"] == "password_once"
+    assert (await with_new(once, "short")).json()["code"] == "password"
+    inside = await with_new(once, "a new and longer word")
+    assert inside.status_code == 200
+    assert await me(client, inside.json()["access_token"]) == 200
+    assert (await login(client, password=once)).status_code == 401, "it was good for one"
+    assert (await login(client, password="a new and longer word")).status_code == 200
+    twice = await with_new("a new and longer word", "yet another one here")
+    assert (twice.status_code, twice.json()["code"]) == (422, "password")
+    assert (await client.post("/api/v1/users/999/password")).status_code == 404
+    kept = await database.fetchval("SELECT password FROM users WHERE id = $1", anna)
+    assert kept.startswith("$argon2id$")

@@ -25,9 +25,10 @@ METHODS = {
     "/api/v1/auth/logout": {"post": {"204", *KNOWN}},
     "/api/v1/auth/password": {"post": {"204", "409", "429", *KNOWN, *BODY}},
     "/api/v1/users/me": {"get": {"200", *KNOWN}, "patch": {"200", *KNOWN, *BODY}},
-    "/api/v1/users": {"get": {"200", *KNOWN}},
+    "/api/v1/users/": {"get": {"200", *KNOWN}},
+    "/api/v1/users/{user_id}/password": {"post": {"200", "404", *KNOWN}},
     "/api/v1/users/{user_id}": {"patch": {"200", "404", "409", *KNOWN, *BODY}},
-    "/api/v1/keys": {"get": {"200", *KNOWN}, "post": {"201", "409", *KNOWN, *BODY}},
+    "/api/v1/keys/": {"get": {"200", *KNOWN}, "post": {"201", "409", *KNOWN, *BODY}},
     "/api/v1/keys/{key_id}": {"delete": {"204", "404", *KNOWN}},
     "/api/v1/search/": {"get": {"200", "404", *KNOWN}, "post": {"200", "404", *KNOWN, *BODY}},
     "/api/v1/projects/": {

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping
 
+import httpx2
 import psutil
 import pytest
 
@@ -90,6 +91,23 @@ async def test_actors_are_told_one_by_one(settings):
     assert told["parts"]["ray"]["state"] == "ok"
     assert told["actors"]["scraper-0"] == {"state": "ok", "done": 7, "in_flight": 2, "rss": 1000}
     assert told["actors"]["indexer"]["state"] == "silent"
+
+
+async def test_a_stranger_learns_how_it_is_and_nothing_else(settings):
+    """Nor who brings a token that is nobody's, or no admin's."""
+
+    async def actors() -> Mapping[str, ActorState | None]:
+        return {"scraper-0": ActorState(done=7, in_flight=2, rss=1000)}
+
+    async with serving(settings, actors=actors) as near:
+        away = httpx2.ASGITransport(app=near.app, client=("203.0.113.9", 4711))
+        async with httpx2.AsyncClient(transport=away, base_url="http://api") as far:
+            for headers in ({}, {"Authorization": "Bearer crk_nobody"}):
+                assert (await far.get(PATH, headers=headers)).json() == {"status": "ok"}
+            headers = {"Authorization": near.headers["authorization"]}
+            told = (await far.get(PATH, headers=headers)).json()
+    assert told["actors"]["scraper-0"]["done"] == 7
+    assert told["parts"]["database"]["state"] == "ok"
 
 
 async def test_a_cluster_that_does_not_answer_is_away(settings):

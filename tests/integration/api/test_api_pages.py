@@ -159,16 +159,16 @@ async def test_a_text_too_long_to_be_compared_is_refused(client, database, place
 
 LISTS: list[tuple[dict[str, str], list[int]]] = [
     ({}, [5, 6, 0, 1, 3, 2]),
-    ({"order": "oldest"}, [0, 2, 1, 3, 5, 6]),
-    ({"order": "newest"}, [6, 5, 3, 1, 2, 0]),
+    ({"sort": "oldest"}, [0, 2, 1, 3, 5, 6]),
+    ({"sort": "newest"}, [6, 5, 3, 1, 2, 0]),
     ({"host": "www.town.example"}, [0, 1, 3, 2]),
-    ({"host": "far.example", "order": "newest"}, [6, 5]),
+    ({"host": "far.example", "sort": "newest"}, [6, 5]),
     ({"host": "other.example"}, []),
     ({"language": "de"}, [2]),
-    ({"type": "application/pdf"}, [2]),
+    ({"mimetype": "application/pdf"}, [2]),
     ({"from": "2003"}, [5, 6, 0, 3]),
     ({"to": "2001-05"}, [0]),
-    ({"from": "200105", "to": "200107", "order": "newest"}, [2, 0]),
+    ({"from": "200105", "to": "200107", "sort": "newest"}, [2, 0]),
     ({"review": "unreviewed"}, [5, 6, 0, 1, 3, 2]),
     ({"review": "accepted"}, []),
     ({"tag": "no such"}, []),
@@ -202,7 +202,7 @@ async def test_a_list_looks_at_so_many_pages_and_says_where_it_goes_on(client, p
         found, cursor, parts = [], None, 0
         while cursor or not parts:
             more = {"cursor": cursor} if cursor else {}
-            answer = await read(client, f"{PAGES}/", params={**params, "order": order, **more})
+            answer = await read(client, f"{PAGES}/", params={**params, "sort": order, **more})
             found += answer["items"]
             cursor, parts = answer["next"], parts + 1
             assert parts < 5
@@ -214,7 +214,7 @@ async def test_what_cannot_be_asked_is_refused(client, place):
     for asked, code in [
         ({"host": "a/b"}, "host"), ({"host": "\0"}, "invalid_request"),
         ({"from": "2005", "to": "2001"}, "date_range"), ({"from": "yesterday"}, "timestamp"),
-        ({"tag": "a/b"}, "tag"), ({"order": "id;DROP"}, "invalid_request"),
+        ({"tag": "a/b"}, "tag"), ({"sort": "id;DROP"}, "invalid_request"),
         ({"limit": 1001}, "invalid_request"), ({"cursor": "made-up"}, "cursor"),
         ({"colour": "red"}, "unknown_parameter"), ({"review": "good"}, "invalid_request"),
     ]:  # fmt: skip

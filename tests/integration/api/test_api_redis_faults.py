@@ -66,7 +66,7 @@ async def test_every_route_answers_and_sessions_survive(
     user = {"email": EMAIL, "password": PASSWORD}
     registered = await client.post("/api/v1/auth/register", json=user)
     assert registered.status_code == 202, registered.text
-    [waiting] = (await client.get("/api/v1/users?state=pending")).json()["users"]
+    [waiting] = (await client.get("/api/v1/users?state=pending")).json()["items"]
     await client.patch(f"/api/v1/users/{waiting['id']}", json={"state": "active"})
     session = (await client.post("/api/v1/auth/login", json=user)).json()
     before = await walk(client)

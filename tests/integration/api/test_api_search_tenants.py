@@ -39,7 +39,7 @@ async def test_two_projects_of_one_name_share_nothing(
             PATH, params={"query": "word", "project": "town"}, headers=bearer(key)
         )
         told = answer.json()
-        assert [(hit["page"], hit["project_id"], hit["project"]) for hit in told["hits"]] == [
+        assert [(hit["id"], hit["project_id"], hit["project"]) for hit in told["hits"]] == [
             (number, number, "town")
         ]
         assert told["projects"] == {str(number): "town"}

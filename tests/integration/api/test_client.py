@@ -104,7 +104,7 @@ def test_lists_are_walked_over_their_pages(c: Chrono, served: Served, monkeypatc
     captures = list(c.captures.list(project=served.project, sort="time"))
     assert len({each.id for each in captures}) == len(captures) == PAGES
     assert len(list(c.pages.list(project=served.project))) == PAGES
-    first = next(c.pages.list(project=served.project, order="oldest"))
+    first = next(c.pages.list(project=served.project, sort="oldest"))
     assert first.first_seen == datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -117,7 +117,7 @@ def test_a_name_means_ones_own_project_first(c: Chrono, served: Served):
 
 
 def test_users_are_walked_too(c: Chrono, monkeypatch):
-    monkeypatch.setattr(session, "PAGE_ROWS", 2)
+    monkeypatch.setattr(transport, "PAGE_ROWS", 2)
     users = list(c.users.list())
     assert len({each.id for each in users}) == len(users) > 2
     assert [each.email for each in c.users.list(state="pending")] == []
@@ -167,9 +167,9 @@ def test_nobody_there_is_said_when_patience_ends(served: Served):
 
 def test_search_goes_on_page_by_page(c: Chrono, monkeypatch):
     monkeypatch.setattr(session, "SEARCH_PAGE", 5)
-    found = [hit.page for hit in c.search("harbour", sort="oldest")]
+    found = [hit.id for hit in c.search("harbour", sort="oldest")]
     assert len(set(found)) == len(found) == PAGES
-    assert [hit.page for hit in c.search("harbour", sort="oldest", most=7)] == found[:7]
+    assert [hit.id for hit in c.search("harbour", sort="oldest", most=7)] == found[:7]
     early = c.search("harbour", host="town.example", from_=date(2000, 1, 1), to="2003")
     assert len(list(early)) == 4
     assert c.search.page(query="harbour", facets=["host"]).facets == {

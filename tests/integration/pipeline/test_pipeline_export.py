@@ -112,9 +112,12 @@ def files(folder: Path) -> dict[str, bytes]:
 async def test_every_page_is_a_line_once_and_the_manifest_vouches_for_it(
     record: Record, tmp_path: Path, form: Form
 ):
-    task = Export("town", str(tmp_path), form=form, rows_per_part=10)
+    folder = tmp_path / "of" / "a.project"
+    task = Export("town", str(folder), form=form, rows_per_part=10)
     done = await exported(record.database, task)
-    rows = lines(tmp_path)
+    modes = {each.stat().st_mode & 0o777 for each in (folder, folder.parent)}
+    assert modes == {0o700}, "nobody else on the machine reads them"
+    rows = lines(folder)
     ids = await record.database.fetch(
         "SELECT g.id FROM pages g JOIN projects p ON p.id = g.project_id AND p.name = 'town'"
         " ORDER BY g.domain_id, g.id"
@@ -124,13 +127,13 @@ async def test_every_page_is_a_line_once_and_the_manifest_vouches_for_it(
     assert {row["domain"] for row in rows} == {"http://a.example/", "http://b.example/"}
     assert rows[0]["text"]
     assert rows[0]["sha256"] == hashlib.sha256(rows[0]["text"].encode()).hexdigest()
-    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["rows"] == PAGES
     for part in manifest["parts"]:
-        body = (tmp_path / part["name"]).read_bytes()
+        body = (folder / part["name"]).read_bytes()
         assert hashlib.sha256(body).hexdigest() == part["sha256"]
         assert len(body) == part["bytes"]
-    assert set(files(tmp_path)) == {part["name"] for part in manifest["parts"]}
+    assert set(files(folder)) == {part["name"] for part in manifest["parts"]}
     assert done is not None
     assert done.result["rows"] == PAGES
 

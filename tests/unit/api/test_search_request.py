@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from chrono_ray.api.search_schemas import Projects, SearchParameters, SearchRequest
+from chrono_ray.api.search_schemas import FIELDS as FIELD_OF
+from chrono_ray.api.search_schemas import Facet, Projects, SearchParameters, SearchRequest
 from chrono_ray.model.errors import InvalidInput
 from chrono_ray.model.query import (
     EVERYTHING,
@@ -23,8 +24,8 @@ from chrono_ray.model.query import (
     in_projects,
 )
 
-FIELDS = ["query", "project", "domain", "host", "language", "type", "from", "to", "facets", "sort",
-          "histogram", "typos"]  # fmt: skip
+FIELDS = ["query", "project", "domain", "host", "language", "mimetype", "from", "to", "facets",
+          "sort", "histogram", "typos"]  # fmt: skip
 texts = st.text(max_size=20)
 askable = st.text(
     st.characters(min_codepoint=33, exclude_characters="\\\x7f"), min_size=1, max_size=50
@@ -48,14 +49,14 @@ def test_any_form_is_a_query_or_refused(form):
 
 
 @given(
-    st.sampled_from(["domain", "host", "language", "type"]),
+    st.sampled_from(["domain", "language", "mimetype"]),
     st.lists(askable, min_size=1, max_size=5),
 )
 @settings(max_examples=100, deadline=None)
 def test_values_arrive_as_they_were_given(field, given_values):
     """No quoting, no splitting, no trimming: a value is a literal."""
     query = SearchRequest.model_validate({field: given_values}).asked()
-    assert query.filter == And((Equals(Field(field), tuple(given_values)),))
+    assert query.filter == And((Equals(FIELD_OF[Facet(field)], tuple(given_values)),))
 
 
 def test_a_project_is_asked_for_by_its_number_or_by_a_name_that_is_none():
@@ -83,8 +84,14 @@ def test_nothing_asked_is_everything():
 
 
 def test_all_filters_must_match_and_any_of_their_values():
-    query = SearchRequest.model_validate({"host": ["a", "b"], "type": ["t"]}).asked()
-    assert query.filter == And((Equals(Field.HOST, ("a", "b")), Equals(Field.TYPE, ("t",))))
+    query = SearchRequest.model_validate({"domain": ["a", "b"], "mimetype": ["t"]}).asked()
+    assert query.filter == And((Equals(Field.DOMAIN, ("a", "b")), Equals(Field.TYPE, ("t",))))
+
+
+@pytest.mark.parametrize("said", ["town.example", "www.town.example", "WWW.Town.Example"])
+def test_a_host_is_meant_with_www_and_without(said):
+    query = SearchRequest.model_validate({"host": [said]}).asked()
+    assert query.filter == And((Equals(Field.HOST, ("town.example", "www.town.example")),))
 
 
 def test_a_short_date_means_all_of_it():
@@ -96,7 +103,7 @@ def test_a_short_date_means_all_of_it():
 
 
 def test_a_facet_asked_twice_is_counted_once():
-    query = SearchRequest.model_validate({"facets": ["host", "type", "host"]}).asked()
+    query = SearchRequest.model_validate({"facets": ["host", "mimetype", "host"]}).asked()
     assert query.facets == (Field.HOST, Field.TYPE)
     assert query.sort is Sort.RELEVANCE
 
