@@ -138,7 +138,8 @@ class Link:
             await self._fell(error)
 
     async def aclose(self) -> None:
-        self._unwire()
+        if self._wire:
+            self._wire.close()
         await self._redis.aclose()
 
     async def _read(self, question: bytes) -> Values:
@@ -173,10 +174,11 @@ class Link:
             await connection.disconnect(nowait=True)
             raise
 
-    def _unwire(self) -> None:
+    def _unwire(self, seconds: float = 0.0) -> None:
+        """What is under way on it may end within so many seconds."""
         wire, self._wire = self._wire, None
         if wire:
-            wire.close()
+            wire.retire(seconds)
 
     async def _asked(self, what: Callable[[Redis], Awaitable[T]]) -> T | None:
         limit = asyncio.timeout(self._deadline)
@@ -258,7 +260,7 @@ class Link:
         self._falls += 1
         rest = FIRST_REST if self._falls == 1 else REST
         self._resting_until, self._same_until = now + rest, now + rest / 2
-        self._unwire()
+        self._unwire(self._deadline)
         if self._falls == 1:
             log.warning("cache.away", extra={"why": type(error).__name__})
 

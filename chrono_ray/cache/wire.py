@@ -45,6 +45,7 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[Values]] = deque()
         self._came = b""
+        self._retired = False
 
     @property
     def closed(self) -> bool:
@@ -56,6 +57,14 @@ class Wire(asyncio.Protocol):
         self._waiting.append(answer)
         self._transport.write(question)
         return answer
+
+    def retire(self, seconds: float) -> None:
+        """No more questions; whoever waits may have an answer yet, for so long."""
+        self._retired = True
+        if self._waiting:
+            self._loop.call_later(seconds, self.close)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Whoever waits gets a `ConnectionError` of Redis."""
@@ -80,6 +89,8 @@ class Wire(asyncio.Protocol):
 
     def _tell(self, told: Values | ResponseError) -> None:
         answer = self._waiting.popleft()
+        if self._retired and not self._waiting:
+            self.close()
         if answer.done():
             return
         if isinstance(told, ResponseError):
