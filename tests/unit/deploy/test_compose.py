@@ -37,6 +37,7 @@ from tools import compose as made
 
 ROOT = Path(__file__).resolve().parents[3]
 BUDGET = fit(REFERENCE_CPUS, REFERENCE_MEMORY)
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 OURS = {"head", "worker", "backup"}
 CHOSEN = {"SECRETS_GID": "1000"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -118,6 +119,22 @@ def test_every_part_is_shared_out_exactly():
         fractions = [of[name] for of in CONTAINERS.values() if name in of]
         assert sum(fractions) == (0 if name == "system" else 1), name
     assert sum(BUDGET.container(name).memory for name in CONTAINERS) % MIB == 0
+
+
+def test_the_figures_of_the_document_are_these():
+    rows = re.findall(r"^\| (`.+?) \| .+? \| ([\d., ]+) \| ([\d, ]+) \|$", OPERATIONS, re.MULTILINE)
+    found = {
+        name: (float(cpus), int(mib))
+        for names, all_cpus, all_mib in rows
+        for name, cpus, mib in zip(
+            re.findall(r"`(\w+)`", names), all_cpus.split(", "), all_mib.split(", "), strict=True
+        )
+    }
+    shares = {name: BUDGET.container(name) for name in CONTAINERS}
+    assert found == {name: (each.cpus, each.memory // MIB) for name, each in shares.items()}
+    left = REFERENCE_MEMORY - sum(each.memory for each in shares.values())
+    cpus = REFERENCE_CPUS - sum(each.cpus for each in shares.values())
+    assert f"left to the system | {cpus:.2f} | {left // MIB} |" in OPERATIONS
 
 
 def test_ray_is_told_what_the_containers_have():
