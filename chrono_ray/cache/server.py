@@ -39,9 +39,7 @@ class CacheServer:
 
 async def asked(url: str, *, seconds: float) -> CacheServer:
     """What the server says of itself; `Unavailable`, with code `redis_login` for a refused one."""
-    client = Redis.from_url(
-        url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0)
-    )
+    client = _client(url, seconds)
     try:
         async with asyncio.timeout(seconds), client:
             told = await client.info("everything")
@@ -64,3 +62,15 @@ async def asked(url: str, *, seconds: float) -> CacheServer:
         clients=int(told["connected_clients"]),
         hit_rate=hits / (hits + misses) if hits + misses else None,
     )  # fmt: skip
+
+
+def _client(url: str, seconds: float) -> Redis:
+    try:
+        return Redis.from_url(
+            url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0)
+        )
+    except ValueError as error:
+        raise Unavailable(
+            "The Redis URL cannot be used", why=str(error).partition("\n")[0],
+            fix="Set CHRONO_REDIS_URL to redis://:password@host:port/0, or unset it",
+        ) from error  # fmt: skip

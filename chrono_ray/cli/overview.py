@@ -162,10 +162,15 @@ class Onlooker:
         if settings.database_url is None:
             await self._move_to(None)
             return NOBODY, ()
+        seen = await _within(self._moved(settings, before))
+        return (seen, ()) if isinstance(seen, Away) else seen
+
+    async def _moved(
+        self, settings: Settings, before: RecordView | None
+    ) -> tuple[RecordView, tuple[int, ...]]:
         await self._move_to(settings)
         assert self._record is not None  # noqa: S101 (there is a URL)
-        seen = await _within(_both(self._record, settings, before, costly=self._costly))
-        return (seen, ()) if isinstance(seen, Away) else seen
+        return await _both(self._record, settings, before, costly=self._costly)
 
     async def _seen_api(self, found: Running | None) -> ApiView | Away:
         if found is None:

@@ -31,6 +31,10 @@ EVERY: Final = 1.0
 SPAN: Final = 15
 """So many looks back rates are measured: one alone would jump with each batch."""
 NARROW: Final = 90
+HIGH: Final = 36
+OTHER_LINES: Final = 16
+"""Of a screen, besides runs, budgets and slow statements."""
+RUNS_LEAST: Final = 2
 BAR: Final = 12
 T = TypeVar("T")
 COLOURS: Final = {"active": "green", "paused": "yellow", "cancelled": "dim", "planned": "cyan"}
@@ -64,7 +68,7 @@ async def _refresh(onlooker: Onlooker, stop: asyncio.Event) -> None:
             if seen is None:
                 return
             looks.append(seen)
-            live.update(picture(seen, console.width), refresh=True)
+            live.update(picture(seen, console.width, console.height), refresh=True)
             await _unless(stop, asyncio.sleep(EVERY))
 
 
@@ -102,13 +106,13 @@ def _keys(stop: asyncio.Event) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def picture(seen: Overview, width: int) -> RenderableType:
-    """One look on a screen so wide; what matters most comes first."""
+def picture(seen: Overview, width: int, height: int) -> RenderableType:
+    """One look on a screen so large; what it has no room for is left out, from the runs first."""
     record = seen.record
     if isinstance(record, Away):
         body: list[RenderableType] = [Text(f"record   {record.away}", "red", overflow="fold")]
     else:
-        body = list(_of_record(record, width))
+        body = list(_of_record(record, width, height))
     return Group(_head(seen), *body, *_parts(seen), Text("q or Ctrl+C ends", "dim"))
 
 
@@ -124,13 +128,28 @@ def _head(seen: Overview) -> Text:
     )  # fmt: skip
 
 
-def _of_record(record: RecordView, width: int) -> Iterator[RenderableType]:
+def _of_record(record: RecordView, width: int, height: int) -> Iterator[RenderableType]:
+    budgets = _budgets_shown(record, height)
+    slow = len(record.slow) + 1 if record.slow else 0
+    room = height - OTHER_LINES - len(budgets) - slow
     yield _rates(record)
-    yield _runs(record.runs, width)
-    yield _budgets(record.budgets, width)
+    yield _runs(record.runs[: max(room, RUNS_LEAST)], width)
+    if budgets:
+        yield _budgets(budgets)
     yield _queues(record, width)
     if record.slow:
         yield _slow(record)
+
+
+def _budgets_shown(record: RecordView, height: int) -> list[BudgetState]:
+    """All where there is room; else those that are asked now, or left alone."""
+    if height >= HIGH:
+        return list(record.budgets)
+    asked = {each.archive for each in record.runs if each.state == "active"}
+    return [
+        each for each in record.budgets
+        if each.paused_until or (each.per_minute and each.archive in asked)
+    ]  # fmt: skip
 
 
 def _rates(record: RecordView) -> Text:
@@ -186,11 +205,9 @@ def _left(run: RunView) -> str:
     return duration(run.left) if run.left is not None else ""
 
 
-def _budgets(budgets: tuple[BudgetState, ...], width: int) -> RenderableType:
+def _budgets(budgets: list[BudgetState]) -> RenderableType:
     table = _table("archives", "a minute", "now", "silent for")
     for each in budgets:
-        if width < NARROW and not each.per_minute and not each.paused_until:
-            continue
         silent = f"{duration(each.wait)} ({each.reason})" if each.paused_until else ""
         limit = f"{each.rate:.0f} of {each.per_minute}" if each.rate else "no limit"
         table.add_row(

@@ -46,8 +46,15 @@ CHECK_SECONDS: Final = 20.0
 """No check is waited for longer."""
 TURN_SECONDS: Final = 15.0
 """Nor for leave to ask an archive."""
-UNREACHED: Final = frozenset({Code.POSTGRESQL_AWAY, Code.POSTGRESQL_LOGIN})
-SEARCHLESS: Final = frozenset({Code.MEILISEARCH_AWAY, Code.MEILISEARCH_LOGIN})
+UNREACHED: Final = frozenset(
+    {Code.POSTGRESQL_AWAY, Code.POSTGRESQL_LOGIN, Code.SETTINGS_INVALID, Code.NO_ANSWER}
+)
+"""With one of these nothing more is asked of the record."""
+DATABASE_URL: Final = "Set CHRONO_DATABASE_URL to postgresql://user:password@host:port/name"
+SEARCHLESS: Final = frozenset(
+    {Code.MEILISEARCH_AWAY, Code.MEILISEARCH_LOGIN, Code.DATA_DIR_UNWRITABLE}
+)
+"""Nor of the index."""
 NOT_RUNNING: Final = NotSeen("chrono_ray does not run here, and starts its own: chrono up")
 
 Check = Callable[[], Awaitable[Seen | NotSeen]]
@@ -209,7 +216,10 @@ def _ports(settings: Settings, owner: Running | None) -> Seen | NotSeen:
     roots = [owner.pid, *(server_in(settings.data_dir / FOLDER / n, p) for n, p in PID_FILES)]
     ours = {each.pid for each in below([pid for pid in roots if pid])}
     allowed = [] if serving.host in LOOPBACK else [serving.port]
-    return machine.ports_beyond(list(machine.listening(ours)), allowed=allowed)
+    try:
+        return machine.ports_beyond(list(machine.listening(ours)), allowed=allowed)
+    except psutil.AccessDenied:
+        return NotSeen("this system tells nobody but root who listens")
 
 
 async def _api(patient: Patient) -> Seen | NotSeen:
@@ -249,8 +259,13 @@ async def _postgresql(settings: Settings) -> Seen | NotSeen:
         return NOT_RUNNING
     budget, _ = _budget()
     needed = budget.with_scrapers(settings.scraping.scrapers).connections if budget else 0
-    async with _opened(settings) as database:
-        return await servers.postgresql(database, connections=needed)
+    try:
+        async with _opened(settings) as database:
+            return await servers.postgresql(database, connections=needed)
+    except SettingsError as error:
+        return Seen("", (problem(
+            Code.SETTINGS_INVALID, error.what, why=error.why, fix=error.fix or DATABASE_URL
+        ),))  # fmt: skip
 
 
 async def _redis(settings: Settings) -> Seen | NotSeen:
@@ -313,7 +328,7 @@ def _inside(patient: Patient, database: Database, ill: frozenset[str]) -> dict[s
 
 async def _index(settings: Settings, database: Database, ill: frozenset[str]) -> Seen | NotSeen:
     if ill & SEARCHLESS:
-        return NotSeen("Meilisearch was not reached")
+        return NotSeen("where it should be it was not reached")
     searched = wiring.index(settings, "reader")
     try:
         return await record.index(database, searched)

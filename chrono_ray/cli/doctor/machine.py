@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from ipaddress import ip_address
@@ -82,7 +83,9 @@ def _taken(host: str, port: int, error: OSError) -> Finding:
             Code.PORT_TAKEN, f"The API cannot listen on {host}:{port}", why=error.strerror or "",
             fix="Set CHRONO_SERVING__HOST and CHRONO_SERVING__PORT to what this machine has",
         )  # fmt: skip
-    who = next((each.process for each in listening() if each.port == port), "") or "somebody"
+    who = "somebody"
+    with suppress(psutil.AccessDenied):  # not every system tells
+        who = next((each.process for each in listening() if each.port == port), "") or who
     return problem(
         Code.PORT_TAKEN, f"The API's port {port} is taken", why=f"{who} listens on it",
         fix="End that, or set CHRONO_SERVING__PORT to another port (0: any free one)",
@@ -175,9 +178,15 @@ def permissions(data_dir: Path, secrets: Collection[Path]) -> Seen:
             why=f"its owner is uid {there.stat().st_uid}, this is uid {os.geteuid()}",
             fix=f"Start as that user, or: chown -R {os.geteuid()} {there}",
         ))  # fmt: skip
-    if not os.access(_standing(data_dir), os.W_OK | os.X_OK):
+    if data_dir.exists() and not there:
+        found.append(problem(
+            Code.DATA_DIR_UNWRITABLE, f"The data folder {data_dir} is no folder",
+            why="it is a file", fix="Set CHRONO_DATA_DIR to a folder",
+        ))  # fmt: skip
+    elif not os.access(_standing(data_dir), os.W_OK | os.X_OK):
         found.append(problem(
             Code.DATA_DIR_UNWRITABLE, f"Nothing can be written in {_standing(data_dir)}",
+            why="this user has no leave to",
             fix="Give yourself leave to, or set CHRONO_DATA_DIR to another folder",
         ))  # fmt: skip
     readable = [each for each in secrets if each.is_file() and each.stat().st_mode & OTHERS]

@@ -176,7 +176,7 @@ async def meilisearch(url: str, key: str) -> Seen:
                 why=f"it answers {version.status_code}", fix="Check CHRONO_MEILISEARCH_KEY",
             ),))  # fmt: skip
         return _of_meilisearch(_body(version), _body(failed))
-    except (httpx2.HTTPError, ValueError, KeyError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError) as error:
         return Seen("", (problem(
             Code.MEILISEARCH_AWAY, "Meilisearch does not answer",
             why=f"{type(error).__name__}: {error}".rstrip(": "),
@@ -234,7 +234,7 @@ async def archive(name: str, url: str, agent: str) -> Seen:
     try:
         async with httpx2.AsyncClient(timeout=ASK_SECONDS, headers={"User-Agent": agent}) as http:
             answer = await http.head(url)
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return Seen("", (warning(
             Code.ARCHIVE_AWAY, f"The archive {name} does not answer",
             why=f"{type(error).__name__}: {error}".rstrip(": "),

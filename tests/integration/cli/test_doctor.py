@@ -144,6 +144,8 @@ sets(Code.CONTACT_MISSING, CHRONO_CONTACT="")
 sets(Code.POSTGRESQL_AWAY, CHRONO_DATABASE_URL=f"postgresql://nobody:x@{NOWHERE}/none")
 sets(Code.REDIS_AWAY, CHRONO_REDIS_URL=f"redis://{NOWHERE}/0")
 sets(Code.TOKEN_MISSING, CHRONO_RAY_ADDRESS="127.0.0.1:6379")
+sets(Code.SETTINGS_INVALID, CHRONO_DATABASE_URL="mysql://somebody:secret@db.example/x")
+sets(Code.REDIS_AWAY, CHRONO_REDIS_URL="http://cache.example/")
 sets(
     Code.MEILISEARCH_AWAY,
     CHRONO_MEILISEARCH_URL=f"http://{NOWHERE}", CHRONO_MEILISEARCH_KEY=KEY,
@@ -277,6 +279,12 @@ async def foreign_folder(patient: Patient) -> AsyncIterator[None]:
     if os.geteuid():
         pytest.skip("only root gives a folder away")
     os.chown(patient.data, 65534, 65534)
+    yield
+
+
+@plants(Code.DATA_DIR_UNWRITABLE)
+async def data_dir_of_no_kind(patient: Patient) -> AsyncIterator[None]:
+    patient.environment["CHRONO_DATA_DIR"] = str(patient.kept("file", b"no folder"))
     yield
 
 

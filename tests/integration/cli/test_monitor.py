@@ -27,11 +27,13 @@ from chrono_ray.cli.top import picture
 from chrono_ray.model.errors import Throttled
 from chrono_ray.pipeline.overview import Away, RecordView
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.projects import RunState
 from tests.conftest import PostgresServer
 from tests.integration.storage.making import Record, capture, stored
 
 NOBODY = "redis://127.0.0.1:1/0"
 SCREEN_SECONDS = 30.0
+HEIGHT = 24
 
 
 @pytest.fixture
@@ -145,6 +147,8 @@ async def test_rates_are_those_since_the_look_before(
     environment(CHRONO_DATABASE_URL=database_url)
     record = Record(database)
     await record.unlimited("wayback")
+    for n in range(12):
+        await record.projects.change(await record.start(f"old{n}.example"), RunState.CANCELLED)
     run_id = await record.start()
     await record.list_all(run_id, [capture(f"http://a.example/{n}") for n in range(10)])
     await database.fetch("UPDATE runs SET created_at = created_at - interval '1 day'")
@@ -153,7 +157,7 @@ async def test_rates_are_those_since_the_look_before(
         leases = await record.claim(4)
         await record.settling.settle([stored(each) for each in leases])
         after = await onlooker.look(before)
-    [was], [run] = record_of(before).runs, record_of(after).runs
+    was, run = record_of(before).runs[0], record_of(after).runs[0]
     assert (was.rate, was.left) == (0, None)
     assert run.rate_seconds < 60, "not since yesterday"
     assert run.rate == pytest.approx(4 / run.rate_seconds)
@@ -165,12 +169,13 @@ async def test_rates_are_those_since_the_look_before(
         assert str(run_id) in screen
         assert "4" in screen
         assert max(map(len, screen.splitlines())) <= width
+        assert len(screen.splitlines()) <= HEIGHT
     assert f"{run_id}: 4/10" in line(after)
 
 
 def shown(seen: Overview, width: int) -> str:
     screen = io.StringIO()
-    Console(width=width, color_system=None, file=screen).print(picture(seen, width))
+    Console(width=width, color_system=None, file=screen).print(picture(seen, width, HEIGHT))
     return screen.getvalue()
 
 
