@@ -169,8 +169,9 @@ SERVING: Final = (
         "Ray's exporters have not told of a process that serves the API for two minutes.",
     ),
     Alert(
+        # the supervisor's pool is one connection, which it never gives back
         "ChronoPoolExhausted", WARNING, "5m",
-        f"max by (part) ({USED} / ignoring (state) {series(m.POOL_SIZE)}) >= 1",
+        f"max by (part) ({USED} / ignoring (state) ({series(m.POOL_SIZE)} > 1)) >= 1",
         "Requests wait for a connection to the record",
         "A process of {{ $labels.part }} has had all connections of its pool in use for five"
         " minutes.",

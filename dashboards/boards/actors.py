@@ -9,7 +9,7 @@ from dashboards.promql import increase, most, observed, per_minute, quantile, ra
 
 NOW: Final = Row("Now", (
     number(
-        "Nodes", Unit.COUNT, Query(told(rays.NODES)),
+        "Nodes", Unit.COUNT, Query(f"count({series(rays.NODE_CPU)})"),
         about="Machines that work in the Ray cluster.",
     ),
     number(

@@ -49,9 +49,10 @@ DATABASE: Final = Row("Database", (
     ),
     lines(
         "Pools in use", Unit.SHARE,
-        Query(f"max by (part) ({USED} / ignoring (state) {series(m.POOL_SIZE)})", "{{part}}"),
+        Query(f"max by (part) ({USED} / ignoring (state) ({series(m.POOL_SIZE)} > 1))",
+              "{{part}}"),
         about="Of each process's own pool: the fullest of each part. At 100 % requests wait for a"
-        " connection.",
+        " connection. Pools of one are left out: the supervisor's is always in use.",
     ),
     lines(
         "Transactions", Unit.PER_SECOND, Query(rate(m.TRANSACTIONS, ("outcome",)), "{{outcome}}"),
