@@ -1,68 +1,71 @@
 """What people do with the API: look at their projects, at one of them, and search.
 
-    locust -f benchmarks/locustfile.py --headless -u 200 -r 40 -t 60s --host http://127.0.0.1:8000
+    CHRONO_TOKEN=crk_... locust -f benchmarks/locustfile.py --headless -u 200 -t 60s --host URL
 
-CHRONO_BENCHMARK_USERS names a JSON file: API keys, project ids, words. Each
-simulated user waits 1 to 3 s, and then looks at the list of projects (3), at
-the statistics of a project (2), or searches (1). `benchmarks.serve` runs it.
+Each simulated user waits 1 to 3 s, and then looks at the list of projects (3),
+at the statistics of a project (2), or searches (1): the looks of `chrono perf`.
+With CHRONO_TOKEN all are one user, who looks at what there is. With
+CHRONO_BENCHMARK_USERS, a JSON file of API keys, project ids and words, they are
+many: `benchmarks.load` and `benchmarks.serve` run it so.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 from collections import Counter
+from functools import cache
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from locust import FastHttpUser, between, events, task
 
-LOOKED_AT = 10
-"""Projects that people of one account look at."""
+from chrono_ray.client import Chrono
+from chrono_ray.perf.asking import Ask
+from chrono_ray.perf.holdings import holdings
+from chrono_ray.perf.mix import PAUSE, Interests, interests, next_look
+
 _numbers = count()
 _told: Counter[str] = Counter()
 
 
-def _given() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(os.environ["CHRONO_BENCHMARK_USERS"]).read_text())
-    return found
+@cache
+def _given(host: str) -> dict[str, Any]:
+    named = os.environ.get("CHRONO_BENCHMARK_USERS")
+    if named:
+        found: dict[str, Any] = json.loads(Path(named).read_text())
+        return found
+    key = os.environ.get("CHRONO_TOKEN", "")
+    with Chrono(host, token=key, insecure=os.environ.get("CHRONO_INSECURE") == "true") as c:
+        projects = [each.id for each in c.projects.list()]
+        if not projects:
+            raise SystemExit("This key sees no project: make one, or use another key")
+        return {"keys": [key], "projects": projects, "words": holdings(c).words}
 
 
 class Reader(FastHttpUser):
     """One person. Several have the same account."""
 
-    wait_time = between(1, 3)
+    wait_time = between(*PAUSE)
 
     def on_start(self) -> None:
-        given, number = _given(), next(_numbers)
+        given, number = _given(self.host), next(_numbers)
         account = number % len(given["keys"])
         self._headers = {"Authorization": f"Bearer {given['keys'][account]}"}
-        self._projects = random.Random(account).sample(given["projects"], LOOKED_AT)
-        self._words = given["words"]
+        self._interests: Interests = interests(account, given["projects"], given["words"])
+        self._chance = Random(number)
 
-    @task(3)
-    def projects(self) -> None:
-        self._look("/api/v1/projects/", "list")
+    @task
+    def look(self) -> None:
+        self._send(next_look(self._interests, self._chance))
 
-    @task(2)
-    def statistics(self) -> None:
-        project = random.choice(self._projects)
-        self._look(f"/api/v1/projects/{project}/stats", "statistics")
-
-    @task(1)
-    def search(self) -> None:
-        word = random.choice(self._words)
-        with self.client.post(
-            "/api/v1/search/", json={"query": word, "limit": 10}, headers=self._headers,
-            name="search", catch_response=True,
-        ) as answer:  # fmt: skip
-            _judge(answer)
-
-    def _look(self, path: str, name: str) -> None:
-        with self.client.get(
-            path, headers=self._headers, name=name, catch_response=True
+    def _send(self, ask: Ask) -> None:
+        method = "GET" if ask.body is None else "POST"
+        with self.client.request(
+            method, ask.path, json=ask.body, headers=self._headers, name=ask.name,
+            catch_response=True,
         ) as answer:  # fmt: skip
             _judge(answer)
 
@@ -77,7 +80,7 @@ def _judge(answer: Any) -> None:
 
 @events.quitting.add_listener
 def _tell(environment: Any, **_rest: Any) -> None:
-    """Everything in one JSON file: what `benchmarks.serve` reads."""
+    """Everything in one JSON file: what `benchmarks.load` and `benchmarks.serve` read."""
     total, told = environment.stats.total, os.environ.get("CHRONO_BENCHMARK_RESULT")
     if not told:
         return

@@ -28,9 +28,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
-import orjson
 import psutil
 
+from benchmarks import load
 from benchmarks.record import ROOT, scratch
 from benchmarks.report import Figure, Goal, Report, show, versions
 from benchmarks.statistics import Size as Seeded
@@ -271,22 +271,10 @@ def deploy_empty(environment: dict[str, str]) -> None:
     )  # fmt: skip
 
 
-def locust(given: Given, size: Size, folder: Path) -> dict[str, Any]:
+def driven(given: Given, size: Size, folder: Path) -> dict[str, Any]:
     """200 users in a process of their own; what they saw."""
-    users, result = folder / "users.json", folder / "result.json"
-    users.write_bytes(
-        orjson.dumps({"keys": given.keys, "projects": given.projects, "words": WORDS})
-    )
-    named = {"CHRONO_BENCHMARK_USERS": str(users), "CHRONO_BENCHMARK_RESULT": str(result)}
-    subprocess.run(
-        [sys.executable, "-m", "locust", "-f", str(ROOT / "benchmarks" / "locustfile.py"),
-         "--headless", "-u", str(size.users), "-r", "40", "-t", f"{size.seconds}s",
-         "--host", given.found.api, "--only-summary", "--exit-code-on-error", "0"],
-        env={**os.environ, **named}, check=True, timeout=size.seconds + 120, cwd=ROOT,
-        stdout=sys.stderr, stderr=sys.stderr,
-    )  # fmt: skip
-    told: dict[str, Any] = orjson.loads(result.read_bytes())
-    return told
+    people = load.People(given.keys, given.projects, WORDS)
+    return load.drive(given.found.api, people, folder, users=size.users, seconds=size.seconds)
 
 
 def pss(starts: Sequence[str]) -> float:
@@ -321,9 +309,9 @@ async def measure(size: Size, folder: Path) -> list[Figure]:
         compared = await compare(given, size)
         if not size.users:
             return _reads(compared)
-        told = await asyncio.to_thread(locust, given, size, folder)
+        told = await asyncio.to_thread(driven, given, size, folder)
         memory, empty = pss(REPLICAS), pss([EMPTY])
-    return [*_reads(compared), *_load(told), *_memory(memory, empty)]
+    return [*_reads(compared), *load.figures(told), *_memory(memory, empty)]
 
 
 def _reads(compared: Compared) -> list[Figure]:
@@ -341,21 +329,6 @@ def _reads(compared: Compared) -> list[Figure]:
         Figure("of which the cache answered", 100 * len(taken["cached"]) / len(taken["empty"]), "%",
                Goal(95, at_least=True)),
     ]  # fmt: skip
-
-
-def _load(told: dict[str, Any]) -> list[Figure]:
-    whole, said = told["all"], told["cache"]
-    share = {name: 100 * n / max(sum(said.values()), 1) for name, n in said.items()}
-    return [
-        Figure("requests", whole["requests"], f"at {whole['per_second']:.0f} a second"),
-        Figure("errors", whole["failures"], "", Goal(0, at_least=False)),
-        Figure("p50", whole["p50"], "ms"),
-        Figure("p95", whole["p95"], "ms", Goal(100, at_least=False)),
-        Figure("p99", whole["p99"], "ms"),
-        *(Figure(f"{name}, p95", each["p95"], "ms") for name, each in told["entries"].items()),
-        Figure("answered by the cache", share.pop("hit", 0), "%", Goal(75, at_least=True)),
-        *(Figure(f"cache: {name}", part, "%") for name, part in sorted(share.items())),
-    ]
 
 
 def _memory(memory: float, empty: float) -> list[Figure]:

@@ -25,14 +25,18 @@ from chrono_ray.cluster.owner import Running, running
 from chrono_ray.demo.site import DOMAIN
 from chrono_ray.model.errors import EmbeddedError, InvalidInput
 from chrono_ray.perf.catalogue import Measure
-from chrono_ray.perf.figures import all_met
+from chrono_ray.perf.figures import Figure, Verdict
 from chrono_ray.perf.instance import Here, Instance, Tell, There
 from chrono_ray.perf.measuring import Wanted, measure
+from chrono_ray.perf.page import as_html
 from chrono_ray.perf.telling import Report, as_json, as_table, machine
 
 CAPTURES: Final = 3000
 """What the demo archive holds for a private instance: half a minute's work on two cores."""
+LOGGED: Final = "request.failed"
+LINE_SHOWN: Final = 1000
 DONE: Final = 0
+FAILED: Final = 1
 PARTIAL: Final = 3
 
 
@@ -49,17 +53,38 @@ class Asked:
 
 
 def measure_and_print(asked: Asked, *, json: bool) -> int:
-    """0 when all that was measured is as it should be, else 3."""
+    """0 when all that was measured is as it should be, 3 when a target is missed."""
     wanted, tell = Wanted(measures(asked.only), asked.seconds), teller(live=False)
+    _check_html(asked.html)
     began = time.monotonic()
-    with _ended_by_either_signal(), _instance(asked, tell) as instance:
+    with _ended_by_either_signal(), chosen_instance(asked, tell) as instance:
         found = asyncio.run(measure(instance, wanted, tell))
         report = Report(
             instance.name, datetime.now(UTC), asked.seconds, time.monotonic() - began,
             machine(), found,
         )  # fmt: skip
+    if asked.html:
+        Path(asked.html).write_text(as_html(report), "utf-8")
+        tell(f"The report is in {asked.html}")
     sys.stdout.write(as_json(report) + "\n" if json else as_table(report))
-    return DONE if all_met(found) else PARTIAL
+    return exit_code(found)
+
+
+def exit_code(found: Sequence[Figure]) -> int:
+    """1 where nothing at all could be measured."""
+    if all(each.verdict is Verdict.NOT_MEASURED for each in found):
+        return FAILED
+    return PARTIAL if any(each.verdict is Verdict.MISSED for each in found) else DONE
+
+
+def _check_html(path: str) -> None:
+    """Before minutes are spent on what could not be written."""
+    folder = Path(path).absolute().parent
+    if path and (Path(path).is_dir() or not os.access(folder, os.W_OK)):
+        raise InvalidInput(
+            "The report cannot be written", why=f"{path} is no file in a folder of yours",
+            code="html",
+        )  # fmt: skip
 
 
 def measures(names: Sequence[str]) -> tuple[Measure, ...]:
@@ -75,7 +100,7 @@ def measures(names: Sequence[str]) -> tuple[Measure, ...]:
 
 
 @contextmanager
-def _instance(asked: Asked, tell: Tell) -> Iterator[Instance]:
+def chosen_instance(asked: Asked, tell: Tell) -> Iterator[Instance]:
     """The server that is meant, what runs here, or a private one where nothing does."""
     settings = chrono_settings.load()
     if asked.server:
@@ -120,6 +145,15 @@ def _private(tell: Tell) -> Iterator[Here]:
                 tell("Stopping it ...")
                 owner.keep(found)
                 owner.stop(found.running)
+                _tell_failures(Path(folder) / "data", tell)
+
+
+def _tell_failures(data: Path, tell: Tell) -> None:
+    """What the API wrote of requests that failed: its log goes with the folder."""
+    for log in (data / "ray" / "logs").glob("worker-*.err"):
+        for line in log.read_text("utf-8", "replace").splitlines():
+            if LOGGED in line:
+                tell(line[-LINE_SHOWN:])
 
 
 @contextmanager
