@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -13,7 +12,9 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from chrono_ray.model.errors import Unavailable
 
-LOGIN: Final = "redis_login"
+
+class LoginRefused(Unavailable):
+    """The server is there, but not for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,15 @@ class CacheServer:
 
 
 async def asked(url: str, *, seconds: float) -> CacheServer:
-    """What the server says of itself; `Unavailable`, with code `redis_login` for a refused one."""
+    """What the server says of itself. Raises `Unavailable`, or `LoginRefused`, which is one."""
     client = _client(url, seconds)
     try:
         async with asyncio.timeout(seconds), client:
             told = await client.info("everything")
             keys = await client.dbsize()
     except AuthenticationError as error:
-        raise Unavailable(
-            "Redis does not let us in", why=str(error), fix="Check CHRONO_REDIS_URL", code=LOGIN
+        raise LoginRefused(
+            "Redis does not let us in", why=str(error), fix="Check CHRONO_REDIS_URL"
         ) from error
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable(

@@ -127,12 +127,12 @@ async def redis(url: str) -> Seen:
     """Whether it lets us in, and is set up as a cache."""
     try:
         facts = await cache_server.asked(url, seconds=ASK_SECONDS)
+    except cache_server.LoginRefused as error:
+        return Seen("", (problem(
+            Code.REDIS_LOGIN, error.what, why=error.why,
+            fix="Check the password in CHRONO_REDIS_URL",
+        ),))  # fmt: skip
     except Unavailable as error:
-        if error.code == cache_server.LOGIN:
-            return Seen("", (problem(
-                Code.REDIS_LOGIN, error.what, why=error.why,
-                fix="Check the password in CHRONO_REDIS_URL",
-            ),))  # fmt: skip
         return Seen("", (problem(Code.REDIS_AWAY, error.what, why=error.why, fix=error.fix),))
     most = amount(facts.memory_most) if facts.memory_most else "no limit"
     return Seen(
