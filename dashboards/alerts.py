@@ -19,7 +19,7 @@ WAITING: Final = 'work=~"fetch|listing", state="waiting"'
 LEASED: Final = 'work=~"fetch|listing", state="leased"'
 USED: Final = series(m.POOL_CONNECTIONS, 'state="used"')
 BANNED: Final = 'reason="banned"'
-OTHERWISE: Final = 'reason!="banned"'
+PAUSED: Final = series(m.ARCHIVE_PAUSED, 'reason!="banned"')
 TASKS: Final = 'work="task"'
 REPLICA: Final = 'part="api"'
 WORKING: Final = 'state="working"'
@@ -84,9 +84,10 @@ ARCHIVES: Final = (
         " at least, doubling.",
     ),
     Alert(
-        "ChronoArchivePaused", WARNING, "30m",
-        f"{told(m.ARCHIVE_PAUSED, ('archive', 'reason'), OTHERWISE)} == 1",
-        "{{ $labels.archive }} has been left alone for half an hour",
+        # a pause that ends and comes again is one
+        "ChronoArchivePaused", WARNING, "15m",
+        f"max by (archive, reason) (avg_over_time({PAUSED}[15m])) > 0.8",
+        "{{ $labels.archive }} has been left alone for most of half an hour",
         "Reason: {{ $labels.reason }}. Its runs wait; nothing is lost.",
     ),
     Alert(
