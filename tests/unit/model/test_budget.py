@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chrono_ray.model.budget import (
+    CONTAINERS,
     GIB,
     MIB,
     OBJECT_STORE_MEMORY,
@@ -95,6 +96,24 @@ def test_a_machine_too_small_is_refused_with_a_way_out(cpus, memory):
         fit(cpus, memory)
     assert "MiB" in caught.value.why
     assert caught.value.fix
+
+
+@given(CPUS, MEMORY)
+def test_containers_share_all_of_any_machine_but_what_is_the_system_s(cpus, memory):
+    budget = fit(cpus, memory)
+    containers = [budget.container(name) for name in CONTAINERS]
+    shared = total_memory(budget) - budget.system.memory
+    assert shared - len(containers) < sum(each.memory for each in containers) <= shared
+    whole = total_cpus(budget) - Fraction(str(budget.system.num_cpus))
+    given = sum(Fraction(str(each.cpus)) for each in containers)
+    assert whole - Fraction(len(containers), 10_000) < given <= whole
+
+
+def test_a_head_whose_scrapers_are_elsewhere_offers_no_room_for_them():
+    budget = fit(REFERENCE_CPUS, REFERENCE_MEMORY)
+    alone = budget.without_scrapers()
+    assert budget.ray_memory - alone.ray_memory == budget.scraper.memory * budget.scraper.count
+    assert alone.ray_cpus < budget.ray_cpus
 
 
 def test_chosen_scrapers_take_nobody_else_s_room():
