@@ -87,7 +87,9 @@ def create_app(
     problems.install(app)
     app.add_middleware(Recall)
     app.add_middleware(Compression)
-    app.add_middleware(Edge, traffic=Traffic(meter, "api"), slow=settings.metrics.slow)
+    app.add_middleware(
+        Edge, traffic=Traffic(meter, "api", prefix=PREFIX), slow=settings.metrics.slow
+    )
     app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

@@ -35,6 +35,10 @@ CAPTURES: Final = (
     "failed", "cancelled",
 )  # fmt: skip
 
+PARTS: Final = ("api", "scraper", "indexer", "supervisor", "other")
+"""Who holds connections at all times; others do for a while."""
+SESSIONS: Final = ("active", "idle", "idle_in_transaction")
+
 
 class RecordMetrics:
     """The text of /metrics. `text` asks the record every `KEPT_SECONDS` at most."""
@@ -74,6 +78,8 @@ def tell(found: Glance, registry: Registry) -> None:
     _tell_index(found, registry)
     for budget in found.budgets:
         _tell_budget(budget, registry)
+    for part, state in product(PARTS, SESSIONS):
+        registry.set(catalogue.CONNECTIONS, part, state, value=0)
     for each in found.sessions:
         registry.set(catalogue.CONNECTIONS, each.part, each.state, value=each.count)
     for table in found.tables:

@@ -55,6 +55,8 @@ def create_stats_app(
     problems.install(app)
     app.add_middleware(Recall)
     app.add_middleware(Compression)
-    app.add_middleware(Edge, traffic=Traffic(meter, "stats"), slow=settings.metrics.slow)
+    app.add_middleware(
+        Edge, traffic=Traffic(meter, "stats", prefix=PREFIX), slow=settings.metrics.slow
+    )
     app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))
     return app

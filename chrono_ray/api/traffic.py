@@ -20,7 +20,9 @@ METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OP
 class Traffic:
     """The requests of one application in this process."""
 
-    def __init__(self, meter: Meter, application: str) -> None:
+    def __init__(self, meter: Meter, application: str, *, prefix: str) -> None:
+        """Routes stand below `prefix`, or beside it."""
+        self._prefix = prefix
         self._meter = meter
         self._application = application
         self._under_way = 0
@@ -34,13 +36,19 @@ class Traffic:
     ) -> None:
         """One is over; `seconds` until its answer began."""
         self._under_way -= 1
-        path = getattr(scope.get("route"), "path", OTHER)
         method = scope["method"] if scope["method"] in METHODS else OTHER
-        asked = self._application, path, method
+        asked = self._application, self._route(scope), method
         self._meter.add(HTTP_REQUESTS, *asked, f"{status // 100}xx")
         self._meter.observe(HTTP_SECONDS, *asked, value=seconds)
         if statements:
             self._meter.add(HTTP_STATEMENTS, *asked, amount=statements)
+
+    def _route(self, scope: Mapping[str, Any]) -> str:
+        """FastAPI 0.165 tells the path within its router, without what it was included under."""
+        path = getattr(scope.get("route"), "path", None)
+        if not isinstance(path, str):
+            return OTHER
+        return f"{self._prefix}{path}" if scope["path"].startswith(self._prefix) else path
 
     def was_slow(self) -> None:
         self._meter.add(HTTP_SLOW, self._application)

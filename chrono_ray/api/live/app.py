@@ -51,6 +51,8 @@ def create_live_app(
     )  # fmt: skip
     include(app, [live.router], prefix=PREFIX)
     problems.install(app)
-    app.add_middleware(Edge, traffic=Traffic(meter, "live"), slow=settings.metrics.slow)
+    app.add_middleware(
+        Edge, traffic=Traffic(meter, "live", prefix=PREFIX), slow=settings.metrics.slow
+    )
     app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))
     return Wire(app)
