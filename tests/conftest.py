@@ -57,9 +57,10 @@ class PostgresServer:
             await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-SHARING = frozenset(
-    {"test_jobs.py", "test_live.py", "test_plan.py", "test_reindex.py", "test_serve.py"}
-)
+SHARING = frozenset({
+    "test_dashboards.py", "test_jobs.py", "test_live.py", "test_metrics.py", "test_plan.py",
+    "test_reindex.py", "test_serve.py",
+})  # fmt: skip
 """Of tests/cluster: those that work on one cluster with everything in it."""
 LONGEST_FIRST = ("sharing", "faults/test_wires.py", "cluster/test_politeness.py")
 """Groups that nobody should be left to wait for at the end."""
