@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 # see requirements.txt
 export URLLIB3_NO_OVERRIDE := 1
 
-.PHONY: help demo run up down monitor doctor compose-up check test faults lint benchmark dashboards clean
+.PHONY: help demo run up down monitor doctor compose-up check test faults lint benchmark performance-test performance-test-load dashboards clean
 .DEFAULT_GOAL := help
 
 help: ## List what there is
@@ -78,6 +78,12 @@ benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million r
 	$(BIN)/python -m benchmarks.scrape
 	$(BIN)/python -m benchmarks.listing
 	$(BIN)/python -m benchmarks.claim
+
+performance-test: $(READY) ## Measure a private instance against the targets: a table, and performance.html
+	$(BIN)/chrono perf --own --html performance.html
+
+performance-test-load: $(READY) ## 200 users by locust, of an instance that runs here or a private one
+	$(BIN)/python -m benchmarks.load
 
 clean: ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis
