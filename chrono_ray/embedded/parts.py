@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ LOOK_EVERY: Final = 0.1
 STEADY: Final = 5.0
 """Seconds a server must live for its earlier deaths to be forgotten."""
 MOST_DEATHS: Final = 5
+ROOM: Final = 48 * 1024 * 1024
+"""Bytes that PostgreSQL needs to come back: three segments of its log. A full disk is no reason to
+give it up."""
 FIRST_PAUSE: Final = 0.25
 """Seconds before the second restart in a row, doubling; the first is at once."""
 
@@ -58,12 +62,20 @@ class Revived:
     seconds: float
 
 
-PartEvent = Started | Died | Revived
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """It stays dead while its disk is full: `free` bytes, and it needs `ROOM`."""
+
+    part: str
+    free: int
+
+
+PartEvent = Started | Died | Revived | Waits
 
 
 def log_event(event: PartEvent) -> None:
     """The default report: one log record per event."""
-    level = logging.WARNING if isinstance(event, Died) else logging.INFO
+    level = logging.WARNING if isinstance(event, Died | Waits) else logging.INFO
     logger.log(level, "embedded part: %s", event)
 
 
@@ -224,8 +236,19 @@ class EmbeddedParts:
             noticed = time.monotonic()
             deaths = 1 if noticed - up_since > STEADY else deaths + 1
             self._report(Died(server.name, server.pid, deaths))
-            await self._revive(server, deaths, noticed)
+            if await self._waited_for_room(server):
+                deaths = 1
+            await self._revive(server, deaths, time.monotonic())
             up_since = time.monotonic()
+
+    async def _waited_for_room(self, server: Server) -> bool:
+        free = shutil.disk_usage(self._data_dir).free
+        if free >= ROOM:
+            return False
+        self._report(Waits(server.name, free))
+        while shutil.disk_usage(self._data_dir).free < ROOM:
+            await asyncio.sleep(LOOK_EVERY)
+        return True
 
     async def _revive(self, server: Server, deaths: int, noticed: float) -> None:
         if deaths > MOST_DEATHS:

@@ -31,7 +31,7 @@ from chrono_ray.observability.catalogue import ROWS_LISTED
 from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.pipeline.measured import Request, archive_label
 from chrono_ray.storage.blobs import Blobs
-from chrono_ray.storage.database import RECORD_AWAY
+from chrono_ray.storage.database import RECORD_AWAY, RECORD_FULL
 from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.listings import Decided, Listings, SliceLease
 
@@ -109,7 +109,7 @@ class Discoverer:
             log.info("slice.left", extra={"slice": lease.slice_id, "error": str(error)})
             await self._leave(lease)
         except Unavailable as error:
-            if error.code == RECORD_AWAY:  # it is back when the next claim gets through
+            if error.code in (RECORD_AWAY, RECORD_FULL):  # the next claim finds it back
                 self._token = lease.token
             raise
         except Exception as error:

@@ -32,6 +32,8 @@ DEADLOCK_PAUSE: Final = 0.05
 COMMAND_SECONDS: Final = 60.0
 RECORD_AWAY: Final = "database_away"
 """The code of an `Unavailable` that means PostgreSQL, and no other part."""
+RECORD_FULL: Final = "database_full"
+"""The same, where it answers that its disk is full."""
 
 AWAY: Final = (
     asyncpg.PostgresConnectionError,
@@ -274,6 +276,14 @@ def _engine(url: str, pool_size: int, name: str, seconds: float | None) -> Async
 
 
 def _away(error: BaseException) -> Unavailable:
+    full = error.__cause__ if isinstance(error, DBAPIError) else error
+    if isinstance(full, asyncpg.DiskFullError):
+        return Unavailable(
+            "PostgreSQL has no room left on its disk",
+            why=str(full).partition("\n")[0],
+            fix="Free some space there; nothing is lost, and the work goes on by itself",
+            code=RECORD_FULL,
+        )
     return Unavailable(
         "PostgreSQL does not answer",
         why=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from tests.support.accounts import admin_key, bearer
 from tests.support.archive import Kind, Latency, Rule, archive_process
 from tests.support.cluster import ROOT
 from tests.support.load import Seen, load
+from tests.support.program import Program
 
 RATE = 25.0
 SLOWEST = 10.0
@@ -45,22 +42,6 @@ UPDATE pages SET keyed = length(urlkey)
 -- name: pages_by_keyed
 CREATE INDEX CONCURRENTLY pages_by_keyed ON pages (keyed)
 """
-API = """
-import sys, uvicorn
-from chrono_ray import settings
-from chrono_ray.api.app import create_app
-
-uvicorn.run(create_app(settings.load()), host="127.0.0.1", port=int(sys.argv[1]),
-            log_level="warning", timeout_graceful_shutdown=20)
-"""
-SCRAPER = """
-import os, sys
-from chrono_ray.cluster.scraper import Scraper
-
-scraper = Scraper({name: value for name, value in os.environ.items() if name.startswith("CHRONO_")})
-sys.stdin.read()
-scraper.drain()
-"""
 MIGRATE = """
 import asyncio, os
 from chrono_ray.storage.database import Database
@@ -75,46 +56,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A version of chrono_ray in a folder of its own, and the settings its processes get."""
-
-    folder: Path
-    settings: dict[str, str]
-
-    def start(self, code: str, *arguments: str) -> subprocess.Popen[bytes]:
-        base = {k: v for k, v in os.environ.items() if not k.startswith(("CHRONO_", "RAY_"))}
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], cwd=self.folder, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env={**base, "PYTHONPATH": str(self.folder), **self.settings},
-        )  # fmt: skip
-
-    @contextmanager
-    def scraping(self) -> Iterator[None]:
-        with self.start(SCRAPER) as process:
-            try:
-                yield
-            finally:
-                assert process.stdin is not None
-                process.stdin.close()  # it drains and ends
-                _ended(process)
-
-    async def migrated(self) -> str:
-        """The revision that its `migrate` says the record is at."""
-        with self.start(MIGRATE) as process:
-            told, _ = await asyncio.to_thread(process.communicate, timeout=60)
-        assert process.returncode == 0
-        return told.decode().strip()
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(40)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
 
 
 @dataclass(slots=True)
@@ -136,35 +77,16 @@ class Balancer(httpx2.AsyncBaseTransport):
     @asynccontextmanager
     async def replica(self, program: Program) -> AsyncIterator[int]:
         """The program's API, among those that take requests until `leave`; ended by SIGTERM."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        with program.start(API, str(port)) as process:
+        async with program.api() as port:
+            self.ports.append(port)
             try:
-                await _listens(port, process)
-                self.ports.append(port)
                 yield port
             finally:
                 self.leave(port)
-                process.terminate()
-                await asyncio.to_thread(_ended, process)
 
     def leave(self, port: int) -> None:
         if port in self.ports:
             self.ports.remove(port)
-
-
-async def _listens(port: int, process: subprocess.Popen[bytes]) -> None:
-    async with asyncio.timeout(40):
-        while process.poll() is None:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.1)
-            else:
-                writer.close()
-                return
-    raise AssertionError("the API ended before it listened")
 
 
 def _newer(folder: Path, settings: dict[str, str]) -> Program:
@@ -237,9 +159,9 @@ async def test_a_newer_program_takes_over_while_the_older_one_works(
         old, new = Program(ROOT, settings), _newer(tmp_path / "newer", settings)
         run, key = await _started(database_url), await admin_key(database_url)
         seen = await _replaced(old, new, database_url, run, key)
-        with new.scraping():
+        with new.working("scraper"):
             await _until(database_url, DONE, run)
-        assert await old.migrated() == "9001"  # it may come back, and changes nothing
+        assert await old.says(MIGRATE) == "9001"  # it may come back, and changes nothing
     assert seen.errors == 0, seen.statuses
     assert seen.slowest < SLOWEST
     whole = await _fetches(database_url, LOOK, run)
@@ -258,10 +180,10 @@ async def _replaced(old: Program, new: Program, url: str, run: int, key: str) ->
         ) as http,
         balancer.replica(old) as first,
     ):
-        with old.scraping():
+        with old.working("scraper"):
             loading = asyncio.create_task(load(http, rate=RATE, stop=stop))
             await _until(url, STORED, run)
-            assert await new.migrated() == "9001"
+            assert await new.says(MIGRATE) == "9001"
             assert (await _fetches(url, HALF_OPEN, run))[0], "the run had ended before"
             async with balancer.replica(new):
                 balancer.leave(first)
