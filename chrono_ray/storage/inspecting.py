@@ -12,6 +12,7 @@ HOLES_SHOWN: Final = 20
 RESCUED: Final = timedelta(seconds=30)
 """Whoever works looks for expired leases every few seconds: after this nobody does."""
 LEASES_COUNTED: Final = 10_000
+WAITING_COUNTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """`waiting` is counted up to 10,000, the oldest for `lag` seconds.
+    """`waiting` is counted up to `WAITING_COUNTED`, the oldest for `lag` seconds.
 
     `failed`: why the last rebuild failed; empty when it did not.
     """
@@ -93,6 +94,6 @@ class Inspecting:
 
     async def index(self) -> IndexFacts:
         """What the index should hold by now."""
-        row = await self._database.fetchrow(self._sql["index"])
+        row = await self._database.fetchrow(self._sql["index"], WAITING_COUNTED)
         assert row is not None  # noqa: S101 (it counts)
         return IndexFacts(**dict(row))

@@ -14,7 +14,7 @@ from chrono_ray.model.query import Counted, Query
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.storage.admin import BudgetState, Operating
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.inspecting import IndexFacts, Inspecting
+from chrono_ray.storage.inspecting import WAITING_COUNTED, IndexFacts, Inspecting
 from chrono_ray.storage.migrate import fits, newest, revision
 from chrono_ray.storage.rebuilds import Rebuilds
 
@@ -150,7 +150,7 @@ async def index(record: Database, searched: SearchIndex) -> Seen | NotSeen:
 
 
 async def _compared(inspecting: Inspecting, searched: SearchIndex) -> Compared | None:
-    """None where the index only guesses. What differs is looked at again: work may go on."""
+    """None where nothing can be said of it. What differs is looked at again: work may go on."""
     seen = await _counted(inspecting, searched)
     if seen is None or not seen.differs:
         return seen
@@ -159,9 +159,10 @@ async def _compared(inspecting: Inspecting, searched: SearchIndex) -> Compared |
 
 
 async def _counted(inspecting: Inspecting, searched: SearchIndex) -> Compared | None:
+    """None where the index only guesses, or so much waits that it was not counted."""
     held = await searched.search(Query("", limit=1))
     facts = await inspecting.index()
-    if held.counted is not Counted.EXACT:
+    if held.counted is not Counted.EXACT or facts.waiting >= WAITING_COUNTED:
         return None
     return Compared(facts.pages - facts.refused, held.total, facts.waiting)
 

@@ -29,10 +29,11 @@ SELECT (SELECT count(*) FROM runs r WHERE r.state = 'active') AS runs,
                  AND (a.application_name LIKE 'chrono scraper %' OR a.application_name LIKE 'chrono ingest %')) AS workers
 
 -- name: index
--- pages that the index should hold, and what it was last told; `failed` says why the last rebuild did not end well
+-- pages that the index should hold, and what waits for it, counted up to $1; `failed` says why the last rebuild did
+-- not end well
 SELECT (SELECT count(*) FROM pages) AS pages,
        (SELECT count(*) FROM pages p WHERE p.index_error <> '') AS refused,
-       (SELECT count(*) FROM (SELECT FROM outbox LIMIT 10000) x) AS waiting,
+       (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) x) AS waiting,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - o.queued_at) FROM outbox o ORDER BY o.seq LIMIT 1), 0)::float8 AS lag,
        coalesce((SELECT CASE WHEN b.state = 'failed' THEN coalesce(nullif(b.error, ''), 'it does not say') END
                    FROM index_rebuilds b ORDER BY b.id DESC LIMIT 1), '') AS failed
