@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from chrono_ray.embedded.parts import EmbeddedParts, PartEvent
+from chrono_ray.embedded.parts import Died, EmbeddedParts, PartEvent, Revived, Started, Waits
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.storage.database import Database
@@ -198,3 +199,19 @@ async def test_a_full_disk_refuses_and_loses_nothing(disk: Path) -> None:
             found = await _fetches(url, kept)
             assert found is not None
             assert found[0] == len(made), codes
+
+
+async def test_a_server_that_dies_of_a_full_disk_is_waited_for_and_not_given_up(
+    disk: Path,
+) -> None:
+    seen: list[PartEvent] = []
+    async with servers(disk / "data", seen) as url:
+        with filled(disk):
+            [started] = [each for each in seen if isinstance(each, Started)]
+            os.kill(started.pid, signal.SIGKILL)
+            async with asyncio.timeout(SECONDS):
+                while not any(isinstance(each, Waits) for each in seen):
+                    await asyncio.sleep(0.05)
+            assert await _fetches(url, "SELECT 1") is None
+        await _until(url, "SELECT 1")
+    assert [type(each) for each in seen] == [Started, Died, Waits, Revived]
