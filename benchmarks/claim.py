@@ -19,7 +19,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,16 +31,10 @@ import uvloop
 from benchmarks.record import Postgres, postgres, scratch
 from benchmarks.report import Figure, Goal, Report, show, versions
 from benchmarks.usage import tree_seconds
-from chrono_ray.model.memento import MatchType, Scope
-from chrono_ray.model.priority import QueueClass
+from chrono_ray.perf.claim import BATCH, EGRESS, Worked, fill, repeat, work
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import Claimed, Frontier
-from chrono_ray.storage.governor import Governor, Kind, Limit
-from chrono_ray.storage.projects import Projects
 
-BATCH: Final = 32
-EGRESS: Final = "benchmark"
-WARM_CLAIMS: Final = 5
 RATIO_GOAL: Final = Goal(0.6, at_least=True)
 P99_GOAL: Final = Goal(20, at_least=False)
 OLD_P99_GOAL: Final = Goal(50, at_least=False)
@@ -52,16 +46,6 @@ REAL: Final = (
     "each class; nothing is fetched or settled. Workers and PostgreSQL share the cores.",
 )
 
-# As wide as rows of a real listing, in claim order, over four runs.
-FILL_QUEUE: Final = """
-INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original,
-                   mimetype, statuscode, digest, locator)
-SELECT n, ($2::bigint[])[1 + n % cardinality($2::bigint[])], n, n, 'wayback',
-       'com,example)/path/to/an/archived/page/' || n || '.html', '20040303120000',
-       'http://www.example.com/path/to/an/archived/page/' || n || '.html', 'text/html', '200',
-       upper(left(md5(n::text), 32)), ''
-  FROM generate_series(1, $1::bigint) n
-"""
 BARE_TABLE: Final = """
 CREATE TABLE bare (
     id bigint PRIMARY KEY, order_key bigint NOT NULL, state text NOT NULL DEFAULT 'pending',
@@ -82,22 +66,6 @@ UPDATE bare SET state = 'leased', token = gen_random_uuid(),
 RETURNING *
 """
 
-Claim = Callable[[], Awaitable[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Worked:
-    """One worker's claims: seconds of each, leases got, first began and last ended.
-
-    `warm` leases were got before the clock began.
-    """
-
-    latencies: tuple[float, ...]
-    warm: int
-    leases: int
-    began: float
-    ended: float
-
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -114,50 +82,22 @@ class Size:
     old_rate: float = OLD_RATE
 
 
-async def fill(url: str, pending: int) -> None:
-    """Two projects with a run of each class, and as many rows for ours as for the bare claim."""
-    record = Database(url, pool_size=1)
-    limits = [Limit("wayback", kind, 0) for kind in Kind]
-    await Governor(record, egress=EGRESS).configure(limits)
-    runs = [
-        await Projects(record).start_run(
-            Scope(f"{name}.example", MatchType.DOMAIN), project=name, archive="wayback",
-            queue_class=queue_class,
-        )
-        for name in ("one", "two")
-        for queue_class in QueueClass
-    ]  # fmt: skip
-    await record.aclose()
+async def fill_both(url: str, pending: int) -> None:
+    """As many rows for ours as for the bare claim."""
+    await fill(url, pending)
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(FILL_QUEUE, pending, runs)
-        await connection.execute("UPDATE runs SET ready = true, floor_key = 1")
         await connection.execute(BARE_TABLE)
         await connection.execute(FILL_BARE)
         await connection.execute(BARE_INDEX)
-        await connection.execute("VACUUM ANALYZE queue")
         await connection.execute("VACUUM ANALYZE bare")
     finally:
         await connection.close()
 
 
-def work(url: str, seconds: float, most: int, *, bare: bool) -> Worked:
-    """One worker, in its process: claim until the time is up or `most` leases are held."""
-    return uvloop.run(_bare(url, seconds, most) if bare else _ours(url, seconds, most))
-
-
-async def _ours(url: str, seconds: float, most: int) -> Worked:
-    record = Database(url, pool_size=1, name="benchmark")
-    frontier = Frontier(record, worker="benchmark", egress=EGRESS, archives=("wayback",))
-
-    async def claim() -> int:
-        got = await frontier.claim(BATCH, idle=0)
-        return len(got.leases) if isinstance(got, Claimed) else 0
-
-    try:
-        return await _repeat(claim, seconds, most)
-    finally:
-        await record.aclose()
+def work_bare(url: str, seconds: float, most: int) -> Worked:
+    """One worker of the bare claim, in its process."""
+    return uvloop.run(_bare(url, seconds, most))
 
 
 async def _bare(url: str, seconds: float, most: int) -> Worked:
@@ -167,26 +107,9 @@ async def _bare(url: str, seconds: float, most: int) -> Worked:
         return len(await connection.fetch(BARE_CLAIM, BATCH))
 
     try:
-        return await _repeat(claim, seconds, most)
+        return await repeat(claim, seconds, most)
     finally:
         await connection.close()
-
-
-async def _repeat(claim: Claim, seconds: float, most: int) -> Worked:
-    warm = 0
-    for _ in range(WARM_CLAIMS):
-        warm += await claim()
-    latencies: list[float] = []
-    leases = 0
-    began = now = time.monotonic()
-    while now - began < seconds and leases < most:
-        got = await claim()
-        then, now = now, time.monotonic()
-        latencies.append(now - then)
-        leases += got
-        if not got:
-            break
-    return Worked(tuple(latencies), warm, leases, began, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +134,8 @@ def at_once(bench: Bench, *, workers: int, bare: bool) -> Round:
     """So many workers side by side; together they take a tenth of the queue at most."""
     size, before = bench.size, tree_seconds(bench.server.pid)
     most = size.pending // 10 // workers
-    futures = [
-        bench.pool.submit(work, bench.url, size.seconds, most, bare=bare) for _ in range(workers)
-    ]
+    worker = work_bare if bare else work
+    futures = [bench.pool.submit(worker, bench.url, size.seconds, most) for _ in range(workers)]
     worked = [future.result(timeout=size.seconds + 60) for future in futures]
     return Round(worked, tree_seconds(bench.server.pid) - before)
 
@@ -290,7 +212,7 @@ async def leased_twice(url: str, told: int) -> Figure:
 
 def measure(server: Postgres, size: Size) -> Report:
     url = asyncio.run(server.fresh("claim"))
-    asyncio.run(fill(url, size.pending))
+    asyncio.run(fill_both(url, size.pending))
     title = f"Claims of {BATCH} at {size.pending:,} pending"
     with ProcessPoolExecutor(max(size.workers), mp_context=get_context("spawn")) as pool:
         list(pool.map(time.sleep, [0.2] * max(size.workers)))  # all of them are up

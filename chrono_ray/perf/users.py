@@ -24,7 +24,7 @@ NO_CACHE: Final = "off"
 
 @dataclass(slots=True)
 class _Seen:
-    """What all of them saw since they were warm."""
+    """What all of them saw; `times` and `cache` since they were warm."""
 
     times: list[float] = field(default_factory=list)
     cache: Counter[str] = field(default_factory=Counter)
@@ -66,19 +66,20 @@ async def _person(
 
 
 def _note(seen: _Seen, number: int, answer: Answered, *, counted: bool) -> None:
-    """An error counts whenever it comes."""
+    """Whoever comes is served, and an error counts, warm or not."""
     if answer.status != 200:
         seen.errors += 1
-    elif counted:
+        return
+    seen.served.add(number)
+    if counted:
         seen.times.append(answer.ms)
         seen.cache[answer.cache] += 1
-        seen.served.add(number)
 
 
 def _told(seen: _Seen, seconds: float) -> dict[str, Result]:
     spread = Spread.of(seen.times)
     if spread is None:
-        return {"users.errors": Measured(seen.errors), "users.served": Measured(0)}
+        return {"users.errors": Measured(seen.errors), "users.served": Measured(len(seen.served))}
     hits = seen.cache["hit"] + seen.cache["stale"]
     return {
         "users.p95": Measured(spread.p95, spread),

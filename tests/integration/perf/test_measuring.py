@@ -1,0 +1,134 @@
+"""Measures of an API that serves, over a real record: the whole table, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chrono_ray.perf.catalogue import ROWS, SOCKETS, USERS, Measure
+from chrono_ray.perf.figures import Figure, Measured, Unmeasured
+from chrono_ray.perf.instance import ELSEWHERE, Here, Instance, There
+from chrono_ray.perf.measuring import ITS_OWN, NO_SCRATCH, Wanted, measure
+from chrono_ray.perf.sockets import TOO_FEW
+from chrono_ray.storage.database import Database
+from chrono_ray.storage.guests import HOST
+from tests.conftest import PostgresServer
+from tests.integration.api.served import PAGES, Served, served_in
+
+SECONDS = 0.5
+REAL = ("projects", "domains", "users", "pages", "project_members")
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
+) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("perf")
+    with served_in(folder, postgres_server, "perf") as found:
+        yield found
+
+
+async def measured(instance: Instance, *only: Measure) -> dict[str, Figure]:
+    told: list[str] = []
+    found = await measure(instance, Wanted(only or tuple(Measure), SECONDS), told.append)
+    assert [each.row for each in found] == list(ROWS)
+    return {each.row.name: each for each in found}
+
+
+async def held(served: Served) -> dict[str, int]:
+    """How many rows of each table there are."""
+    record = Database(served.database_url, pool_size=1, name="test")
+    try:
+        return {table: await record.fetchval(f"SELECT count(*) FROM {table}") for table in REAL}
+    finally:
+        await record.aclose()
+
+
+def why(figure: Figure) -> str:
+    assert isinstance(figure.result, Unmeasured), figure
+    return figure.result.why
+
+
+def value(figure: Figure) -> float:
+    assert isinstance(figure.result, Measured), figure
+    return figure.result.value
+
+
+async def test_what_runs_here_is_measured_and_left_as_it_was(served: Served) -> None:
+    before = await held(served)
+    found = await measured(Here(served.url, served.database_url, os.getpid(), scratch=False))
+    for route in ("list", "statistics", "page", "search"):
+        for how in ("cold", "cached"):
+            assert value(found[f"api.{route}.{how}"]) > 0
+    assert 1 <= value(found["api.statements"]) <= 3
+    assert value(found["statistics.record"]) > 0
+    assert value(found["users.served"]) == USERS
+    assert value(found["users.errors"]) == 0
+    assert 0 < value(found["cache.hits"]) <= 100
+    assert value(found["sockets.open"]) == SOCKETS
+    assert value(found["sockets.late"]) > 0
+    assert ITS_OWN in why(found["scrape.pages"])
+    assert NO_SCRATCH in why(found["claim.p99"])
+    assert "cannot be seen" in why(found["memory.api"])
+    assert await held(served) == before
+    assert before["pages"] == PAGES
+
+
+async def test_elsewhere_one_key_does_what_it_can(served: Served) -> None:
+    before = await held(served)
+    found = await measured(
+        There(served.url, served.key, insecure=False),
+        Measure.API, Measure.CLAIM, Measure.SOCKETS, Measure.MEMORY,
+    )  # fmt: skip
+    assert value(found["api.page.cold"]) > 0
+    assert ELSEWHERE in why(found["claim.p99"])
+    assert ELSEWHERE in why(found["memory.api"])
+    assert TOO_FEW in why(found["sockets.open"])
+    assert await held(served) == before
+
+
+async def test_what_a_killed_measurement_left_goes_with_the_next(served: Served) -> None:
+    """What another one still needs stays: it is younger than an hour."""
+    before = await held(served)
+    record = Database(served.database_url, pool_size=1, name="test")
+    try:
+        owners = await record.fetch(
+            "INSERT INTO users (email, name, password, state, created_at) SELECT"
+            " n || '@' || $1, '', 'nobody logs in', 'active', now() - n * interval '50 minutes'"
+            " FROM generate_series(1, 2) n RETURNING id", HOST,
+        )  # fmt: skip
+        await record.fetch(
+            "INSERT INTO projects (name, owner_id) SELECT 'performance left ' || o, o"
+            " FROM unnest($1::int[]) o", [row["id"] for row in owners],
+        )  # fmt: skip
+        here = Here(served.url, served.database_url, os.getpid(), scratch=False)
+        await measured(here, Measure.STATISTICS)
+        await measured(here, Measure.STATISTICS)
+        left = await record.fetch("SELECT email FROM users WHERE email LIKE '%@' || $1", HOST)
+        assert [row["email"] for row in left] == [f"1@{HOST}"]
+        await record.fetch("DELETE FROM projects WHERE owner_id = $1", owners[0]["id"])
+        await record.fetch("DELETE FROM users WHERE id = $1", owners[0]["id"])
+    finally:
+        await record.aclose()
+    assert await held(served) == before
+
+
+async def test_one_that_is_ended_takes_away_what_it_made(served: Served) -> None:
+    before, told = await held(served), asyncio.Event()
+    here = Here(served.url, served.database_url, os.getpid(), scratch=False)
+
+    def tell(line: str) -> None:
+        if line.startswith("Measuring"):
+            told.set()
+
+    work = asyncio.create_task(measure(here, Wanted((Measure.USERS,), 60.0), tell))
+    async with asyncio.timeout(30):
+        await told.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    assert await held(served) == before
