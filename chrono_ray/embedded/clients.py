@@ -42,12 +42,13 @@ class Wanted:
 async def dump(programs: ClientPrograms, wanted: Wanted, *, snapshot: str, to: Path) -> None:
     """Write the record as that snapshot sees it to one file, in pg_dump's custom format.
 
-    Without owners and rights, so that any role can restore it. Raises
-    `EmbeddedError` with the program's own words.
+    Without owners, rights and what not every server can compress with, so that
+    any role can restore it anywhere. Raises `EmbeddedError` with the program's own words.
     """
     options = (
         "--format=custom", f"--compress={COMPRESSION}", "--schema=public", "--no-owner",
-        "--no-privileges", f"--lock-wait-timeout={LOCK_SECONDS}s", f"--snapshot={snapshot}",
+        "--no-privileges", "--no-toast-compression", f"--lock-wait-timeout={LOCK_SECONDS}s",
+        f"--snapshot={snapshot}",
         f"--file={to}",
     )  # fmt: skip
     await _run(programs.bin_dir / "pg_dump", options, wanted)

@@ -78,6 +78,7 @@ async def restore(
                 source=place.path(name, DUMP), server=server,
             )  # fmt: skip
             schema = await migrate(parts.record)
+            await backups.compress()
             await backups.make_void()
             rebuild = await Rebuilds(parts.record).request(f"restored from the backup {name}")
     return Restored(manifest, schema, copied, rebuild)

@@ -136,6 +136,10 @@ class Backups:
         """What was set aside is gone for good."""
         await self._database.fetch(f"DROP SCHEMA IF EXISTS {ASIDE} CASCADE")
 
+    async def compress(self) -> None:
+        """Texts by the best means that this server has: a dump says nothing of it."""
+        await self._database.fetch(self._sql["compress"])
+
     async def make_void(self) -> None:
         """Whatever somebody held when the snapshot was taken is nobody's, and all logins end."""
 

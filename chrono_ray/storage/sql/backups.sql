@@ -32,6 +32,14 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() A
 -- name: extensions
 SELECT e.extname FROM pg_extension e WHERE e.extnamespace = to_regnamespace($1)
 
+-- name: compress
+-- as the first migration does it, which a dump is behind already
+DO $$ BEGIN
+    IF 'lz4' = ANY (SELECT unnest(enumvals) FROM pg_settings WHERE name = 'default_toast_compression') THEN
+        ALTER TABLE documents ALTER COLUMN text SET COMPRESSION lz4, ALTER COLUMN links SET COMPRESSION lz4;
+    END IF;
+END $$;
+
 -- name: void_leases
 -- whoever held them works on another record
 UPDATE leases SET leased_until = '-infinity'

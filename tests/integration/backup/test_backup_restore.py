@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,11 @@ import asyncpg
 import pytest
 
 from chrono_ray.demo.record import Site
+from chrono_ray.embedded import clients
 from chrono_ray.embedded.binaries import find_clients
 from chrono_ray.embedded.clients import Wanted
 from chrono_ray.embedded.clients import restore as restore_dump
-from chrono_ray.model.errors import Conflict, EmbeddedError
+from chrono_ray.model.errors import Conflict, EmbeddedError, Unavailable
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.task import Finished, Purge
 from chrono_ray.pipeline.backup import BackupParts, back_up, check
@@ -28,6 +30,7 @@ from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.comparing import Comparing
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.deleting import Deleting
+from chrono_ray.storage.migrate import migrate
 from chrono_ray.storage.projects import Collection, Projects
 from chrono_ray.storage.rebuilds import Rebuilds
 from chrono_ray.storage.tasks import Tasks
@@ -35,6 +38,7 @@ from tests.conftest import PostgresServer
 from tests.integration.pipeline.rig import Rig, rig_over
 from tests.integration.storage.making import until
 from tests.support.archive import HostileArchive
+from tests.support.embedded import start_session_parts
 
 NAME = "chrono restore"
 PAGES = """
@@ -265,3 +269,52 @@ async def connected_as(url: str, name: str) -> AsyncIterator[None]:
 
 async def names(record: Database) -> list[str]:
     return [row["name"] for row in await record.fetch("SELECT name FROM projects")]
+
+
+OLDER = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.fixture
+def older_server() -> Iterator[str]:
+    """Debian's own PostgreSQL, which packs with lz4; the wheel's cannot."""
+    if not (OLDER / "initdb").exists():
+        pytest.skip(f"{OLDER} is not there")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)  # the server's own account must be able to enter it
+        with start_session_parts(Path(folder) / "parts", fsync=False, postgres_bin=OLDER) as parts:
+            yield parts.database_url
+
+
+async def test_a_backup_of_an_older_postgresql_that_packs_otherwise_is_restored_into_ours(
+    older_server: str, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    place, blobs = Place(tmp_path / "backups"), Blobs(str(tmp_path / "payloads"))
+    async with opened(older_server) as record:
+        await migrate(record)
+        await record.fetch("INSERT INTO projects (name) VALUES ('then')")
+        made, _ = await back_up(BackupParts(record, blobs, "1.0", {}), place, silent)
+    assert made.client == 15, "its own programs are taken first"
+    async with empty_record(postgres_server) as record:
+        parts = RestoreParts(record, blobs, NAME)
+        await restore(parts, place, made.name, silent, replace=False)
+        assert await names(record) == ["then"]
+
+
+async def test_a_dump_that_the_server_knows_nothing_of_any_more_is_given_up(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "LOOK_EVERY", 0.2)
+
+    async def is_connected(_name: str) -> bool:
+        return False
+
+    async with opened(database_url) as record, record.transaction() as connection:
+        await connection.execute("LOCK TABLE samples")
+        async with Backups(record).snapshot() as snapshot:
+            wanted = Wanted(database_url, "a dump", is_connected)
+            with pytest.raises(Unavailable, match="pg_dump was at work"):
+                await clients.dump(
+                    find_clients(snapshot.major), wanted, snapshot=snapshot.name,
+                    to=tmp_path / "dump",
+                )  # fmt: skip
+        assert not await Backups(record).is_connected("a dump"), "it was ended"
