@@ -109,11 +109,22 @@ class _Counted(logging.Handler):
         self._meter = meter
         self._part = part
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock that handlers take for what they write to: the meter has its own."""
         ours = isinstance(record.msg, str) and record.name.startswith(_OURS)
-        named = ours and len(record.msg) <= _EVENT_MAX and _EVENT.fullmatch(record.msg)
-        event = record.msg if named else OTHER
-        self._meter.add(LOG_EVENTS, self._part, record.levelname.lower(), event)
+        event = _event(record.msg) if ours else OTHER
+        self._meter.add(LOG_EVENTS, self._part, _level(record.levelname), event)
+        return True
+
+
+@lru_cache(1024)
+def _event(text: str) -> str:
+    return text if len(text) <= _EVENT_MAX and _EVENT.fullmatch(text) else OTHER
+
+
+@lru_cache(64)
+def _level(name: str) -> str:
+    return name.lower()
 
 
 def redacted(text: str) -> str:

@@ -183,7 +183,9 @@ class Registry:
         with self._lock:
             spreads = self._family(metric).spreads
             key = _series(metric, values, spreads)
-            spread = spreads.setdefault(key, _Spread([0] * (len(metric.buckets) + 1)))
+            spread = spreads.get(key)
+            if spread is None:
+                spread = spreads[key] = _Spread([0] * (len(metric.buckets) + 1))
             spread.counts[bisect_left(metric.buckets, value)] += 1
             spread.total += value
 
@@ -225,8 +227,10 @@ class Registry:
 
     def _family(self, metric: Metric) -> _Family:
         """Two declarations of one name must agree: `ValueError` if they do not."""
-        family = self._families.setdefault(metric.name, _Family(metric))
-        if family.metric != metric:
+        family = self._families.get(metric.name)
+        if family is None:
+            family = self._families[metric.name] = _Family(metric)
+        if family.metric is not metric and family.metric != metric:
             raise ValueError(f"{metric.name} is declared twice, differently")
         return family
 
@@ -236,9 +240,11 @@ def _series(
     values: tuple[str, ...],
     known: dict[tuple[str, ...], float] | dict[tuple[str, ...], _Spread],
 ) -> tuple[str, ...]:
+    if values in known:
+        return values
     if len(values) != len(metric.labels):
         raise ValueError(f"{metric.name} takes the labels {metric.labels}, not {values}")
-    if values in known or len(known) < metric.series:
+    if len(known) < metric.series:
         return values
     return (OTHER,) * len(values)
 

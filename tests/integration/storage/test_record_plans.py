@@ -12,9 +12,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.selection import CaptureSort, CaptureState, Selection
 from chrono_ray.storage.capture_query import CaptureQuery, Place, in_order
 from chrono_ray.storage.database import Database, statements
+from chrono_ray.storage.governor import HORIZON
+from chrono_ray.storage.metrics import COUNTED_MOST, TABLES, Depth, Glances
 from tests.conftest import TEMPLATE, PostgresServer, run_apart
 from tests.integration.storage.making import Record
 
@@ -291,3 +294,27 @@ async def test_no_filter_of_a_list_reads_all_captures_or_fetches(filled: Record)
             assert ("captures_time" if sort.by_time else "captures_listed") in used
             single = [n for n in every if n.get("Index Name") in ("captures_pkey", "fetches_pkey")]
             assert all(re.match(r"\(id = ", n["Index Cond"]) for n in single), (sort, held)
+
+
+async def test_a_glance_at_the_whole_record_looks_no_further_than_it_counts(filled: Record):
+    """Of what grows for ever nothing is read; of what waits, so much and no more."""
+    asked = (COUNTED_MOST, HORIZON, list(TABLES))
+    found = await plan(filled.database, statements("metrics")["glance"], *asked)
+    read = {each["Relation Name"] for each in found if "Relation Name" in each}
+    assert read.isdisjoint({"captures", "fetches", "pages", "documents", "payloads", "attempts"})
+    assert read.isdisjoint({"domain_counters", "domain_totals", "listing_pages"})
+    for table, index in [
+        ("queue", "queue_take"), ("outbox", "outbox_pkey"), ("slices", "slices_pending")
+    ]:  # fmt: skip
+        scans = scans_of(found, table)
+        assert scans
+        assert "Seq Scan" not in {each["Node Type"] for each in scans}, table
+        assert index in {each.get("Index Name") for each in found}
+    counted = {(each.queue, each.state): each.count for each in await depths(filled.database)}
+    assert counted[QueueClass.SCRAPING, "waiting"] == COUNTED_MOST < ROWS
+    assert counted[QueueClass.SCRAPING, "leased"] == COUNTED_MOST
+
+
+async def depths(database: Database) -> list[Depth]:
+    """Of fetches."""
+    return [each for each in (await Glances(database).glance()).depths if each.work == "fetch"]
