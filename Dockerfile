@@ -15,7 +15,6 @@ RUN python -m venv /opt/chrono \
     && /opt/chrono/bin/pip install --constraint requirements.txt --requirement wanted.txt
 COPY README.md LICENSE ./
 COPY chrono_ray ./chrono_ray
-COPY dashboards/json ./dashboards/json
 RUN /opt/chrono/bin/pip install --constraint requirements.txt --no-deps .
 
 FROM python:3.11.15-slim-trixie AS chrono
