@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from chrono_ray.api.tokens import KEY, new_token
@@ -54,15 +54,19 @@ class Visit:
 
 @asynccontextmanager
 async def visiting(instance: Instance, tell: Tell) -> AsyncIterator[Visit]:
-    """Everything is there while the block lasts. What a killed measurement left goes, too."""
+    """Everything is there while the block lasts. What a killed measurement left goes, too.
+
+    Nothing is taken away of an instance that is there for this alone: all of it goes.
+    """
     match instance:
         case Here():
             async with _visiting_here(instance, tell) as visit:
                 yield visit
         case There():
-            async with _projects(Visit(
+            alone = Visit(
                 instance.url, instance.insecure, instance.key, instance.key, (instance.key,), ()
-            ), tell) as visit:  # fmt: skip
+            )
+            async with _projects(alone, tell, lasting=True) as visit:
                 yield visit
         case _:
             assert_never(instance)
@@ -85,7 +89,7 @@ async def _visiting_here(instance: Here, tell: Tell) -> AsyncIterator[Visit]:
         keys = await invite(GUESTS, Role.USER, Scope.READ)
         visit = Visit(instance.url, False, viewer, writer, keys, ())
         await _remove(visit, viewer, await guests.left_projects(), tell)
-        async with _projects(visit, tell) as ready:
+        async with _projects(visit, tell, lasting=instance.site is None) as ready:
             await guests.join(ready.projects, users[readers:])
             yield ready
     finally:
@@ -94,15 +98,17 @@ async def _visiting_here(instance: Here, tell: Tell) -> AsyncIterator[Visit]:
 
 
 @asynccontextmanager
-async def _projects(visit: Visit, tell: Tell) -> AsyncIterator[Visit]:
+async def _projects(visit: Visit, tell: Tell, *, lasting: bool) -> AsyncIterator[Visit]:
+    """Projects of its own; deleted at the end of an instance that lasts."""
     made: list[int] = []
+    making = asyncio.create_task(asyncio.to_thread(_make, visit, made))
     try:
-        await asyncio.to_thread(_make, visit, made)
-        yield Visit(
-            visit.url, visit.insecure, visit.viewer, visit.writer, visit.guests, tuple(made)
-        )
+        await asyncio.shield(making)
+        yield replace(visit, projects=tuple(made))
     finally:
-        await _remove(visit, visit.writer, made, tell)
+        await asyncio.wait({making})  # a thread is not ended: whatever it still makes goes, too
+        if lasting:
+            await _remove(visit, visit.writer, made, tell)
 
 
 def _make(visit: Visit, made: list[int]) -> None:
