@@ -86,13 +86,15 @@ def verify(source: str, *, json: bool) -> int:
     return (PARTIAL if found.missing else 0) if found.clean else 1
 
 
-def restore(source: str, *, replace: bool, json: bool) -> int:
+def restore(source: str, *, replace: bool, paused: bool, json: bool) -> int:
     """Bring a backup back, and build the index from it."""
     place, name = at(_path(source))
     tell, settle = _progress(json=json)
     with _stopped_here() as settings:
         done = asyncio.run(
-            _unless_interrupted(_restore(settings, place, name, tell, replace=replace))
+            _unless_interrupted(
+                _restore(settings, place, name, tell, replace=replace, paused=paused)
+            )
         )
     settle()
     if done is None:
@@ -115,12 +117,12 @@ async def _back_up(settings: Settings, place: Place, kept: Kept | None, tell: Te
 
 
 async def _restore(
-    settings: Settings, place: Place, name: str, tell: Tell, *, replace: bool
+    settings: Settings, place: Place, name: str, tell: Tell, *, replace: bool, paused: bool
 ) -> tuple[Restored, Rebuild | None]:
     record = wiring.database(settings, pool_size=3, name=RESTORER)
     try:
         parts = RestoreParts(record, wiring.blobs(settings), RESTORER)
-        restored = await bring_back(parts, place, name, tell, replace=replace)
+        restored = await bring_back(parts, place, name, tell, replace=replace, paused=paused)
         await _forget_answers(settings)
         return restored, await _build_index(settings, record, restored.rebuild, tell)
     finally:

@@ -754,12 +754,15 @@ def restore(
         bool, typer.Option("--replace", help="Also where there is a record: it is lost then")
     ] = False,
     *,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Runs and schedules wait: for a copy beside the first")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring a backup back while chrono_ray is stopped, and build the index from it."""
     from chrono_ray.cli.backup import restore as bring_back
 
-    raise typer.Exit(bring_back(source, replace=replace, json=json))
+    raise typer.Exit(bring_back(source, replace=replace, paused=paused, json=json))
 
 
 @app.command()

@@ -178,10 +178,13 @@ async def purge(parts: PurgeParts, task: Purge) -> Steps:
         await _forget(parts, digests, age, count)
         yield count.progress
     if count.held_back:
+        # of another day, or it would be this very task
         await parts.tasks.submit(
-            task, key="purge after a backup", delay=(DAY * 1.1).total_seconds()
-        )
-    yield Finished({"payloads": count.payloads, "blobs": count.blobs})
+            task, key=f"purge after the backup of {mark + age:%Y-%m-%d}",
+            delay=(DAY * 1.1).total_seconds(),
+        )  # fmt: skip
+    held = {"held_back": "a backup is being made"} if count.held_back else {}
+    yield Finished({"payloads": count.payloads, "blobs": count.blobs, **held})
 
 
 async def unreferenced(deleting: Deleting, age: timedelta) -> AsyncGenerator[list[int], None]:

@@ -51,9 +51,12 @@ class Restored:
 
 
 async def restore(
-    parts: RestoreParts, place: Place, name: str, tell: Tell, *, replace: bool
+    parts: RestoreParts, place: Place, name: str, tell: Tell, *, replace: bool, paused: bool = False
 ) -> Restored:
     """Bring a backup into an empty record; with `replace` what is there goes once it is in.
+
+    With `paused` its runs and schedules wait: two records of one backup would
+    both ask the archives.
 
     Raises `Conflict` for a record that is not empty or in use, and for a
     backup that is damaged, of a newer schema or of a newer PostgreSQL.
@@ -79,7 +82,7 @@ async def restore(
             )  # fmt: skip
             schema = await migrate(parts.record)
             await backups.compress()
-            await backups.make_void()
+            await backups.make_void(paused=paused)
             rebuild = await Rebuilds(parts.record).request(f"restored from the backup {name}")
     return Restored(manifest, schema, copied, rebuild)
 

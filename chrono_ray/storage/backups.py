@@ -23,6 +23,7 @@ VOID: Final = (
     "void_leases", "void_slices", "void_redecisions", "void_tasks", "void_outbox",
     "void_rebuilds", "void_changes", "void_requests", "end_logins",
 )  # fmt: skip
+PAUSED: Final = ("pause_runs", "pause_schedules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,14 @@ class Backups:
         """Texts by the best means that this server has: a dump says nothing of it."""
         await self._database.fetch(self._sql["compress"])
 
-    async def make_void(self) -> None:
-        """Whatever somebody held when the snapshot was taken is nobody's, and all logins end."""
+    async def make_void(self, *, paused: bool) -> None:
+        """Whatever somebody held when the snapshot was taken is nobody's, and all logins end.
+
+        With `paused` runs and schedules wait until somebody resumes them.
+        """
 
         async def work(connection: Connection) -> None:
-            for name in VOID:
+            for name in (*VOID, *(PAUSED if paused else ())):
                 await connection.execute(self._sql[name])
 
         await self._database.transact(work)

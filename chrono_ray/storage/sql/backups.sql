@@ -68,6 +68,12 @@ DELETE FROM rebuild_changes
 -- being answered by nobody any more
 DELETE FROM idempotency_keys WHERE status IS NULL
 
+-- name: pause_runs
+UPDATE runs SET state = 'paused' WHERE state = 'active'
+
+-- name: pause_schedules
+UPDATE schedules SET enabled = false WHERE enabled
+
 -- name: end_logins
 -- API keys stay: programs hold them. With the tokens their tickets go.
 DELETE FROM api_tokens WHERE kind <> 'key'

@@ -77,7 +77,7 @@ def test_a_backup_is_made_read_and_restored_and_its_pages_are_found(
     monkeypatch.setenv("CHRONO_DATA_DIR", str(tmp_path / "elsewhere"))
     with fresh(postgres_server, "template0") as url:
         monkeypatch.setenv("CHRONO_DATABASE_URL", url)
-        assert command.restore(place, replace=False, json=True) == 0
+        assert command.restore(place, replace=False, paused=False, json=True) == 0
         restored = json.loads(capsys.readouterr().out)
         assert (restored["indexed"], restored["index"], restored["new"]) == (7, "done", 7)
         run_apart(lambda: over(url, only_the_key_is_left))

@@ -181,7 +181,8 @@ async def set_back(record: Database, dump: Path) -> None:
 async def test_while_a_backup_is_made_no_bytes_are_forgotten(rig: Rig) -> None:
     [digest] = await rig.blobs.put([b"named by a snapshot, and by no row any more"])
     async with Backups(rig.database).alone():
-        assert (await purged(rig))["blobs"] == 0
+        told = await purged(rig)
+        assert (told["blobs"], told["held_back"]) == (0, "a backup is being made")
         assert await rig.blobs.get(digest)
         with pytest.raises(Conflict, match="A backup of this record is being made"):
             async with Backups(rig.database).alone():
@@ -213,7 +214,7 @@ async def test_bytes_that_are_missing_or_damaged_are_named_and_all_others_kept(
 async def test_what_cannot_be_restored_is_refused_and_what_was_there_stays(
     rig: Rig, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    await rig.database.fetch("INSERT INTO projects (name) VALUES ('then')")
+    await rig.start("a.example", project="then")
     place = Place(tmp_path / "backups")
     name = (await backed_up(rig, place)).name
     await rig.database.fetch("UPDATE projects SET name = 'now'")
@@ -227,8 +228,9 @@ async def test_what_cannot_be_restored_is_refused_and_what_was_there_stays(
                 await restore(parts, place, name, silent, replace=True)
         await fails_in_the_middle(parts, place, name)
         assert await names(record) == ["now"]
-        await restore(parts, place, name, silent, replace=True)
+        await restore(parts, place, name, silent, replace=True, paused=True)
         assert await names(record) == ["then"]
+        assert await record.fetchval("SELECT string_agg(state, ' ') FROM runs") == "paused"
         assert not await record.fetchval("SELECT to_regnamespace($1)", ASIDE)
         manifest = place.path(name, "manifest.json")
         text = manifest.read_text()
