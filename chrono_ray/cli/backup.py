@@ -123,19 +123,21 @@ async def _restore(
     try:
         parts = RestoreParts(record, wiring.blobs(settings), RESTORER)
         restored = await bring_back(parts, place, name, tell, replace=replace, paused=paused)
-        await _forget_answers(settings)
+        await _forget_answers(settings, tell)
         return restored, await _build_index(settings, record, restored.rebuild, tell)
     finally:
         await record.aclose()
 
 
-async def _forget_answers(settings: Settings) -> None:
+async def _forget_answers(settings: Settings, tell: Tell) -> None:
     """What was answered from another record."""
     if settings.redis_url is None:
         return
     cache = JsonCache(settings.redis_url.get_secret_value(), version=__version__)
     try:
         await cache.flush()
+    except Unavailable as error:
+        tell(f"what Redis remembers of before stays until it expires: {error}")
     finally:
         await cache.aclose()
 
