@@ -23,6 +23,8 @@ from tools.client_names import BY_HAND, NAMES, REPEATABLE, SECRET
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "chrono_ray" / "client"
 IDEMPOTENCY: Final = "Idempotency-Key"
+CONDITIONS: Final = frozenset({"If-None-Match", "If-Range", "Range", "Cache-Control"})
+"""Of reads: for caches, and for whoever goes on with a file."""
 WIDTH: Final = 96
 SIMPLE: Final = {
     "null": "None",
@@ -122,7 +124,8 @@ def _operations(described: Schema) -> Iterator[Operation]:
             body = found.get("requestBody", {}).get("content", {}).get("application/json", {})
             yield Operation(
                 method.upper(), short, name, found.get("description", ""),
-                found.get("parameters", []), body.get("schema"),
+                [each for each in found.get("parameters", []) if each["name"] not in CONDITIONS],
+                body.get("schema"),
                 {status: _body(answer) for status, answer in found["responses"].items()
                  if status.startswith("2") or _body(answer)},
             )  # fmt: skip

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Depends, FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from chrono_ray import __version__
 from chrono_ray.api import problems
@@ -19,6 +17,7 @@ from chrono_ray.api.deps import json_only
 from chrono_ray.api.edge import PREFIX, Edge
 from chrono_ray.api.live import parts as live_parts
 from chrono_ray.api.live.tickets import Origins
+from chrono_ray.api.openapi import described
 from chrono_ray.api.parameters import KnownOnly
 from chrono_ray.api.parts import Actors, opened
 from chrono_ray.api.recall import Recall
@@ -54,7 +53,6 @@ ROUTERS: Final = (
     health.router, auth.router, users.router, library.router, live.router, members.router,
     domains.router, exports.router, plans.router, schedules.router, tasks.router, admin.router,
 )  # fmt: skip
-PROBLEM: Final = "#/components/schemas/Problem"
 
 
 def create_app(
@@ -91,39 +89,7 @@ def create_app(
         Edge, traffic=Traffic(meter, "api", prefix=PREFIX), slow=settings.metrics.slow
     )
     app.add_middleware(Cors, origins=Origins.named_by(settings.live.origins))
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = lambda: described(  # type: ignore[method-assign]  # FastAPI's documented way
+        app, ROUTERS, prefix=PREFIX
+    )
     return app
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's own document, with every error that a route can end in, as it is sent."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                _errors_as_problems(operation)
-        for unused in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(unused, None)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _errors_as_problems(operation: dict[str, Any]) -> None:
-    responses = operation["responses"]
-    for status in _possible(operation):
-        if "Validation" in str(responses.get(status, "")):  # FastAPI's own words for a 422
-            del responses[status]
-        responses.setdefault(status, {"description": HTTPStatus(int(status)).phrase})
-    for status, answer in responses.items():
-        schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
-        if int(status) >= 400 and schema.get("$ref", PROBLEM) == PROBLEM:
-            answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": PROBLEM}}}
-
-
-def _possible(operation: dict[str, Any]) -> list[str]:
-    """The errors of a route that come of what it takes."""
-    body = ["400", "413", "415"] if "requestBody" in operation else []
-    known = ["401", "403"] if "security" in operation else []
-    return [*body, *known, "422", "503"]

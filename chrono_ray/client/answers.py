@@ -21,6 +21,8 @@ class ActorHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorsAnswer:
+    """The workers' last answers."""
+
     actors: dict[str, ActorHealth]
 
 
@@ -49,6 +51,8 @@ class ArchiveStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivesAnswer:
+    """What each archive allows, and how long a request to it waits."""
+
     archives: tuple[ArchiveAnswer, ...]
 
 
@@ -85,6 +89,8 @@ class BudgetAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetsAnswer:
+    """The budgets of all archives."""
+
     budgets: tuple[BudgetAnswer, ...]
 
 
@@ -288,6 +294,8 @@ class ClassAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterAnswer:
+    """The machines of the cluster, and the workers on them."""
+
     nodes: tuple[NodeAnswer, ...]
     actors: dict[str, ActorHealth]
 
@@ -501,6 +509,8 @@ class FilterAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlushedAnswer:
+    """How much was freed."""
+
     freed: int
 
 
@@ -902,6 +912,8 @@ class PartState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PausedAnswer:
+    """An archive that is left alone."""
+
     archive: str
     paused_until: datetime
 
@@ -1041,6 +1053,8 @@ class QueueDepthAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepthsAnswer:
+    """What waits, by queue class, and how far the index is behind."""
+
     classes: tuple[QueueDepthAnswer, ...]
     pages: int
     sending: int
@@ -1095,6 +1109,8 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumedAnswer:
+    """An archive that is asked again."""
+
     archive: str
     was_paused: bool
 
@@ -1272,6 +1288,8 @@ class ScheduleAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleMade:
+    """A schedule that was made."""
+
     schedule: int
     project: int
     next_at: datetime
@@ -1621,6 +1639,8 @@ class WireAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YearAnswer:
+    """The captures of a year, and what they would cost."""
+
     captures: int
     wanted: int
     requests: int

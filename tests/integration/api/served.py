@@ -53,15 +53,17 @@ class Served:
 
 
 @contextmanager
-def served_in(folder: Path, server: PostgresServer, name: str) -> Iterator[Served]:
-    """Access tokens live for a second here."""
+def served_in(
+    folder: Path, server: PostgresServer, name: str, *, access: int = 1
+) -> Iterator[Served]:
+    """Access tokens live for `access` seconds."""
     name = f"{name}_{uuid.uuid4().hex[:8]}"  # a stolen test has its module's world made again
     url, made = server.database(name), []
     cache = Valkey(folder)
     cache.start()
     settings = load_settings({
         **CHEAP, "CHRONO_DATA_DIR": str(folder), "CHRONO_DATABASE_URL": url,
-        "CHRONO_REDIS_URL": cache.url, "CHRONO_ACCOUNTS__ACCESS": "1",
+        "CHRONO_REDIS_URL": cache.url, "CHRONO_ACCOUNTS__ACCESS": str(access),
     })  # fmt: skip
 
     async def make() -> None:

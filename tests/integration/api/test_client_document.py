@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from chrono_ray.cli import main as cli
 from chrono_ray.client import Chrono, session
+from chrono_ray.storage.database import Database
 from tests.conftest import PostgresServer
 from tests.integration.api.served import EMAIL, PAGES, PASSWORD, Served, served_in
 
@@ -48,6 +50,16 @@ def test_the_document_is_true(postgres_server: PostgresServer, tmp_path: Path, m
     assert "town (#1" in said
 
 
+async def _listed(url: str, run: int) -> None:
+    record = Database(url, pool_size=1, name="test")
+    await record.fetch("UPDATE slices SET state = 'listed' WHERE run_id = $1", run)
+    await record.fetch(
+        "UPDATE runs SET state = 'planned', finished_at = clock_timestamp()"
+        " WHERE id = $1 AND goal = 'plan' AND state = 'active'", run,
+    )  # fmt: skip
+    await record.aclose()
+
+
 def _ours(text: str, served: Served) -> str:
     ours = {
         "http://127.0.0.1:8000": served.url, "crk_...": served.key, "you@example.org": EMAIL,
@@ -73,14 +85,17 @@ def _shell(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def _ending_runs(served: Served) -> Iterator[None]:
-    """Nobody scrapes here: what is begun is cancelled, which is an end, too."""
+    """Nobody lists or scrapes here: a plan is as if it were listed, what is begun is cancelled,
+    which is an end, too."""
     stop = threading.Event()
 
     def end() -> None:
         with Chrono(served.url, token=served.key) as c:
             while not stop.wait(0.3):
                 for each in c.runs.list(state="active"):
-                    if each.project != "town":
+                    if each.goal == "plan":
+                        asyncio.run(_listed(served.database_url, each.run))
+                    elif each.project != "town":
                         c.runs.cancel(each.run)
 
     thread = threading.Thread(target=end)

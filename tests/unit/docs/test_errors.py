@@ -13,7 +13,9 @@ from chrono_ray.api.problems import CODES, INTERNAL, STATUSES
 ROOT = Path(__file__).resolve().parents[3]
 ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \|$", re.MULTILINE)
 CLIENTS = re.compile(r"^\| `(\w+)` \| ([^|]+) \|$", re.MULTILINE)
-ELSEWHERE = {"cli", "client", "cluster", "demo", "embedded", "settings.py", "migrate.py"}
+ELSEWHERE = {
+    "cli", "client", "cluster", "demo", "embedded", "perf", "settings.py", "migrate.py",
+}  # fmt: skip
 """What these raise never becomes an answer."""
 BEFORE = {"haproxy.py", "ingress.py"}
 """They answer before the application is asked."""
@@ -75,6 +77,20 @@ def test_no_code_is_documented_that_nobody_answers_with() -> None:
     begun = {text for text in literals if text.endswith("_")}  # f"rule_{kind}"
     unknown = [code for code, _ in documented() if code not in literals]
     assert [code for code in unknown if not code.startswith(tuple(begun - {"_"}))] == []
+
+
+def test_what_the_command_alone_says_is_said_nowhere_in_the_api() -> None:
+    """By no literal of its own; what the API calls checks bounds that its fields have, too."""
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    commands = text.partition("## Codes of the command alone")[2].partition("\n## ")[0]
+    codes = {code for code, _, _ in ROW.findall(commands)}
+    ours = [ast.parse(each.read_text("utf-8")) for each in (ROOT / "chrono_ray/api").rglob("*.py")]
+    said = {
+        word.value.value for tree in ours for call in ast.walk(tree) if isinstance(call, ast.Call)
+        for word in call.keywords if word.arg == "code" and isinstance(word.value, ast.Constant)
+    }  # fmt: skip
+    assert len(codes) > 10
+    assert codes & said == {"sort"}, "raised by what the command and the API share"
 
 
 def test_codes_of_the_client_alone_are_documented_apart() -> None:
