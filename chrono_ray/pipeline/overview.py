@@ -148,11 +148,12 @@ def _run_view(run: Progress, before: RunView | None, since: float) -> RunView:
 def pages_per_minute(
     runs: Sequence[RunView], at: datetime, before: RecordView | None
 ) -> float | None:
-    """Of the runs that both looks show."""
+    """Of the runs that both looks show, and of those that began between them."""
     since = (at - before.at).total_seconds() if before else 0.0
     if before is None or since <= 0:
         return None
     known = {each.run: each.stored for each in before.runs}
+    known |= {each.run: 0 for each in runs if each.run not in known and each.seconds <= since}
     stored = sum(each.stored - known[each.run] for each in runs if each.run in known)
     return max(stored, 0) * 60 / since
 

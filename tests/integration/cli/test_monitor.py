@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -25,7 +26,7 @@ from chrono_ray.cli.monitor import line
 from chrono_ray.cli.overview import Onlooker, Overview
 from chrono_ray.cli.top import picture
 from chrono_ray.model.errors import Throttled
-from chrono_ray.pipeline.overview import Away, RecordView
+from chrono_ray.pipeline.overview import Away, RecordView, pages_per_minute
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import RunState
 from tests.conftest import PostgresServer
@@ -164,6 +165,10 @@ async def test_rates_are_those_since_the_look_before(
     assert run.left == pytest.approx(6 / run.rate)
     assert record_of(before).pages_per_minute is None
     assert record_of(after).pages_per_minute == pytest.approx(60 * run.rate)
+    begun = [replace(run, run=run_id + 1, seconds=0.0, stored=30)]
+    assert pages_per_minute(begun, record_of(after).at, record_of(before)) == pytest.approx(
+        1800 / run.rate_seconds
+    ), "of one that began between the looks"
     for width in (40, 60, 80, 160):
         screen = shown(after, width)
         assert str(run_id) in screen
