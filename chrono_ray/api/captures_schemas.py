@@ -240,7 +240,8 @@ class BulkRequest(Asked):
     """An action on captures of a project: on all that a filter means, or on these ids.
 
     `skip` leaves out what waits, `approve` wants what is skipped, and no rule takes either back;
-    `retry` asks again for what ended without a page, `priority` moves what waits.
+    `retry` asks again for what ended without a page, `priority` moves what waits. A listed type
+    may be wrong, so approving asks the archive: what then holds no text is `refused` (type).
     """
 
     project: Number

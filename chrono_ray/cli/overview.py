@@ -246,12 +246,12 @@ async def _asked_api(http: httpx2.AsyncClient, url: str) -> ApiView:
         got = await http.get(f"{url}/api/v1/health")
         told: dict[str, Any] = orjson.loads(got.content)
         return ApiView(
-            status=told["status"], version=told["version"],
+            status=told["status"], version=told.get("version", ""),
             milliseconds=round((time.monotonic() - began) * 1000, 1),
-            parts={name: each["state"] for name, each in told["parts"].items()},
+            parts={name: each["state"] for name, each in told.get("parts", {}).items()},
             actors={
                 name: ActorView(each["state"], each["done"], each["in_flight"], each["rss"])
-                for name, each in told["actors"].items()
+                for name, each in told.get("actors", {}).items()
             },
         )  # fmt: skip
     except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:

@@ -21,7 +21,8 @@ def files(folder: Path) -> list[Path]:
 
 
 async def test_bytes_come_back_by_their_sha256(tmp_path: Path):
-    blobs = Blobs(str(tmp_path))
+    blobs = Blobs(str(tmp_path / "payloads"))
+    assert (tmp_path / "payloads").stat().st_mode & 0o777 == 0o700, "nobody else reads them"
     bodies = [b"", b"one", b"\0" * 100_000, os.urandom(5000)]
     digests = await blobs.put(bodies)
     assert digests == [hashlib.sha256(body).digest() for body in bodies]
