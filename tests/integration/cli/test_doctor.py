@@ -27,10 +27,12 @@ from chrono_ray.cli.doctor.examine import examine
 from chrono_ray.cli.doctor.finding import Code, Severity
 from chrono_ray.cli.main import main
 from chrono_ray.cluster.birth import birth_of
+from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.owner import Running
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.embedded.ports import free_port
 from chrono_ray.embedded.postgres import PostgresTuning
+from chrono_ray.model.budget import SPARE
 from chrono_ray.model.errors import Throttled
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor, Kind, Limit
@@ -439,14 +441,16 @@ async def silent_archive(patient: Patient) -> AsyncIterator[None]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    """Started in a thread: a fixture must leave the tests' own event loop alone."""
+    """As an owner starts them; in a thread, since the tests' own event loop is to be left alone."""
     folder = Path(tempfile.mkdtemp(prefix="chrono-doctor-", dir=roomy_folder()))
     folder.chmod(0o755)
     runner = asyncio.Runner()
     with ThreadPoolExecutor(1) as thread:
         parts = EmbeddedParts(
             folder, postgres=True, valkey=True,
-            postgres_tuning=PostgresTuning(shared_buffers_mb=32, max_connections=200),
+            postgres_tuning=PostgresTuning(
+                shared_buffers_mb=32, max_connections=budget_here().connections + SPARE
+            ),
         )  # fmt: skip
         thread.submit(runner.run, parts.start()).result(60)
         try:
