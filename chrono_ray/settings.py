@@ -208,7 +208,7 @@ class Accounts(_Frozen):
 
 
 class Live(_Frozen):
-    """Who may watch progress from a browser, besides our own pages."""
+    """Whose pages may watch progress and read the API from a browser, besides our own."""
 
     origins: str = ""
 
