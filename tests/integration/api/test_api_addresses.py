@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import httpx2
 import pytest
 
 from chrono_ray.api.live.app import create_live_app
@@ -147,4 +148,8 @@ async def test_the_other_applications_are_no_less_strict(tmp_path, shared: Share
         assert (await client.get(f"{V1}/stats/queues/")).status_code == 200
         typo = await client.get(f"{V1}/stats/throughput?projekt=7")
         assert typo.json()["code"] == "unknown_parameter"
-    assert create_live_app(settings) is not None
+    transport = httpx2.ASGITransport(app=create_live_app(settings))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
+        typo = await client.get(f"{V1}/live/events?rum=7")
+        assert typo.json()["code"] == "unknown_parameter"
+        assert (await client.get(f"{V1}/live/ws/")).status_code == 426
