@@ -276,19 +276,19 @@ def _engine(url: str, pool_size: int, name: str, seconds: float | None) -> Async
 
 
 def _away(error: BaseException) -> Unavailable:
-    full = error.__cause__ if isinstance(error, DBAPIError) else error
-    if isinstance(full, asyncpg.DiskFullError):
+    cause = error.driver_exception if isinstance(error, DBAPIError) else None
+    said = cause or error
+    first = str(said).partition("\n")[0]
+    if isinstance(said, asyncpg.DiskFullError):
         return Unavailable(
             "PostgreSQL has no room left on its disk",
-            why=str(full).partition("\n")[0],
+            why=first,
             fix="Free some space there; nothing is lost, and the work goes on by itself",
             code=RECORD_FULL,
         )
     return Unavailable(
         "PostgreSQL does not answer",
-        why=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(
-            ": "
-        ),
+        why=f"{type(said).__name__}: {first}".rstrip(": "),
         fix="Nothing is lost; the work goes on when it is back",
         code=RECORD_AWAY,
     )
