@@ -85,9 +85,9 @@ ROWS: Final = (
     Row("users.errors", Measure.USERS, "requests that failed", "", _most(0)),
     Row("users.rate", Measure.USERS, "requests of all users", "/s"),
     Row("cache.hits", Measure.USERS, "answered by the cache", "%", _least(75)),
-    Row("sockets.open", Measure.SOCKETS, "WebSockets that are told of one event", "",
+    Row("sockets.open", Measure.SOCKETS, "WebSockets that are told of each event", "",
         _least(SOCKETS)),
-    Row("sockets.late", Measure.SOCKETS, "told of it: p95", "ms", _most(2000)),
-    Row("sockets.memory", Measure.SOCKETS, "memory of one", "KiB", _most(100)),
+    Row("sockets.late", Measure.SOCKETS, "a WebSocket is told of an event: p95", "ms", _most(2000)),
+    Row("sockets.memory", Measure.SOCKETS, "memory of one WebSocket", "KiB", _most(100)),
     Row("memory.api", Measure.MEMORY, "API processes, after all this (PSS)", "MiB", _most(800)),
 )  # fmt: skip

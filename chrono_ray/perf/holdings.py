@@ -10,7 +10,7 @@ from typing import Final
 
 from chrono_ray.client import Chrono
 
-PAGES: Final = 100
+PAGES: Final = 20
 WORDS: Final = 20
 UNKNOWN: Final = (
     "harbour", "mayor", "archive", "lantern", "school", "bridge", "museum", "ferry", "council",
