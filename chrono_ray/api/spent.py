@@ -15,6 +15,8 @@ from chrono_ray.storage.statement_names import name_of
 
 FRAME: Final = ("BEGIN", "COMMIT", "ROLLBACK", "SET ")
 """What opens and closes a transaction is no statement; nor is the pool's sign of life, a `;`."""
+DRIVERS: Final = ("typeinfo_tree", "set_config('jit'")
+"""What the driver asks for itself, once a connection: it takes time, and counts for nobody."""
 ASKED_SHOWN: Final = 20
 
 
@@ -27,7 +29,7 @@ class Spent:
     asked: list[tuple[str, float]] = field(default_factory=list)
 
     def add(self, text: str, seconds: float) -> None:
-        self.statements += 1
+        self.statements += not any(mark in text for mark in DRIVERS)
         self.seconds += seconds
         if len(self.asked) < ASKED_SHOWN:
             self.asked.append((text, seconds))

@@ -11,11 +11,13 @@ PATH = "/api/v1/projects/"
 
 
 async def test_admins_are_told_what_an_answer_cost(client: Client, database: Database) -> None:
-    """A new connection has more to ask, once."""
-    anew = {"Cache-Control": "no-cache"}
-    told = [(await client.get(PATH, headers=anew)).headers[SERVER_TIMING] for _ in range(8)]
-    record, took, statements = min(told, key=lambda each: each.rpartition(";")[2]).split(";")
-    assert (record, statements) == ("record", 'desc="1 statements"')
+    """Also on a connection that is new, of which the driver asks for types first."""
+    assert (await client.get(PATH)).status_code == 200  # a process asks for its secrets once
+    await client.app.state.parts.record.aclose()
+    computed = await client.get(PATH, headers={"Cache-Control": "no-cache"})
+    record, took, statements = computed.headers[SERVER_TIMING].split(";")
+    assert record == "record"
+    assert statements in ('desc="1 statements"', 'desc="2 statements"')  # the token may be one
     assert float(took.removeprefix("dur=")) > 0
 
 
