@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 
-from chrono_ray.cli.perf import measures
+from chrono_ray.cli.perf import exit_code, measures
 from chrono_ray.model.errors import InvalidInput, Unavailable
 from chrono_ray.perf.catalogue import Measure
 from chrono_ray.perf.claim import Worked
 from chrono_ray.perf.claim import told as told_of_claims
-from chrono_ray.perf.figures import Measured
+from chrono_ray.perf.figures import Measured, figures
 from chrono_ray.perf.holdings import UNKNOWN, WORDS, words_of
 from chrono_ray.perf.mix import interests, next_look
 from chrono_ray.perf.scrape import Seen, told
@@ -75,3 +75,9 @@ def test_measures_are_named_or_all() -> None:
     assert measures(["claim", "api"]) == (Measure.CLAIM, Measure.API)
     with pytest.raises(InvalidInput, match="sockets"):
         measures(["speed"])
+
+
+def test_the_exit_code_tells_a_missed_target_from_nothing_measured() -> None:
+    assert exit_code(figures({"memory.api": Measured(1)})) == 0
+    assert exit_code(figures({"memory.api": Measured(1), "cache.hits": Measured(1)})) == 3
+    assert exit_code(figures({})) == 1
