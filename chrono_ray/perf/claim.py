@@ -22,6 +22,7 @@ from chrono_ray.perf.figures import Measured, Result, Spread
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import Claimed, Frontier
 from chrono_ray.storage.governor import Governor, Kind, Limit
+from chrono_ray.storage.guests import LASTS
 from chrono_ray.storage.migrate import migrate
 from chrono_ray.storage.projects import Projects
 
@@ -43,6 +44,12 @@ SELECT n, ($2::bigint[])[1 + n % cardinality($2::bigint[])], n, n, 'wayback',
        'http://www.example.com/path/to/an/archived/page/' || n || '.html', 'text/html', '200',
        upper(left(md5(n::text), 32)), ''
   FROM generate_series(1, $1::bigint) n
+"""
+
+_LEFT: Final = """
+SELECT datname FROM pg_database
+ WHERE datname ~ '^chrono_performance_[0-9]+_[0-9a-f]+$'
+   AND to_timestamp(split_part(datname, '_', 3)::bigint) < clock_timestamp() - $1::interval
 """
 
 Claim = Callable[[], Awaitable[int]]
@@ -152,10 +159,16 @@ async def repeat(claim: Claim, seconds: float, most: int) -> Worked:
 
 @asynccontextmanager
 async def _scratch(database_url: str) -> AsyncIterator[str]:
-    """A database with the schema in it, on the record's server; dropped with the block."""
-    name = f"chrono_performance_{secrets.token_hex(6)}"
+    """A database with the schema in it, on the record's server; dropped with the block.
+
+    Those that a killed measurement left an hour ago or more are dropped, too.
+    """
     server = Database(database_url, pool_size=1, name="chrono perf")
     try:
+        for left in await server.fetch(_LEFT, LASTS):
+            await server.fetch(f"DROP DATABASE IF EXISTS {left['datname']} WITH (FORCE)")
+        born = await server.fetchval("SELECT extract(epoch FROM clock_timestamp())::bigint")
+        name = f"chrono_performance_{born}_{secrets.token_hex(6)}"
         await server.fetch(f"CREATE DATABASE {name}")
         try:
             url = urlunsplit(urlsplit(database_url)._replace(path=f"/{name}"))

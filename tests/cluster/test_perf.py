@@ -11,11 +11,14 @@ from tests.cluster.conftest import Served
 
 pytestmark = pytest.mark.timeout(300)
 MINE = "SELECT count(*) FROM users WHERE email LIKE '%@performance.invalid'"
+LEFT = "chrono_performance_1000000_ab"
+"""By one that was killed, long ago."""
 DATABASES = "SELECT count(*) FROM pg_database WHERE datname LIKE 'chrono_performance_%'"
 
 
 def test_a_running_instance_is_measured_by_its_command(cluster: Served, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
+    cluster.machine.fetch(f"CREATE DATABASE {LEFT}")
     only = [part for name in ("api", "claim", "memory") for part in ("--only", name)]
     said = cluster.machine.chrono(
         "perf", *only, "--seconds", "1", "--json", "--html", str(page), seconds=200
