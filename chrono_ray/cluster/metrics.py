@@ -1,29 +1,25 @@
 """A process's numbers, carried to Ray's exporter: one per node, which Prometheus scrapes.
 
-Ray puts `ray_` before a name, `_total` behind a counter's, and a label
-`WorkerId` to it. What its exporter was told stays there when the process ends.
-
-Ray 2.60's own histogram tells its exporter the middle of each bucket, once for
-each observation: sums are wrong and a scrape's worth of work is done twice.
-Buckets, sum and count are told here as sums instead, under the same names.
+Ray puts `ray_` before a name, and a label `WorkerId` to it. All are told as
+gauges, under the names that counters and histograms have: those of Ray 2.60
+are not fit for processes that are replaced every few minutes. What its
+exporter was told of a counter or a histogram stays there for ever, and grows
+with every process there was; a histogram is told by the middle of its buckets,
+once for each observation, so that its sum is wrong. A gauge goes when its
+process does, as what Prometheus scrapes elsewhere.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from itertools import accumulate
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
-from ray._raylet import Sum  # type: ignore[attr-defined]  # no public class keeps its name
-from ray.util import metrics
+from ray.util.metrics import Gauge
 
 from chrono_ray.observability import log as logs
 from chrono_ray.observability.metrics import (
-    Counter,
-    Gauge,
-    Grown,
-    Histogram,
+    Counted,
     Metric,
     Reading,
     Registry,
@@ -32,22 +28,9 @@ from chrono_ray.observability.metrics import (
 )
 from chrono_ray.observability.own import watch_process
 
-log = logging.getLogger(__name__)
-
 EVERY: Final = 5.0
 """Seconds: Ray asks each process every ten, and forgets a gauge that was not set meanwhile."""
 BUCKET: Final = "le"
-
-
-class _Sum(metrics.Metric):
-    """Grows by what it is told, also after the process that told it."""
-
-    def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
-        super().__init__(name, description, tag_keys)
-        self._metric = Sum(name, description, tag_keys)
-
-    def grow(self, value: float, tags: dict[str, str]) -> None:
-        self._record(value, tags=tags)
 
 
 class Exporter:
@@ -56,7 +39,7 @@ class Exporter:
     def __init__(self, part: str) -> None:
         """`part` names the process's kind: scraper, api ..."""
         self.meter = Registry()
-        self._instruments: dict[str, Any] = {}
+        self._gauges: dict[str, Gauge] = {}
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         watch_process(self.meter, part)
         logs.count(self.meter, part)
@@ -67,7 +50,7 @@ class Exporter:
 
     def flush(self) -> None:
         """Tell Ray now."""
-        for reading in self.meter.drain():
+        for reading in self.meter.readings():
             self._tell(reading)
 
     def _run(self) -> None:
@@ -78,32 +61,26 @@ class Exporter:
     def _tell(self, reading: Reading) -> None:
         tags = dict(zip(reading.metric.labels, reading.values, strict=True))
         match reading:
-            case Grown(metric, _, amount):
-                self._instrument(metric).inc(amount, tags)
+            case Counted(metric, _, total):
+                self._gauge(metric, "_total").set(total, tags)
             case Stands(metric, _, value):
-                self._instrument(metric).set(value, tags)
-            case Spread(metric):
-                self._spread(metric, reading, tags)
+                self._gauge(metric).set(value, tags)
+            case Spread():
+                self._tell_spread(reading, tags)
             case other:
                 assert_never(other)
 
-    def _spread(self, metric: Histogram, reading: Spread, tags: dict[str, str]) -> None:
+    def _tell_spread(self, reading: Spread, tags: dict[str, str]) -> None:
+        metric = reading.metric
         bounds = (*(repr(float(bound)) for bound in metric.buckets), "+Inf")
         below = list(accumulate(reading.counts))
         for bound, count in zip(bounds, below, strict=True):
-            # one that did not grow is told too: a histogram has all its buckets
-            self._sum(metric, "_bucket", BUCKET).grow(count, {**tags, BUCKET: bound})
-        self._sum(metric, "_sum").grow(reading.total, tags)
-        self._sum(metric, "_count").grow(below[-1], tags)
+            self._gauge(metric, "_bucket", BUCKET).set(count, {**tags, BUCKET: bound})
+        self._gauge(metric, "_sum").set(reading.total, tags)
+        self._gauge(metric, "_count").set(below[-1], tags)
 
-    def _instrument(self, metric: Counter | Gauge) -> Any:
-        kind = metrics.Counter if isinstance(metric, Counter) else metrics.Gauge
-        if metric.name not in self._instruments:
-            self._instruments[metric.name] = kind(metric.name, metric.help, metric.labels)
-        return self._instruments[metric.name]
-
-    def _sum(self, metric: Metric, ending: str, *labels: str) -> Any:
+    def _gauge(self, metric: Metric, ending: str = "", *labels: str) -> Gauge:
         name = f"{metric.name}{ending}"
-        if name not in self._instruments:
-            self._instruments[name] = _Sum(name, metric.help, (*metric.labels, *labels))
-        return self._instruments[name]
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, metric.help, (*metric.labels, *labels))
+        return self._gauges[name]

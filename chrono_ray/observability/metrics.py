@@ -6,7 +6,7 @@ A metric is declared beside its use, as a value, and given to a `Meter`::
     meter.add(FETCHES, "stored")
 
 `Registry` keeps the numbers in this process: it renders them as Prometheus
-text, or gives what has grown to whoever carries it on, as cluster/metrics.py
+text, or says where they stand to whoever carries them on, as cluster/metrics.py
 does to Ray. Names carry no `_total`: that is added to counters where they are
 told. Durations are in seconds. Every metric there is: catalogue.py.
 """
@@ -113,12 +113,12 @@ SILENT: Final[Meter] = Silent()
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
-    """By how much a counter grew."""
+class Counted:
+    """What a counter has counted since the process began."""
 
     metric: Counter
     values: tuple[str, ...]
-    amount: float
+    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,10 @@ class Stands:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What was observed: how many between one bound and the next (the last: beyond), their sum."""
+    """What was observed: how many between one bound and the next (the last: beyond), their sum.
+
+    All since the process began.
+    """
 
     metric: Histogram
     values: tuple[str, ...]
@@ -140,7 +143,7 @@ class Spread:
     total: float
 
 
-Reading = Grown | Stands | Spread
+Reading = Counted | Stands | Spread
 
 
 @dataclass(slots=True)
@@ -206,11 +209,11 @@ class Registry:
     def watch(self, tell: Callable[[Meter], None]) -> None:
         self._watched.append(tell)
 
-    def drain(self) -> list[Reading]:
-        """What was counted and observed since the last time, and where gauges stand."""
+    def readings(self) -> list[Reading]:
+        """Where everything stands."""
         self._ask()
         with self._lock:
-            return [each for family in self._families.values() for each in _drained(family)]
+            return [each for family in self._families.values() for each in _read(family)]
 
     def render(self) -> str:
         """Everything as Prometheus text, by name, for `CONTENT_TYPE`."""
@@ -249,23 +252,18 @@ def _series(
     return (OTHER,) * len(values)
 
 
-def _drained(family: _Family) -> Iterator[Reading]:
-    """Label values stay known: a combination that was told apart once always is."""
+def _read(family: _Family) -> Iterator[Reading]:
     metric = family.metric
     match metric:
         case Counter():
-            for values, amount in family.numbers.items():
-                if amount:
-                    yield Grown(metric, values, amount)
-                family.numbers[values] = 0.0
+            for values, total in family.numbers.items():
+                yield Counted(metric, values, total)
         case Gauge():
             for values, value in family.numbers.items():
                 yield Stands(metric, values, value)
         case Histogram():
             for values, spread in family.spreads.items():
-                if any(spread.counts):
-                    yield Spread(metric, values, tuple(spread.counts), spread.total)
-                family.spreads[values] = _Spread([0] * len(spread.counts))
+                yield Spread(metric, values, tuple(spread.counts), spread.total)
         case _:
             assert_never(metric)
 

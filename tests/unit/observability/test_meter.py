@@ -13,9 +13,9 @@ from chrono_ray.observability.catalogue import LOG_EVENTS
 from chrono_ray.observability.log import count
 from chrono_ray.observability.metrics import (
     SERIES_MAX,
+    Counted,
     Counter,
     Gauge,
-    Grown,
     Histogram,
     Meter,
     Registry,
@@ -133,50 +133,40 @@ def test_threads_lose_no_count():
     assert list(read(registry).values()) == [8_000]
 
 
-def test_what_is_drained_is_what_grew_and_where_gauges_stand():
+def test_where_everything_stands_is_told_as_often_as_it_is_asked():
     registry = Registry()
     registry.add(FETCHES, "stored", amount=2)
     registry.set(DEPTH, "scraping", value=5)
     registry.observe(SECONDS, "wayback", value=0.5)
     registry.observe(SECONDS, "wayback", value=7)
-    assert registry.drain() == [
-        Grown(FETCHES, ("stored",), 2),
+    stands = [
+        Counted(FETCHES, ("stored",), 2),
         Stands(DEPTH, ("scraping",), 5),
         Spread(SECONDS, ("wayback",), (0, 1, 1), 7.5),
     ]
-    registry.add(FETCHES, "gone")
-    assert registry.drain() == [Grown(FETCHES, ("gone",), 1), Stands(DEPTH, ("scraping",), 5)]
+    assert registry.readings() == stands
+    assert registry.readings() == stands
     registry.clear(DEPTH)
-    assert registry.drain() == []
-
-
-def test_labels_told_apart_once_always_are():
-    """Draining makes no room for further ones: what carries them on keeps them all."""
-    registry = Registry()
-    for number in range(SERIES_MAX):
-        registry.add(FETCHES, str(number))
-    registry.drain()
-    registry.add(FETCHES, "new")
-    registry.add(FETCHES, "7")
-    assert registry.drain() == [Grown(FETCHES, ("7",), 1), Grown(FETCHES, ("other",), 1)]
+    registry.add(FETCHES, "stored")
+    assert registry.readings()[:1] == [Counted(FETCHES, ("stored",), 3)]
+    assert not [each for each in registry.readings() if isinstance(each, Stands)]
 
 
 def test_what_others_count_is_counted_up_to():
     registry = Registry()
     registry.reach(FETCHES, "stored", total=5)
     registry.reach(FETCHES, "stored", total=8)
-    assert read(registry)[("chrono_fetches_total", (("outcome", "stored"),))] == 8
-    registry.drain()
+    assert registry.readings() == [Counted(FETCHES, ("stored",), 8)]
     registry.reach(FETCHES, "stored", total=3)  # whoever counts has begun anew
-    assert registry.drain() == [Grown(FETCHES, ("stored",), 3)]
+    assert registry.readings() == [Counted(FETCHES, ("stored",), 11)]
 
 
 def test_who_is_watched_is_asked_when_the_numbers_are_read():
     registry, depth = Registry(), [1]
     registry.watch(lambda meter: meter.set(DEPTH, "scraping", value=depth[0]))
-    assert registry.drain() == [Stands(DEPTH, ("scraping",), 1)]
+    assert registry.readings() == [Stands(DEPTH, ("scraping",), 1)]
     depth[0] = 4
-    assert registry.drain() == [Stands(DEPTH, ("scraping",), 4)]
+    assert registry.readings() == [Stands(DEPTH, ("scraping",), 4)]
 
 
 def test_events_are_counted_by_their_names_and_others_lines_together():
@@ -191,7 +181,7 @@ def test_events_are_counted_by_their_names_and_others_lines_together():
     finally:
         for each in set(root.handlers) - set(before):
             root.removeHandler(each)
-    assert registry.drain() == [
-        Grown(LOG_EVENTS, ("scraper", "warning", "page.again"), 1),
-        Grown(LOG_EVENTS, ("scraper", "warning", "other"), 2),
+    assert registry.readings() == [
+        Counted(LOG_EVENTS, ("scraper", "warning", "page.again"), 1),
+        Counted(LOG_EVENTS, ("scraper", "warning", "other"), 2),
     ]
