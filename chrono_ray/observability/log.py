@@ -140,7 +140,7 @@ def redacted(text: str) -> str:
 
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
     for name, value in vars(record).items():
-        if name not in _STANDARD:
+        if name not in _STANDARD and not name.startswith("_"):  # Ray's own
             yield name, _plain(name, value)
 
 

@@ -59,6 +59,11 @@ def test_event_carries_its_time_level_logger_and_fields():
     }
 
 
+def test_what_a_library_notes_for_itself_is_no_field():
+    assert "_ray_timestamp_ns" not in as_json(_ray_timestamp_ns=1)
+    assert as_text(_ray_timestamp_ns=1).endswith("page.stored")
+
+
 def test_fields_cannot_forge_what_the_event_is():
     made = record("real")
     made.__dict__.update(event="false", level="critical", time="never", logger="other")
