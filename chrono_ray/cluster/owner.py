@@ -220,7 +220,7 @@ class Owner:
         """Everything that may die is watched; the first that cannot be kept ends us."""
         tasks = [
             asyncio.create_task(stop.wait()),
-            asyncio.create_task(self._parts.watch()),
+            asyncio.create_task(self._keep_parts(stop)),
             asyncio.create_task(self._keep_ray(stop)),
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -229,6 +229,11 @@ class Owner:
         await asyncio.gather(*rest, return_exceptions=True)
         for task in done:
             task.result()
+
+    async def _keep_parts(self, stop: asyncio.Event) -> None:
+        """Where all servers are elsewhere there is nothing to watch, and no reason to end."""
+        await self._parts.watch()
+        await stop.wait()
 
     async def _keep_ray(self, stop: asyncio.Event) -> None:
         """A dead head is started again: the runs are in PostgreSQL and go on by themselves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def test_its_drivers_look_for_it_where_it_is(tmp_path: Path) -> None:
     joined = Address("10.0.0.1:6379", "http://10.0.0.1:8265", tmp_path).environment({})
     assert set(alone) - set(joined) == {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
     assert joined["RAY_AUTH_MODE"] == "token"
+
+
+async def test_with_all_servers_elsewhere_an_owner_stays_until_it_is_told_to_go(
+    tmp_path: Path,
+) -> None:
+    """Nothing is watched then, which is no end of what is."""
+    elsewhere = {name: value for name, value in JOINED.items() if name != "CHRONO_RAY_HOST"}
+    elsewhere |= {"CHRONO_RAY_ADDRESS": "10.0.0.1:6379", "CHRONO_DATA_DIR": str(tmp_path)}
+    keeper, stop = Owner(settings.load(elsewhere), api=True), asyncio.Event()
+    keeping = asyncio.create_task(keeper._keep(stop))
+    done, _ = await asyncio.wait({keeping}, timeout=0.2)
+    assert not done
+    stop.set()
+    await asyncio.wait_for(keeping, 5)
