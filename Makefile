@@ -64,14 +64,14 @@ check: lint ## The inner loop: lint, unit and integration tests
 # A test that fails is tried once more, and named in the summary: real servers share two cores.
 test: lint ## Everything, on real parts: Ray clusters and faults too
 	$(PYTEST) --reruns 1 -rR tests/unit tests/integration
-	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR \
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --reruns 1 -rR \
 		tests/cluster tests/faults
 
 SEEDS ?= 3
 REPORT ?= faults.md
 faults: $(READY) ## Every fault so many times, a row for each: make faults SEEDS=3 REPORT=faults.md
 	CHRONO_TEST_FAULT_SEEDS=$(SEEDS) CHRONO_TEST_FAULT_REPORT="$(abspath $(REPORT))" \
-		$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder \
+		$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder \
 		tests/faults tests/cluster
 
 benchmark: $(READY) ## Measure a scraper beside Scrapy, a listing of a million rows, and the claim

@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import psutil
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import migrate
@@ -59,25 +61,33 @@ class PostgresServer:
 
 SHARING = frozenset({
     "test_dashboards.py", "test_jobs.py", "test_live.py", "test_metrics.py", "test_plan.py",
-    "test_reindex.py", "test_serve.py",
+    "test_perf.py", "test_reindex.py", "test_serve.py",
 })  # fmt: skip
 """Of tests/cluster: those that work on one cluster with everything in it."""
 LONGEST_FIRST = ("sharing", "faults/test_wires.py", "cluster/test_politeness.py")
 """Groups that nobody should be left to wait for at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the ids
+class ByCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist's loadgroup knows no pytest 9.2
+    """What starts a cluster is one worker's, so that nobody starts it twice (--dist loadscope)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster | None:
+    return ByCluster(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a cluster is one worker's, so that nobody starts it twice (--dist loadgroup)."""
     places = {group: place for place, group in enumerate(LONGEST_FIRST)}
-    for item in items:
-        if item.path.parent.name in ("cluster", "faults"):
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: places.get(_group(item), len(places)))
+    items.sort(key=lambda item: places.get(_group(item.nodeid), len(places)))
 
 
-def _group(item: pytest.Item) -> str:
-    folder, file = item.path.parent.name, item.path.name
+def _group(nodeid: str) -> str:
+    """Of a test: its file, or what several files of tests/cluster have in common."""
+    folder, _, file = nodeid.partition("::")[0].removeprefix("tests/").rpartition("/")
     return "sharing" if folder == "cluster" and file in SHARING else f"{folder}/{file}"
 
 
