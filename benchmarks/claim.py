@@ -29,15 +29,16 @@ import asyncpg
 import uvloop
 
 from benchmarks.record import Postgres, postgres, scratch
-from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.report import Figure, Report, show, versions
 from benchmarks.usage import tree_seconds
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.perf.claim import BATCH, EGRESS, Worked, fill, repeat, work
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.frontier import Claimed, Frontier
 
-RATIO_GOAL: Final = Goal(0.6, at_least=True)
-P99_GOAL: Final = Goal(20, at_least=False)
-OLD_P99_GOAL: Final = Goal(50, at_least=False)
+RATIO_GOAL: Final = Target(0.6, at_least=True)
+P99_GOAL: Final = Target(20, at_least=False)
+OLD_P99_GOAL: Final = Target(50, at_least=False)
 OLD_RATE: Final = 520
 SWEEP_EVERY: Final = 5.0
 REAL: Final = (
@@ -140,7 +141,7 @@ def at_once(bench: Bench, *, workers: int, bare: bool) -> Round:
     return Round(worked, tree_seconds(bench.server.pid) - before)
 
 
-def figures(label: str, ended: Round, *, goal: Goal | None) -> list[Figure]:
+def figures(label: str, ended: Round, *, goal: Target | None) -> list[Figure]:
     worked = ended.worked
     latencies = sorted(s * 1000 for each in worked for s in each.latencies)
     lasted = max(each.ended for each in worked) - min(each.began for each in worked)
@@ -207,7 +208,7 @@ async def leased_twice(url: str, told: int) -> Figure:
         stand = await connection.fetchval("SELECT count(*) FROM leases")
     finally:
         await connection.close()
-    return Figure("leased twice", told - stand, "leases", Goal(0, at_least=False))
+    return Figure("leased twice", told - stand, "leases", Target(0, at_least=False))
 
 
 def measure(server: Postgres, size: Size) -> Report:

@@ -23,11 +23,12 @@ import psutil
 
 from benchmarks.beside import beside, serve
 from benchmarks.record import Postgres, postgres, scratch, subfolder
-from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.report import Figure, Report, show, versions
 from benchmarks.usage import MIB
 from chrono_ray import settings as chrono_settings
 from chrono_ray.api.app import create_app
 from chrono_ray.model.memento import MatchType, Scope
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Projects
 from tests.support.accounts import admin_key, bearer
@@ -36,7 +37,7 @@ DOCUMENTS: Final = 1_000
 SAMPLED: Final = 0.05
 WARM: Final = 0.2
 """Memory at this part of a stream is what its end is compared with."""
-RISE_GOAL: Final = Goal(20, at_least=False)
+RISE_GOAL: Final = Target(20, at_least=False)
 REAL: Final = (
     "Real: rows and texts in PostgreSQL, rights, uvicorn, loopback. Pages share 1,000 documents of",
     "2.1 KB. Not there: the cache, TLS, distance. Reader, server and PostgreSQL share the cores.",

@@ -21,15 +21,16 @@ import asyncpg
 
 from benchmarks.driver import environment, scraper
 from benchmarks.record import Postgres, postgres, scratch, subfolder
-from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.report import Figure, Report, show, versions
 from benchmarks.usage import tree_seconds
 from benchmarks.worker import Listed
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.settings import Wayback
 from tests.support.archive import ArchiveProcess, archive_process
 
 DOMAIN: Final = "million.example"
-RATE_GOAL: Final = Goal(10_000, at_least=True)
-MEMORY_GOAL: Final = Goal(300, at_least=False)
+RATE_GOAL: Final = Target(10_000, at_least=True)
+MEMORY_GOAL: Final = Target(300, at_least=False)
 REAL: Final = (
     "Real: HTTP over loopback, the adapter, discover and its decisions, the kept raw answers",
     "(fsync), PostgreSQL with fsync; each page of rows is one transaction. Every row is new.",

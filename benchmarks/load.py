@@ -22,8 +22,9 @@ from typing import Any, Final
 import orjson
 
 from benchmarks.record import ROOT, scratch
-from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.report import Figure, Report, show, versions
 from chrono_ray.cli.perf import Asked, chosen_instance
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.perf.holdings import holdings
 from chrono_ray.perf.instance import Instance
 from chrono_ray.perf.users import ACCOUNTS
@@ -71,12 +72,12 @@ def figures(told: Mapping[str, Any]) -> list[Figure]:
     share = {name: 100 * n / max(sum(said.values()), 1) for name, n in said.items()}
     return [
         Figure("requests", whole["requests"], f"at {whole['per_second']:.0f} a second"),
-        Figure("errors", whole["failures"], "", Goal(0, at_least=False)),
+        Figure("errors", whole["failures"], "", Target(0, at_least=False)),
         Figure("p50", whole["p50"], "ms"),
-        Figure("p95", whole["p95"], "ms", Goal(100, at_least=False)),
+        Figure("p95", whole["p95"], "ms", Target(100, at_least=False)),
         Figure("p99", whole["p99"], "ms"),
         *(Figure(f"{name}, p95", each["p95"], "ms") for name, each in told["entries"].items()),
-        Figure("answered by the cache", share.pop("hit", 0), "%", Goal(75, at_least=True)),
+        Figure("answered by the cache", share.pop("hit", 0), "%", Target(75, at_least=True)),
         *(Figure(f"cache: {name}", part, "%") for name, part in sorted(share.items())),
     ]
 

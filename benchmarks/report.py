@@ -15,21 +15,9 @@ from typing import Final
 import orjson
 import psutil
 
+from chrono_ray.perf.catalogue import Target
+
 LIBRARIES: Final = ("aiohttp", "asyncpg", "selectolax", "trafilatura", "uvloop", "zstandard")
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A bound: `at_least` it, or at most it."""
-
-    bound: float
-    at_least: bool
-
-    def holds(self, value: float) -> bool:
-        return value >= self.bound if self.at_least else value <= self.bound
-
-    def __str__(self) -> str:
-        return f"{'>=' if self.at_least else '<='} {self.bound:,g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +27,7 @@ class Figure:
     name: str
     value: float
     unit: str
-    goal: Goal | None = None
+    goal: Target | None = None
     runs: tuple[float, ...] = ()
 
     @property
@@ -59,7 +47,7 @@ class Report:
     versions: dict[str, str]
 
 
-def median(name: str, runs: Sequence[float], unit: str, goal: Goal | None = None) -> Figure:
+def median(name: str, runs: Sequence[float], unit: str, goal: Target | None = None) -> Figure:
     return Figure(name, statistics.median(runs), unit, goal, tuple(runs))
 
 

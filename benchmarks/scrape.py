@@ -26,9 +26,10 @@ import orjson
 from benchmarks import peer
 from benchmarks.driver import environment, scraper
 from benchmarks.record import ROOT, Postgres, count_files, postgres, scratch, subfolder
-from benchmarks.report import Figure, Goal, Report, median, show, versions
+from benchmarks.report import Figure, Report, median, show, versions
 from benchmarks.usage import slope, tree_seconds
 from benchmarks.worker import Scraped, Seen
+from chrono_ray.perf.catalogue import Target
 from tests.support.archive import ArchiveProcess, archive_process
 
 PAGES: Final = ROOT.parent / "shared/data/pages"
@@ -38,9 +39,9 @@ CONCURRENCY: Final = 48
 """Requests in flight: the scraper's default, and the same for Scrapy."""
 WARM_SHARE: Final = 0.4
 """Of the pages: allocators and caches settle over the first 2,000, and then the curve is flat."""
-RATIO_GOAL: Final = Goal(2.0, at_least=True)
-MEMORY_GOAL: Final = Goal(250.0, at_least=False)
-SLOPE_GOAL: Final = Goal(2.0, at_least=False)
+RATIO_GOAL: Final = Target(2.0, at_least=True)
+MEMORY_GOAL: Final = Target(250.0, at_least=False)
+SLOPE_GOAL: Final = Target(2.0, at_least=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.record import scratch
-from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.report import Figure, Report, show, versions
 from chrono_ray.model.query import (
     And,
     Bucket,
@@ -35,6 +35,7 @@ from chrono_ray.model.query import (
     Sort,
     in_projects,
 )
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.search.tantivy import Role, TantivyIndex
 
 FREQUENT: Final = 5_000
@@ -47,7 +48,7 @@ BATCH: Final = 2_000
 BEGAN: Final = datetime(1998, 1, 1, tzinfo=UTC)
 DAYS: Final = 9_000
 CLIENTS: Final = (1, 8)
-GOAL: Final = Goal(150, at_least=False)
+GOAL: Final = Target(150, at_least=False)
 REAL: Final = (
     "Real: TantivyIndex as the API reads it (two threads), texts and titles, typos forgiven,",
     "snippets, all in one process. Not there: HTTP, rights, the cache. Words are made up.",

@@ -32,13 +32,14 @@ import psutil
 
 from benchmarks import load
 from benchmarks.record import ROOT, scratch
-from benchmarks.report import Figure, Goal, Report, show, versions
+from benchmarks.report import Figure, Report, show, versions
 from benchmarks.statistics import Size as Seeded
 from benchmarks.statistics import seed
 from benchmarks.usage import MIB
 from chrono_ray.api.tokens import KEY, SHOWN, new_token
 from chrono_ray.cluster.owner import Running, cluster_environment, running
 from chrono_ray.model.accounts import Role, Scope, UserState
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.users import Newcomer, NewKey, Users
 
@@ -320,21 +321,21 @@ def _reads(compared: Compared) -> list[Figure]:
     late = {name: statistics.quantiles(times, n=20)[-1] for name, times in taken.items()}
     return [
         Figure("cached read : empty handler, p95", late["cached"] / late["empty"], "x",
-               Goal(1.5, at_least=False)),
+               Target(1.5, at_least=False)),
         Figure("cached read : empty handler, p50", middle["cached"] / middle["empty"], "x"),
         Figure("cached list : empty handler, p95", late["cached list"] / late["empty"], "x"),
         *(Figure(f"{name}, p50", middle[name], "ms") for name in taken),
         *(Figure(f"{name}, p95", late[name], "ms") for name in taken),
         *(Figure(f"{name}, its replica's", each, "cpu-us") for name, each in compared.cpu.items()),
         Figure("of which the cache answered", 100 * len(taken["cached"]) / len(taken["empty"]), "%",
-               Goal(95, at_least=True)),
+               Target(95, at_least=True)),
     ]  # fmt: skip
 
 
 def _memory(memory: float, empty: float) -> list[Figure]:
     ours = memory - len(REPLICAS) * empty
     return [
-        Figure("API beyond Ray's own processes (PSS)", ours, "MiB", Goal(400, at_least=False)),
+        Figure("API beyond Ray's own processes (PSS)", ours, "MiB", Target(400, at_least=False)),
         Figure("its three replicas, all in all (PSS)", memory, "MiB"),
         Figure("the replica of the empty handler (PSS)", empty, "MiB"),
     ]

@@ -36,12 +36,13 @@ import uvloop
 
 from benchmarks.beside import beside, serve
 from benchmarks.record import Postgres, postgres, scratch, subfolder
-from benchmarks.report import Figure, Goal, Report, median, show, versions
+from benchmarks.report import Figure, Report, median, show, versions
 from benchmarks.serve import everything
 from chrono_ray import settings as chrono_settings
 from chrono_ray.api.live.app import create_live_app
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Projects
 from tests.support.accounts import bearer, user_with_key
@@ -52,8 +53,8 @@ AT_ONCE: Final = 20
 ROUND_SECONDS: Final = 30.0
 PAUSE: Final = (0.5, 1.0)
 """Between two changes, at random: a look at the record follows each after another time."""
-MEMORY_GOAL: Final = Goal(100, at_least=False)
-RATIO_GOAL: Final = Goal(1.5, at_least=False)
+MEMORY_GOAL: Final = Target(100, at_least=False)
+RATIO_GOAL: Final = Target(1.5, at_least=False)
 REPLICA: Final = "ray::ServeReplica:live"
 STATES: Final = ("paused", "active")
 REAL: Final = (

@@ -24,15 +24,16 @@ import asyncpg
 import orjson
 
 from benchmarks.record import Postgres, postgres, scratch
-from benchmarks.report import Figure, Goal, Report, median, show, versions
+from benchmarks.report import Figure, Report, median, show, versions
 from chrono_ray.model.accounts import Actor, Role, Scope
+from chrono_ray.perf.catalogue import Target
 from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.project_stats import ProjectStats, Wanted
 
 RUNS_A_DOMAIN: Final = 3
 CAPTURES_A_PAGE: Final = 4
-IN_DATABASE: Final = Goal(3, at_least=False)
-FASTER: Final = Goal(500, at_least=True)
+IN_DATABASE: Final = Target(3, at_least=False)
+FASTER: Final = Target(500, at_least=True)
 UNFOLDED: Final = 2_500
 """Changes of totals that wait for the next sweep: ten busy scrapers leave as many in between."""
 ADMIN: Final = Actor(1, Role.ADMIN, frozenset(Scope), 1, None)
@@ -178,7 +179,7 @@ async def told_the_same(connection: asyncpg.Connection, record: Database) -> Fig
     told = {each.head.id: (each.numbers.domains, each.numbers.captures, each.numbers.pages)
             for each in listed}  # fmt: skip
     wrong = sum(told.get(number) != seen for number, seen in counted.items())
-    return Figure("projects told otherwise", wrong, "projects", Goal(0, at_least=False))
+    return Figure("projects told otherwise", wrong, "projects", Target(0, at_least=False))
 
 
 async def measure(server: Postgres, size: Size) -> Report:
