@@ -56,10 +56,10 @@ lint: $(READY) ## Style, types and layers
 
 # Three workers on two cores: most tests wait for something now and then.
 PYTEST := $(BIN)/python -m pytest -q -n 3 --dist worksteal
-# What takes long and rarely breaks is left to `make test`.
-PATIENT := embedded benchmarks inputs
-check: lint ## The inner loop: lint, unit and integration tests
-	$(PYTEST) tests/unit tests/integration $(PATIENT:%=--ignore=tests/integration/%)
+# Under a minute and a half; what needs a record of its own for each test is left to `make test`.
+QUICK := archives cache extraction search
+check: lint ## The inner loop: lint, unit tests, and the parts whose own tests are quick
+	$(PYTEST) tests/unit $(QUICK:%=tests/integration/%)
 
 # A test that fails is tried once more, and named in the summary: real servers share two cores.
 test: lint ## Everything, on real parts: Ray clusters and faults too
