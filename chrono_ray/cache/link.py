@@ -55,6 +55,13 @@ _limit: ContextVar[asyncio.Timeout | None] = ContextVar("limit", default=None)
 log = logging.getLogger(__name__)
 
 
+def allow(seconds: float) -> None:
+    """So many seconds from now for the call under way; one whose time is over is ending."""
+    limit = _limit.get()
+    if limit and not limit.expired():
+        limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
 class Link:
     """Connections to one server, none of them opened before it is needed.
 
@@ -150,17 +157,15 @@ class Link:
 
     async def _wired(self) -> Wire:
         """One opens it, the others wait for that, longer than for an answer."""
-        limit, now, falls = _limit.get(), asyncio.get_running_loop().time, self._falls
-        if limit:
-            limit.reschedule(now() + max(ROOM_SECONDS, self._deadline))
+        falls = self._falls
+        allow(max(ROOM_SECONDS, self._deadline))
         async with self._wiring:
             if self._falls > falls:
                 raise WireError("It did not answer another one meanwhile")
             if self._wire is None or self._wire.closed:
                 self._unwire()
                 self._wire = await self._opened()
-        if limit:
-            limit.reschedule(now() + self._deadline)
+        allow(self._deadline)
         return self._wire
 
     async def _opened(self) -> Wire:
@@ -209,18 +214,14 @@ class Link:
 
     async def _in_turn(self, connection: AbstractConnection) -> None:
         """One after the other. The call that needs a new connection may take longer for it."""
-        limit, now = _limit.get(), asyncio.get_running_loop().time
-        if limit:
-            limit.reschedule(now() + max(ROOM_SECONDS, self._deadline))
+        allow(max(ROOM_SECONDS, self._deadline))
         falls = self._falls
         async with self._opening:
             if self._falls > falls:
                 raise WireError("It did not answer another one meanwhile")
-            if limit:
-                limit.reschedule(now() + max(CONNECT_SECONDS, self._deadline))
+            allow(max(CONNECT_SECONDS, self._deadline))
             await self._greet(connection)
-        if limit:
-            limit.reschedule(now() + self._deadline)
+        allow(self._deadline)
 
     async def _greet(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
