@@ -13,10 +13,13 @@ import subprocess
 import sys
 from fractions import Fraction
 from functools import cache
+from importlib import resources
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+import compose_spec
+import jsonschema
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -77,17 +80,29 @@ def options(service: str) -> dict[str, str]:
     return dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
 
 
+def spoilt(wrong: dict[str, Any]) -> dict[str, Any]:
+    return {**compose(), "services": {"redis": {**services()["redis"], **wrong}}}
+
+
 def test_it_is_what_the_compose_specification_accepts():
-    spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed")
-    spec.PyCompose.from_json(json.dumps(compose())).validate()
+    compose_spec.PyCompose.from_json(json.dumps(compose())).validate()
     for wrong, told in (
         ({"cpuss": 1}, "cpuss"),
         ({"restart": "now"}, "unless-stopped"),
         ({"networks": ["no"]}, "`no`"),
     ):
-        spoilt = {**compose(), "services": {"redis": {**services()["redis"], **wrong}}}
         with pytest.raises(ValueError, match=told):
-            spec.PyCompose.from_json(json.dumps(spoilt)).validate()
+            compose_spec.PyCompose.from_json(json.dumps(spoilt(wrong))).validate()
+
+
+def test_it_is_what_the_schema_of_the_specification_accepts():
+    """The schema as check-jsonschema brings it: newer keys than the parser above knows."""
+    vendored = resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    schema = json.loads(vendored.read_text())
+    jsonschema.validate(compose(), schema)
+    for wrong in ({"cpuss": 1}, {"healthcheck": {"tests": ["CMD"]}}, {"ports": 8000}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(spoilt(wrong), schema)
 
 
 def test_every_container_has_its_share_of_the_budget_and_no_more():
