@@ -59,7 +59,8 @@ async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport]
             reports = [await read_report(record, run_id)]
         else:
             stats, ids = Stats(record), await Projects(record).recent_runs(RUNS_SHOWN)
-            reports = [RunReport(await stats.progress(n), await stats.pages(n)) for n in ids]
+            found = await stats.found(ids)
+            reports = [RunReport(each, await stats.pages(each.run_id)) for each in found]
         return reports, await shown_budgets(wiring.governor(record, settings), settings)
     finally:
         await record.aclose()

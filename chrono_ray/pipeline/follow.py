@@ -93,7 +93,7 @@ class _Following:
         return await self._until_indexed(progress, stop)
 
     async def _progress(self) -> Progress:
-        self._parts = tuple([await self._stats.progress(each) for each in self._run_ids])
+        self._parts = await self._stats.of_runs(self._run_ids)
         return summed(self._parts)
 
     async def _look(self, before: Progress) -> Progress:

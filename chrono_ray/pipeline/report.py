@@ -49,7 +49,7 @@ class RunReport:
 async def read_report(database: Database, run_id: int) -> RunReport:
     """A run as it is now; the first of a collection stands for all of it. `NotFound` for none."""
     stats, ids = Stats(database), await Projects(database).together(run_id)
-    parts = tuple([await stats.progress(each) for each in ids])
+    parts = await stats.of_runs(ids)
     return RunReport(summed(parts), await stats.pages(*ids), parts if len(parts) > 1 else ())
 
 

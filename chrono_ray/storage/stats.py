@@ -86,10 +86,19 @@ class Stats:
 
     async def progress(self, run_id: int) -> Progress:
         """One run's counters; `NotFound` when there is no such run."""
-        row = await self._database.fetchrow(self._sql["progress"], run_id)
-        if row is None:
-            raise NotFound(f"There is no run {run_id}", fix="`chrono status` lists the runs")
-        return progress_of(row)
+        return (await self.of_runs([run_id]))[0]
+
+    async def of_runs(self, run_ids: Sequence[int]) -> tuple[Progress, ...]:
+        """Of several, in the order asked, by one statement; `NotFound` when one is not there."""
+        found = await self.found(run_ids)
+        if missing := sorted(set(run_ids) - {each.run_id for each in found}):
+            raise NotFound(f"There is no run {missing[0]}", fix="`chrono status` lists the runs")
+        return found
+
+    async def found(self, run_ids: Sequence[int]) -> tuple[Progress, ...]:
+        """Of those that are still there, in the order asked."""
+        rows = await self._database.fetch(self._sql["progress"], run_ids)
+        return tuple(progress_of(row) for row in rows)
 
     async def pages(self, *run_ids: int) -> PageCounts:
         """Of one run, or of all runs of a collection: each page once."""

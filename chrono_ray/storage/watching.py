@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from chrono_ray.storage.database import Database, statements
-from chrono_ray.storage.stats import Progress, progress_of
+from chrono_ray.storage.stats import Progress, Stats
 
 SLOW: Final = timedelta(seconds=1)
 NO_STATEMENTS: Final = (
@@ -53,15 +53,17 @@ class Server:
 
 
 class Watching:
-    """Reads; one statement each."""
+    """Reads; every statement is bounded."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._stats = Stats(database)
         self._sql = statements("watching")
 
     async def runs(self, limit: int) -> list[Progress]:
         """Active and paused ones, then the newest."""
-        return [progress_of(row) for row in await self._database.fetch(self._sql["runs"], limit)]
+        chosen = await self._database.fetch(self._sql["runs"], limit)
+        return list(await self._stats.found([row["id"] for row in chosen]))
 
     async def slow(self) -> tuple[SlowStatement, ...]:
         """Our own statements that have been at work for more than `SLOW`."""

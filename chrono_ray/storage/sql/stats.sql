@@ -1,6 +1,7 @@
 -- Progress, read only.
 
 -- name: progress
+-- of the runs $1, in their order
 SELECT r.id, r.state, r.archive, p.name AS project, d.url,
        extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.created_at)::float8 AS seconds,
        r.created_at,
@@ -8,8 +9,9 @@ SELECT r.id, r.state, r.archive, p.name AS project, d.url,
           FROM domain_counters k WHERE k.run_id = r.id)::text AS counters,
        (SELECT count(*) FROM slices s WHERE s.run_id = r.id AND s.state = 'hole') AS holes,
        (SELECT count(*) FROM slices s WHERE s.run_id = r.id AND s.state = 'pending') AS listing
-  FROM runs r JOIN projects p ON p.id = r.project_id JOIN domains d ON d.id = r.domain_id
- WHERE r.id = $1
+  FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, place) JOIN runs r ON r.id = wanted.id
+  JOIN projects p ON p.id = r.project_id JOIN domains d ON d.id = r.domain_id
+ ORDER BY wanted.place
 
 -- name: pages
 -- of one run, or of a collection by its runs, in the order of preference

@@ -1,17 +1,8 @@
 -- What an operator watches: read every second, so each statement is bounded.
 
 -- name: runs
--- active and paused ones, then the newest, $1 in all; columns as `progress` in stats.sql
-SELECT r.id, r.state, r.archive, p.name AS project, d.url,
-       extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.created_at)::float8 AS seconds,
-       r.created_at,
-       (SELECT coalesce(json_agg(json_build_array(k.state, k.reason, k.n)), '[]')
-          FROM domain_counters k WHERE k.run_id = r.id)::text AS counters,
-       (SELECT count(*) FROM slices s WHERE s.run_id = r.id AND s.state = 'hole') AS holes,
-       (SELECT count(*) FROM slices s WHERE s.run_id = r.id AND s.state = 'pending') AS listing
-  FROM (SELECT x.* FROM runs x ORDER BY (x.state = 'active') DESC, (x.state = 'paused') DESC, x.id DESC LIMIT $1) r
-  JOIN projects p ON p.id = r.project_id JOIN domains d ON d.id = r.domain_id
- ORDER BY (r.state = 'active') DESC, (r.state = 'paused') DESC, r.id DESC
+-- active and paused ones, then the newest, $1 in all
+SELECT r.id FROM runs r ORDER BY (r.state = 'active') DESC, (r.state = 'paused') DESC, r.id DESC LIMIT $1
 
 -- name: slow
 -- our own statements that have been at work for longer than $1, the oldest first
