@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,11 @@ class ByCluster(LoadScopeScheduling):  # type: ignore[misc]  # xdist's loadgroup
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure() -> None:
+    # what a background shell starts has SIGINT ignored, and so would every process of ours
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster | None:
     return ByCluster(config, log) if config.getvalue("dist") == "loadscope" else None
 

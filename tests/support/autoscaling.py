@@ -37,13 +37,13 @@ class ScaledHead(Head):
         self._memory = memory
         self._most = most
 
-    def _command(self, ports: Mapping[str, int]) -> list[str]:
-        gcs = f"127.0.0.1:{ports['port']}"
+    def _command(self, host: str, ports: Mapping[str, int]) -> list[str]:
+        gcs = f"{host}:{ports['port']}"
         told = autoscaling(gcs, memory=self._memory, most=self._most)
         self._config.write_bytes(orjson.dumps(told))
-        ours = ("--num-cpus=", "--memory=")
+        ours = ("--num-cpus=", "--memory=", "--no-monitor")
         return [
-            *(each for each in super()._command(ports) if not each.startswith(ours)),
+            *(each for each in super()._command(host, ports) if not each.startswith(ours)),
             f"--num-cpus={CPUS}", f"--memory={self._memory}",
             f"--autoscaling-config={self._config}",
         ]  # fmt: skip
