@@ -16,12 +16,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.model.priority import QueueClass, patterns
 from chrono_ray.storage.database import RECORD_AWAY, Database
-from chrono_ray.storage.online import finish
+from chrono_ray.storage.online import finish, have_turn
 
 FOLDER: Final = Path(__file__).parent / "migrations"
 LOCK: Final = 0x6368726F6E6F
@@ -40,13 +41,24 @@ log = logging.getLogger(__name__)
 
 
 async def migrate(database: Database) -> str:
-    """Run what is missing; returns the schema's revision.
+    """Run all that is missing; returns the schema's revision.
 
-    The schema changes in one transaction, which never waits for a table for
-    longer than `LOCK_MILLISECONDS`; what takes long follows beside the work
-    (storage/online.py). Safe to run from many processes at once: one does it,
-    the others wait. A schema that is newer than this program is left alone
-    where its promise is that this program works with it.
+    `migrate_schema`, then what it leaves to be done beside the work
+    (storage/online.py), and it raises what these do.
+    """
+    revision = await migrate_schema(database)
+    await finish(database, revision)
+    return revision
+
+
+async def migrate_schema(database: Database) -> str:
+    """What every program needs before it works on the record; returns the schema's revision.
+
+    One transaction, which never waits for a table for longer than
+    `LOCK_MILLISECONDS`; what takes long is left (`finish`). Safe to run from
+    many processes at once: one does it, the others wait. A schema that is
+    newer than this program is left alone where its promise is that this
+    program works with it.
 
     Raises `SettingsError` when the server is older than PostgreSQL 15 or the
     schema too new for this program, and `Unavailable` when the server is away
@@ -55,15 +67,20 @@ async def migrate(database: Database) -> str:
     began = time.monotonic()
     while True:
         try:
-            revision = await _migrate_once(database)
-            break
-        except asyncpg.LockNotAvailableError as error:
+            return await _migrate_once(database)
+        except (asyncpg.LockNotAvailableError, DBAPIError) as error:
+            if not _is_lock(error):
+                raise
             if time.monotonic() - began > TABLE_SECONDS:
                 raise _in_use() from error
             log.info("record.table_in_use")
             await asyncio.sleep(random.uniform(0.5, 1.5) * TURN_SECONDS)  # noqa: S311
-    await finish(database, revision)
-    return revision
+
+
+def _is_lock(error: asyncpg.LockNotAvailableError | DBAPIError) -> bool:
+    """A script speaks with the driver, other statements through SQLAlchemy, which wraps it."""
+    said = error.driver_exception if isinstance(error, DBAPIError) else error
+    return isinstance(said, asyncpg.LockNotAvailableError)
 
 
 def _in_use() -> Unavailable:
@@ -90,14 +107,12 @@ async def _migrate_once(database: Database) -> str:
 
 async def _have_turn(connection: AsyncConnection) -> None:
     """Wait for whoever migrates now, and say so from time to time."""
-    began, told = time.monotonic(), -TELL_SECONDS
     lock = {"lock": LOCK}
-    while not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock):
-        waited = time.monotonic() - began
-        if waited - told >= TELL_SECONDS:
-            told = waited
-            log.warning("record.migrated_by_another", extra={"waited": round(waited)})
-        await asyncio.sleep(TURN_SECONDS)
+
+    async def taken() -> bool:
+        return bool(await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock))
+
+    await have_turn(taken, "record.migrated_by_another", every=TELL_SECONDS)
 
 
 async def _watched(database: Database, pid: int, running: asyncio.Task[str]) -> str:

@@ -9,12 +9,16 @@ again when it was cut off, so each must be safe to repeat.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import asyncpg
 
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.storage.database import Connection, Database, named
@@ -22,7 +26,9 @@ from chrono_ray.storage.database import Connection, Database, named
 VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 BATCHES: Final = "fill_"
 LOCK: Final = 0x6368726F6E70
-"""Advisory lock: who finds it taken leaves the steps to the one that has it."""
+"""Advisory lock: one process at a time is at the steps."""
+TURN_SECONDS: Final = 0.25
+TELL_SECONDS: Final = 15.0
 _FILE: Final = re.compile(r"(\d{4})_online\.sql")
 
 log = logging.getLogger(__name__)
@@ -46,18 +52,44 @@ def steps(folder: Path = VERSIONS) -> Iterator[Step]:
 async def finish(database: Database, revision: str, *, folder: Path = VERSIONS) -> int:
     """Carry out the steps up to this revision that are not done yet; returns how many were.
 
-    0 as well where another process is at it. Raises `Unavailable` when
-    PostgreSQL goes away: the next start goes on.
+    All are done when it returns: where another process is at them it waits,
+    and says so. Raises `Unavailable` when PostgreSQL goes away, and what
+    PostgreSQL says of a step that cannot be done.
     """
     done = 0
     async with database.alone() as connection:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-            return 0
+
+        async def taken() -> bool:  # asked, not waited for: no index is finished beside a waiter
+            return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+
+        await have_turn(taken, "record.steps_by_another", every=TELL_SECONDS)
         for step in steps(folder):
             if step.revision <= revision and not await _is_done(connection, step):
                 await _carry_out(connection, step)
                 done += 1
     return done
+
+
+async def finish_beside(database: Database, revision: str, *, folder: Path = VERSIONS) -> None:
+    """`finish` for who goes on meanwhile: how it ended is told, and the next start tries again."""
+    try:
+        done = await finish(database, revision, folder=folder)
+    except (Unavailable, asyncpg.PostgresError):
+        log.exception("record.steps_failed")
+    else:
+        if done:
+            log.info("record.steps_done", extra={"steps": done})
+
+
+async def have_turn(taken: Callable[[], Awaitable[bool]], event: str, *, every: float) -> None:
+    """Ask until it is taken, and say every so many seconds that another one has it."""
+    began, told = time.monotonic(), -every
+    while not await taken():
+        waited = time.monotonic() - began
+        if waited - told >= every:
+            told = waited
+            log.warning(event, extra={"waited": round(waited)})
+        await asyncio.sleep(TURN_SECONDS)
 
 
 async def _is_done(connection: Connection, step: Step) -> bool:

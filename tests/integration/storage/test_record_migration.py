@@ -15,10 +15,9 @@ from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.model.priority import QueueClass, patterns
 from chrono_ray.storage import database as storage_database
 from chrono_ray.storage import migrate as migrating
-from chrono_ray.storage import online
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import fits, migrate, newest, revision, works_with
-from chrono_ray.storage.online import finish
+from chrono_ray.storage.online import finish, finish_beside
 from chrono_ray.storage.tables import metadata
 from tests.conftest import PostgresServer
 from tests.integration.storage.first_record import goes_on, make_first
@@ -102,6 +101,17 @@ async def test_a_table_in_use_is_told_and_nothing_was_changed(
             await migrate(first)
     assert await revision(first) == "0001"
     assert await migrate(first) == newest()
+
+
+async def test_a_table_that_statements_beside_the_scripts_need_is_waited_for_too(
+    database: Database, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "chrono_ray.storage.migrate")
+    async with database.transaction() as another:
+        await another.execute("LOCK TABLE class_pattern IN ACCESS EXCLUSIVE MODE")
+        ours = asyncio.create_task(migrate(database))
+        await until(partial(told_of, caplog, "record.table_in_use"))
+    assert await ours == newest()
 
 
 async def test_a_server_that_is_away_or_goes_away_is_unavailable(first: Database):
@@ -204,12 +214,39 @@ async def test_what_a_revision_leaves_is_done_once_and_goes_on_where_it_was_cut_
     assert [row["step"] for row in done] == ["fill_kind", "things_kind", "things_twice"]
 
 
-async def test_steps_that_another_is_at_are_left_to_it(database: Database, things: Path):
-    async with database.connection() as another:
-        await another.execute("SELECT pg_advisory_lock($1)", online.LOCK)
-        assert await finish(database, "9001", folder=things) == 0
-        await another.execute("SELECT pg_advisory_unlock($1)", online.LOCK)
-    assert await database.fetchval("SELECT count(*) FROM schema_steps") == 0
+async def test_steps_that_another_is_at_are_waited_for(
+    database: Database, things: Path, caplog: pytest.LogCaptureFixture
+):
+    await database.fetch("UPDATE things SET twice = n")
+    async with database.transaction() as old:  # no index is ready as long as it reads
+        await old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        both = [asyncio.create_task(finish(database, "9001", folder=things)) for _ in range(2)]
+        await until(partial(told_of, caplog, "record.steps_by_another"))
+        await until(partial(waits_for_a_lock, database))
+        assert not any(each.done() for each in both)
+    assert sorted(await asyncio.gather(*both)) == [0, 3]
+
+
+async def test_steps_beside_the_work_fail_for_themselves_and_end_with_it(
+    database: Database, things: Path, caplog: pytest.LogCaptureFixture
+):
+    await finish_beside(database, "9001", folder=things)
+    assert await told_of(caplog, "record.steps_failed")
+    async with database.transaction() as another:
+        await another.execute("UPDATE things SET twice = n")
+        ours = asyncio.create_task(finish_beside(database, "9001", folder=things))
+        await until(partial(waits_for_a_lock, database))
+        ours.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.gather(ours, return_exceptions=True)
+        await until(partial(nobody_waits, database))
+    with caplog.at_level(logging.INFO, "chrono_ray.storage.online"):
+        await finish_beside(database, "9001", folder=things)
+    assert await told_of(caplog, "record.steps_done")
+
+
+async def nobody_waits(database: Database) -> bool:
+    return not await waits_for_a_lock(database)
 
 
 async def test_the_stored_turns_are_those_of_the_model(database: Database):
