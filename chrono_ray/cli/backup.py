@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.model.errors import Conflict, InvalidInput, Unavailable
 from chrono_ray.pipeline.backup import BackupParts, Checked, back_up, check, forget
 from chrono_ray.pipeline.backup_blobs import Copied
-from chrono_ray.pipeline.backup_place import Kept, Manifest, Place, at, superfluous
+from chrono_ray.pipeline.backup_place import Kept, Manifest, Place, ahead, at, superfluous
 from chrono_ray.pipeline.rebuild import live_line
 from chrono_ray.pipeline.restore import Restored, RestoreParts
 from chrono_ray.pipeline.restore import restore as bring_back
@@ -44,12 +45,17 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A backup that was made, and the older ones that went for it."""
+    """A backup that was made, and the older ones that went for it.
+
+    `kept` says why none could be removed. `ahead` are of a time that has not come.
+    """
 
     manifest: Manifest
     copied: Copied
+    ahead: list[str]
     removed: list[str]
     forgotten: int
+    kept: str = ""
 
 
 def backup(to: str, kept: Kept | None, *, json: bool) -> int:
@@ -62,7 +68,7 @@ def backup(to: str, kept: Kept | None, *, json: bool) -> int:
     if made is None:
         return _stopped("No backup was made. What was copied stays: the next one goes on with it.")
     _print(_made_as_json(place, made), list(_made_lines(place, made)), json=json)
-    return PARTIAL if made.manifest.missing else 0
+    return PARTIAL if made.manifest.missing or made.kept else 0
 
 
 def verify(source: str, *, json: bool) -> int:
@@ -112,8 +118,13 @@ async def _back_up(settings: Settings, place: Place, kept: Kept | None, tell: Te
         manifest, copied = await back_up(parts, place, tell)
     finally:
         await record.aclose()
-    old = superfluous(place.names(), kept) if kept else []
-    return _Made(manifest, copied, old, await forget(place, old, tell) if old else 0)
+    names = place.names()
+    old = superfluous(names, kept, now=manifest.name) if kept else []
+    made = partial(_Made, manifest, copied, ahead(names, manifest.name))
+    try:
+        return made(old, await forget(place, old, tell, living=parts.blobs) if old else 0)
+    except (Conflict, Unavailable) as error:
+        return made([], 0, str(error))
 
 
 async def _restore(
@@ -243,7 +254,7 @@ def _made_as_json(place: Place, made: _Made) -> dict[str, object]:
         "record_bytes": manifest.files["record.dump"].bytes, "blobs": manifest.blobs,
         "new": made.copied.new, "new_bytes": made.copied.bytes, "missing": manifest.missing,
         "missing_named": list(manifest.missing_named), "removed": made.removed,
-        "blobs_removed": made.forgotten,
+        "blobs_removed": made.forgotten, "not_removed": made.kept, "ahead": made.ahead,
     }  # fmt: skip
 
 
@@ -256,6 +267,10 @@ def _made_lines(place: Place, made: _Made) -> Iterator[str]:
     yield from _missing_lines(manifest.missing, manifest.missing_named)
     for name in made.removed:
         yield f"  removed {name}"
+    for name in made.ahead:
+        yield f"  AHEAD   {name} is of a time that has not come: take it away, it counts as newest"
+    if made.kept:
+        yield f"  KEPT    all older ones: {made.kept}"
 
 
 def _missing_lines(missing: int, some: tuple[str, ...] | list[str]) -> Iterator[str]:

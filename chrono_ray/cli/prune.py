@@ -18,7 +18,7 @@ from chrono_ray.cluster.jobs.tasks import work_off
 from chrono_ray.model.errors import ChronoError
 from chrono_ray.model.task import Purge
 from chrono_ray.pipeline.backup import forget
-from chrono_ray.pipeline.backup_place import Kept, Place, superfluous
+from chrono_ray.pipeline.backup_place import Kept, Place, name_at, superfluous
 from chrono_ray.pipeline.prune import BLOBS, PAYLOADS, look, prune
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
@@ -49,24 +49,25 @@ class _Gone:
 def prune_and_print(asked: Asked, *, json: bool) -> int:
     """0 done, 130 stopped before its end: the same again goes on."""
     place = Place(Path(asked.backups).expanduser().absolute()) if asked.backups else None
-    old = superfluous(place.names(), asked.kept) if place else []
     with connected() as settings:
-        gone = asyncio.run(_prune(settings, asked, place, old))
+        gone = asyncio.run(_prune(settings, asked, place))
     text = _as_json(asked, gone) if json else "\n".join(_lines(asked, gone))
     sys.stdout.write(text + "\n")
     return 0 if gone.done else INTERRUPTED
 
 
-async def _prune(settings: Settings, asked: Asked, place: Place | None, old: list[str]) -> _Gone:
+async def _prune(settings: Settings, asked: Asked, place: Place | None) -> _Gone:
     record = wiring.database(settings, pool_size=4, name="chrono prune")
     parts, age, tell = wiring.pruning(settings, record), timedelta(days=asked.days), _tell()
     try:
+        now = name_at(await parts.deleting.now())
+        old = superfluous(place.names(), asked.kept, now=now) if place else []
         if asked.dry_run:
             return _Gone(await look(parts, age, exports=asked.exports), old)
+        if place and old:  # first: what it refuses is refused before anything went
+            await forget(place, old, tell, living=parts.blobs)
         weights = await prune(parts, age, tell, exports=asked.exports)
         purged = await _purge(settings, record, tell)
-        if place and old:
-            await forget(place, old, tell)
         return _Gone({**weights, **purged}, old, done=bool(purged))
     finally:
         await record.aclose()

@@ -42,14 +42,16 @@ async def copy(
     tell: Tell,
     *,
     take: Callable[[Sequence[bytes]], None] = lambda _held: None,
+    by_size: bool = False,
 ) -> Copied:
-    """Copy every listed blob that the target has not; `take` hears in order of those it has then.
+    """Copy every listed blob that the target has not whole; `take` hears in order of those it has.
 
-    Durable when it returns, and safe to repeat.
+    What stands in the target is read to be sure; with `by_size` only where the
+    source has it in another size. Durable when it returns, and safe to repeat.
     """
     copied = Copied()
     for first, wanted in digests(listed):
-        there = await _patiently(partial(target.beginning, first))
+        there = await _whole_there(source if by_size else None, target, first, wanted)
         for some in _batches([each for each in wanted if each not in there]):
             whole = await read(source, some)
             if whole:
@@ -63,6 +65,18 @@ async def copy(
         copied.held += len(held)
         tell(f"blobs: {copied.held:,} there, {copied.new:,} of them new ({first + 1} of 256)")
     return copied
+
+
+async def _whole_there(
+    like: Blobs | None, target: Blobs, first: int, wanted: Sequence[bytes]
+) -> set[bytes]:
+    """Those of the wanted that the target has whole, or in the size that `like` has them."""
+    there = await _patiently(partial(target.sizes, first))
+    expected = await _patiently(partial(like.sizes, first)) if like else {}
+    sure = {each for each in wanted if each in there and there[each] == expected.get(each)}
+    for some in _batches([each for each in wanted if each in there and each not in sure]):
+        sure.update(await read(target, some))
+    return sure
 
 
 async def read(source: Blobs, wanted: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -3,6 +3,8 @@
 ::
 
     PLACE/blobs/ab/ab12...zst      what all of them name, each once, as the blob store has it
+    PLACE/blobs/BACKUPS            says that these bytes are backups' own, and may be forgotten
+    PLACE/damaged/ab12...zst       what was found damaged there, out of the way
     PLACE/20261122T142411.123Z/    when its snapshot was taken, by PostgreSQL's clock
         manifest.json              what it holds, and what its files must hash to
         record.dump                the record, in pg_dump's custom format
@@ -17,10 +19,10 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +38,14 @@ DUMP: Final = "record.dump"
 DIGESTS: Final = "blobs.sha256"
 SETTINGS: Final = "settings.json"
 BLOBS: Final = "blobs"
+MARK: Final = "BACKUPS"
+MARKED: Final = (
+    b"Bytes of backups. What none of them names goes: let no CHRONO_BLOBS_URL be here.\n"
+)
+DAMAGED: Final = "damaged"
+DRAFT: Final = ".draft-"
+AHEAD: Final = timedelta(days=1)
+"""As much later than now a backup may be named by a clock that differs from ours."""
 NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 DIGEST_BYTES: Final = 32
 READ: Final = DIGEST_BYTES * 32 * 1024
@@ -95,6 +105,57 @@ class Place:
         """Where the blobs of all its backups are."""
         return Blobs(str(self.folder / BLOBS))
 
+    def check_apart(self, store: Path | None) -> None:
+        """`InvalidInput` where its blobs are those of the blob store, or within each other."""
+        with reachable():
+            ours = (self.folder / BLOBS).resolve()
+            if store is None or not (_lies_in(ours, store) or _lies_in(store.resolve(), ours)):
+                return
+        raise InvalidInput(
+            f"{self.folder} is no place for backups of this record",
+            why=f"{ours} would be the blob store's own folder, {store}: removing a backup would"
+            " remove living bytes",
+            fix="Choose a folder apart from CHRONO_BLOBS_URL",
+        )
+
+    def mark(self) -> None:
+        """Its blobs are backups' own from here on; `Conflict` where something else is there."""
+        folder = self.folder / BLOBS
+        with reachable():
+            if (folder / MARK).exists():
+                return
+            if not self.names() and folder.is_dir() and any(folder.iterdir()):
+                raise Conflict(
+                    f"{self.folder} is no place of backups", why=f"{folder} holds something else",
+                    fix=f"Choose another folder; if a stopped backup left it, make {MARK} there",
+                )  # fmt: skip
+            folder.mkdir(mode=0o700, exist_ok=True)
+            write(folder / MARK, MARKED)
+            _sync(folder)
+
+    def check_marked(self) -> None:
+        """`Conflict` where it is not said that its blobs are backups' own."""
+        if not (self.folder / BLOBS / MARK).exists():
+            raise Conflict(
+                "No backup is removed",
+                why=f"{self.folder / BLOBS / MARK} is missing: its blobs may be somebody else's",
+                fix=f"Make a backup there first: chrono backup {self.folder}",
+            )  # fmt: skip
+
+    def set_aside(self, digests: Sequence[str]) -> int:
+        """Move damaged blobs out of the way, where that may be done; how many were."""
+        if not digests or not (self.folder / BLOBS / MARK).exists():
+            return 0
+        moved = 0
+        with suppress(OSError):  # of a disk that is only read
+            (self.folder / DAMAGED).mkdir(mode=0o700, exist_ok=True)
+            for each in digests:
+                with suppress(FileNotFoundError):
+                    blob = self.folder / BLOBS / each[:2] / f"{each}.zst"
+                    blob.replace(self.folder / DAMAGED / blob.name)
+                    moved += 1
+        return moved
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Nobody else writes here. `Conflict` when somebody does."""
@@ -149,10 +210,10 @@ class Place:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """A folder that goes when the block fails; those of killed backups go before."""
-        for left in self.folder.glob(".draft-*"):
+        """A folder that goes when the block fails; those of who was killed go before."""
+        for left in self.folder.glob(f"{DRAFT}*"):
             shutil.rmtree(left, ignore_errors=True)
-        folder = self.folder / f".draft-{os.getpid()}"
+        folder = self.folder / f"{DRAFT}{os.getpid()}"
         try:
             with reachable():
                 folder.mkdir(mode=0o700)
@@ -169,11 +230,12 @@ class Place:
             _sync(self.folder)
 
     def remove(self, name: str) -> None:
-        """A backup's own files; its blobs stay until `unnamed` tells of them."""
+        """A backup's own files; its blobs stay. What a kill leaves goes with the next draft."""
+        gone = self.folder / f"{DRAFT}{name}"
         with reachable():
-            self.path(name, MANIFEST).unlink()  # from here on it is none
-            _sync(self.folder / name)
-            shutil.rmtree(self.folder / name)
+            (self.folder / name).rename(gone)  # from here on it is none
+            _sync(self.folder)
+            shutil.rmtree(gone)
 
     def named(self, names: Iterable[str], first: int) -> set[bytes]:
         """Which blobs with this first byte these backups name."""
@@ -183,7 +245,7 @@ class Place:
 def at(path: Path) -> tuple[Place, str]:
     """The place and the backup that a path means: one of them, or the newest of a place.
 
-    `NotFound` when there is none.
+    `NotFound` when there is none, `Conflict` when the newest is of a time that has not come.
     """
     if NAME.fullmatch(path.name):
         place, name = Place(path.parent), path.name
@@ -194,14 +256,29 @@ def at(path: Path) -> tuple[Place, str]:
     names = place.names() if path.is_dir() else []
     if not names:
         raise NotFound(f"There is no backup in {path}")
+    if later := ahead(names, name_at(datetime.now(UTC) + AHEAD)):
+        others = [each for each in names if each not in later]
+        raise Conflict(
+            "Which backup is the newest cannot be told",
+            why=f"{names[-1]} is of a time that has not come: a clock was wrong then, or is now",
+            fix=f"Name the one that you mean, such as {path / (others or names)[-1]}",
+        )
     return place, names[-1]
 
 
-def superfluous(names: Iterable[str], kept: Kept) -> list[str]:
-    """Which of these nobody keeps, oldest first. The newest always stays."""
+def ahead(names: Iterable[str], now: str) -> list[str]:
+    """Those that are named later than now."""
+    return sorted(each for each in names if each > now)
+
+
+def superfluous(names: Iterable[str], kept: Kept, *, now: str) -> list[str]:
+    """Which of these nobody keeps, oldest first. The newest always stays.
+
+    Those named later than `now` stay, too, and are nobody's newest.
+    """
     if kept.daily < 1 and kept.weekly < 1:
         raise InvalidInput("No backup would be kept", fix="Keep one day or one week at least")
-    newest = sorted(names, reverse=True)
+    newest = sorted((each for each in names if each <= now), reverse=True)
     days = dict(reversed([(_moment(each).date(), each) for each in newest]))
     weeks = dict(reversed([(_moment(each).isocalendar()[:2], each) for each in newest]))
     stay = {
@@ -255,6 +332,12 @@ def digests(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """Of a list of blobs: those in it, in groups by their first byte, ascending."""
     for first, group in groupby(_records(path), key=lambda each: each[0]):
         yield first, list(group)
+
+
+def _lies_in(inner: Path, outer: Path) -> bool:
+    """Also by another way to the same folder, such as a bind mount."""
+    above = (inner, *inner.parents)
+    return outer.exists() and any(each.exists() and each.samefile(outer) for each in above)
 
 
 def _sync(folder: Path) -> None:

@@ -48,29 +48,39 @@ class Blobs:
         self._folder = _local_folder(url)
         self._store = _open(url, self._folder)
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the bytes are on this machine; None in an object store."""
+        return self._folder
+
     async def put(self, bodies: Sequence[bytes]) -> list[bytes]:
         """Keep each body; returns their SHA-256 in order. Durable when it returns."""
         digests, packed = await asyncio.to_thread(_pack, bodies)
-        await self.keep(packed)
+        await self._keep(packed, anew=False)
         return digests
 
     async def keep(self, packed: dict[bytes, bytes]) -> None:
-        """The same for bodies as `packed` gave them, by their SHA-256."""
+        """The same for bodies as `packed` gave them, by their SHA-256; over what stands there."""
+        await self._keep(packed, anew=True)
+
+    async def _keep(self, packed: dict[bytes, bytes], *, anew: bool) -> None:
         try:
             async with asyncio.timeout(SECONDS):
                 if self._folder is not None:
-                    await self._write(self._folder, packed)
+                    await self._write(self._folder, packed, anew=anew)
                 else:
                     for digest, body in packed.items():
                         await obstore.put_async(self._store, _path(digest), body)
         except (OSError, BaseError, TimeoutError) as error:
             raise _away(error) from error
 
-    async def _write(self, folder: Path, packed: dict[bytes, bytes]) -> None:
+    async def _write(self, folder: Path, packed: dict[bytes, bytes], *, anew: bool) -> None:
         """Side by side: a disk syncs several files in little more time than one."""
         items = list(packed.items())
         parts = [dict(items[first::WRITERS]) for first in range(min(WRITERS, len(items)))]
-        await asyncio.gather(*(asyncio.to_thread(_write_files, folder, part) for part in parts))
+        await asyncio.gather(
+            *(asyncio.to_thread(_write_files, folder, part, anew=anew) for part in parts)
+        )
 
     async def get(self, digest: bytes) -> bytes:
         """The body of this SHA-256; `NotFound` when there is none, or its bytes are not that."""
@@ -109,15 +119,15 @@ class Blobs:
                 if re.fullmatch(r"[0-9a-f]{64}", name):
                     yield bytes.fromhex(name)
 
-    async def beginning(self, first: int) -> set[bytes]:
-        """Every SHA-256 the store holds that begins with this byte."""
-        names: list[str] = []
+    async def sizes(self, first: int) -> dict[bytes, int]:
+        """Every SHA-256 the store holds that begins with this byte, with its bytes as stored."""
+        found: dict[str, int] = {}
         try:
             async for chunk in obstore.list(self._store, prefix=f"{first:02x}", chunk_size=LISTED):
-                names += [Path(each["path"]).name for each in chunk]
+                found.update((Path(each["path"]).name, each["size"]) for each in chunk)
         except (OSError, BaseError) as error:
             raise _away(error) from error
-        return {bytes.fromhex(name[:64]) for name in names if BLOB_NAME.fullmatch(name)}
+        return {bytes.fromhex(n[:64]): size for n, size in found.items() if BLOB_NAME.fullmatch(n)}
 
     async def older(self, age: timedelta) -> AsyncIterator[list[bytes]]:
         """Every SHA-256 that nobody has put for so long, a few at a time, in any order.
@@ -227,14 +237,14 @@ def _path(digest: bytes) -> str:
     return f"{name[:2]}/{name}.zst"
 
 
-def _write_files(folder: Path, packed: dict[bytes, bytes]) -> None:
+def _write_files(folder: Path, packed: dict[bytes, bytes], *, anew: bool) -> None:
     """Each file whole or not at all: written aside, synced, renamed; folders synced once each."""
     folders: set[Path] = set()
     for digest, body in packed.items():
         target = folder / _path(digest)
         # also for a file that stands already: whoever wrote it may not have synced its folder yet
         folders.update((target.parent, folder))
-        if _touched(target):
+        if not anew and _touched(target, len(body)):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -247,13 +257,13 @@ def _write_files(folder: Path, packed: dict[bytes, bytes]) -> None:
         _sync_folder(each)
 
 
-def _touched(target: Path) -> bool:
-    """Whether the file stands; then it is as new as one just written, and no purge takes it."""
+def _touched(target: Path, size: int) -> bool:
+    """Whether the file stands in full; it is as new as one just written, and no purge takes it."""
     try:
         os.utime(target)
+        return target.stat().st_size == size
     except FileNotFoundError:
         return False
-    return True
 
 
 def _remove_files(folder: Path, digests: Sequence[bytes], before: float) -> int:

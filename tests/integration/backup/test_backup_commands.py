@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +98,18 @@ def test_a_backup_without_bytes_that_the_record_names_is_partial(record, tmp_pat
     assert command.backup(place, None, json=False) == 3
     assert "MISSING 1 blobs" in capsys.readouterr().out
     backup = Place(tmp_path / "backups").names()[-1]
+    (tmp_path / "backups" / backup / "blobs.sha256").write_bytes(bytes(32))
+    later = tmp_path / "backups" / name_at(datetime.now(UTC) + timedelta(days=400))
+    shutil.copytree(tmp_path / "backups" / backup, later)
+    assert command.backup(place, Kept(1, 0), json=True) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["removed"], told["ahead"]) == ([], [later.name])
+    assert f"{later.name}/blobs.sha256 changed" in told["not_removed"]
+    shutil.rmtree(later)
+    assert command.backup(place, Kept(1, 0), json=True) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (len(told["removed"]), told["ahead"], told["not_removed"]) == (2, [], "")
+    backup = Path(told["backup"]).name
     (tmp_path / "backups" / backup / "settings.json").write_text("{}")
     assert command.verify(place, json=False) == 1
     assert "DAMAGED settings.json" in capsys.readouterr().out
@@ -170,11 +183,12 @@ def test_what_is_old_is_told_first_and_goes_then(record, tmp_path, capsys) -> No
         )
 
     record(age)
-    for days in (0, 1, 2):
-        backup = place.folder / name_at(datetime(2026, 3, 2, tzinfo=UTC) - timedelta(days=days))
-        backup.mkdir(parents=True)
-        (backup / "manifest.json").write_text("{}")
-        (backup / "blobs.sha256").write_bytes(b"")
+    assert command.backup(str(place.folder), None, json=True) == 3
+    capsys.readouterr()
+    for day in (1, 2):
+        shutil.copytree(
+            place.folder / place.names()[-1], place.folder / f"2026030{day}T000000.000Z"
+        )
     asked = Asked(90, True, str(place.folder), Kept(2, 0), True)
     assert prune_and_print(asked, json=True) == 0
     told = json.loads(capsys.readouterr().out)
