@@ -19,6 +19,7 @@ from chrono_ray.model.pools import (
 from chrono_ray.model.priority import WEIGHTS, QueueClass
 from chrono_ray.settings import Settings
 from chrono_ray.storage.demand import Lookout
+from chrono_ray.wiring import archive_names
 
 INDEXERS_MOST: Final = 64
 
@@ -27,6 +28,7 @@ class Sizing:
     """From the backlog to the sizes of both pools, scrapers first."""
 
     def __init__(self, settings: Settings, budget: Budget) -> None:
+        self._archives = archive_names(settings)
         self._scraping = settings.scraping
         self._batch = settings.indexing.documents
         self._task_slots = max(settings.tasks.slots, 1)
@@ -58,6 +60,7 @@ class Sizing:
     async def backlog(self, lookout: Lookout) -> Backlog:
         """What waits, counted as far as it could matter."""
         return await lookout.backlog(
+            self._archives,
             fetches=enough_fetches(self.scrapers_most, in_flight=self._scraping.in_flight),
             pages=enough_pages(self.indexers_most, batch=self._batch),
         )

@@ -6,7 +6,7 @@ reads the backlog, so whoever still gets an answer still holds it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -31,11 +31,12 @@ class Lookout:
         self._connection = connection
         self._sql = statements("demand")
 
-    async def backlog(self, *, fetches: int, pages: int) -> Backlog:
-        """What waits now: up to `fetches` of each archive, as many tasks, `pages` for the index."""
-        rows = await self._connection.fetch(self._sql["backlog"], fetches, pages)
-        archives = tuple(_waiting(row) for row in rows if row["archive"] is not None)
-        return Backlog(archives, rows[0]["tasks"], rows[0]["pages"], rows[0]["lag"])
+    async def backlog(self, archives: Sequence[str], *, fetches: int, pages: int) -> Backlog:
+        """What waits now at these archives, those that scrapers can ask: up to `fetches` of
+        each, as many tasks, `pages` for the index."""
+        rows = await self._connection.fetch(self._sql["backlog"], fetches, pages, list(archives))
+        waiting = tuple(_waiting(row) for row in rows if row["archive"] is not None)
+        return Backlog(waiting, rows[0]["tasks"], rows[0]["pages"], rows[0]["lag"])
 
 
 @asynccontextmanager

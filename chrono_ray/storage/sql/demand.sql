@@ -2,8 +2,9 @@
 
 -- name: backlog
 -- One row an archive, at least one. $1: fetches and slices an archive, and tasks, are counted up to this;
--- $2: pages for the index. Rates are requests a second over the egresses that may send now, NULL: no limit. A
--- lease is work like what waits: who is busy is not idle.
+-- $2: pages for the index; $3: the archives that scrapers can ask. What waits at another (local files, one that
+-- is no longer set up) is no work for any number of them. Rates are requests a second over the egresses that may
+-- send now, NULL: no limit. A lease is work like what waits: who is busy is not idle.
 SELECT a.archive, a.replays, a.listings, coalesce(l.n, 0) + f.n AS fetches, s.n AS slices, o.tasks, o.pages, o.lag
   FROM (SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE state = 'pending' AND not_before <= clock_timestamp() LIMIT $1) x)
                   AS tasks,
@@ -17,7 +18,7 @@ SELECT a.archive, a.replays, a.listings, coalesce(l.n, 0) + f.n AS fetches, s.n 
                     CASE WHEN NOT bool_or(b.kind = 'listing' AND b.step = '0' AND b.paused_until <= clock_timestamp())
                          THEN coalesce(sum(b.per_minute) FILTER (WHERE b.kind = 'listing' AND b.paused_until <= clock_timestamp()),
                                        0) / 60.0 END::float8 AS listings
-               FROM archive_budgets b GROUP BY b.archive) a ON true
+               FROM archive_budgets b WHERE b.archive = ANY ($3::text[]) GROUP BY b.archive) a ON true
   LEFT JOIN (SELECT r.archive, count(*) AS n FROM (SELECT run_id FROM leases LIMIT $1) h JOIN runs r ON r.id = h.run_id
               GROUP BY r.archive) l ON l.archive = a.archive
  CROSS JOIN LATERAL (SELECT count(*) AS n FROM (

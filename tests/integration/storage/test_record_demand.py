@@ -10,12 +10,15 @@ from chrono_ray.model.pools import Backlog, Waiting
 from chrono_ray.model.task import Purge
 from chrono_ray.storage.database import Database, statements
 from chrono_ray.storage.demand import sole_lookout
+from chrono_ray.storage.frontier import Nothing
 from chrono_ray.storage.governor import Governor, Kind, Limit
 from chrono_ray.storage.tasks import Tasks
 from tests.integration.storage.making import Record, capture
 from tests.integration.storage.test_record_plans import nodes, plan, scans_of
 
 PENDING = 50_000
+ARCHIVES = ["wayback", "pywb"]
+"""Those that scrapers can ask."""
 MANY = f"""
 INSERT INTO queue (fetch_id, run_id, order_key, capture_id, archive, urlkey, ts, original, mimetype,
                    statuscode, digest, locator)
@@ -28,7 +31,7 @@ SELECT n, (SELECT max(id) FROM runs), n, n, 'wayback', 'example,a)/', '201001010
 async def backlog(database: Database, *, fetches: int = 1000, pages: int = 1000) -> Backlog:
     async with sole_lookout(database) as lookout:
         assert lookout is not None
-        return await lookout.backlog(fetches=fetches, pages=pages)
+        return await lookout.backlog(ARCHIVES, fetches=fetches, pages=pages)
 
 
 def of(found: Backlog, archive: str) -> Waiting:
@@ -48,6 +51,18 @@ async def test_what_waits_and_what_is_under_way_is_counted_for_each_archive(reco
     found = await backlog(record.database)
     assert of(found, "wayback") == Waiting("wayback", 30, 0, None, None)
     assert of(found, "pywb") == Waiting("pywb", 0, 0, None, None)
+
+
+async def test_what_no_scraper_can_ask_for_is_no_backlog(record: Record):
+    """Files that only an ingest job reaches, listed and left by a job that was killed."""
+    files = "warc:/data/crawl.warc"
+    await record.governor.configure([Limit(files, kind, 0) for kind in Kind])
+    run = await record.start(archive=files)
+    await record.list_all(
+        run, [capture(f"http://a.example/{n}") for n in range(300)], archive=files
+    )
+    assert isinstance(await record.frontier().claim(32, idle=0.5), Nothing)
+    assert not [each for each in (await backlog(record.database)).archives if each.fetches]
 
 
 async def test_a_paused_run_is_no_backlog(record: Record):
@@ -90,7 +105,7 @@ async def test_it_counts_no_further_than_it_is_asked_to(record: Record):
     assert of(found, "wayback").fetches == 300
     assert found.pages == 150
     assert 9 <= found.lag < 60
-    steps = await plan(record.database, statements("demand")["backlog"], 300, 150)
+    steps = await plan(record.database, statements("demand")["backlog"], 300, 150, ARCHIVES)
     assert not [n for n in scans_of(steps, "queue") if n["Node Type"] == "Seq Scan"]
     indexes = {n["Index Name"] for step in steps for n in nodes(step) if "Index Name" in n}
     assert {"queue_take", "outbox_pkey"} <= indexes
@@ -119,7 +134,7 @@ async def _lose_the_lock(database: Database) -> None:
         )
         async with sole_lookout(database) as second:
             assert second is not None
-        await first.backlog(fetches=1, pages=1)
+        await first.backlog(ARCHIVES, fetches=1, pages=1)
 
 
 async def test_the_lock_ends_with_a_cancelled_holder(database_url: str):
