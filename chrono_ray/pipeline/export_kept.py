@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from chrono_ray.model.errors import Conflict, NotFound, Unavailable
 
 CHUNK: Final = 1024 * 1024
 SECONDS: Final = 60.0
+NAME: Final = r"[0-9a-f]{32}"
+"""What `new` calls the place of an export."""
 T = TypeVar("T")
 
 
@@ -33,6 +36,11 @@ class KeptExports:
     def new(self, project_id: int) -> str:
         """Where the next export of a project is to stand."""
         return f"{self._of(project_id)}/{uuid4().hex}"
+
+    def is_own(self, place: str, project_id: int | None) -> bool:
+        """Whether `new` made this place for one export of the project."""
+        root, _, name = place.rpartition("/")
+        return root == self._of(project_id or 0) and re.fullmatch(NAME, name) is not None
 
     def of_project(self, project_id: int) -> Files:
         """The files of all its exports."""
@@ -80,6 +88,10 @@ class Folder:
         """All of them."""
         await asyncio.to_thread(shutil.rmtree, self.path, ignore_errors=True)
 
+    async def remove_only(self, names: Sequence[str]) -> None:
+        """These, and the folders that are empty then."""
+        await _file(lambda: _remove_files(self.path, names))
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:
@@ -109,6 +121,14 @@ class Objects:
             async for chunk in obstore.list(store):
                 await obstore.delete_async(store, [each["path"] for each in chunk])
 
+    async def remove_only(self, names: Sequence[str]) -> None:
+        """These, where they are there."""
+        store = _store(self.url)
+        for name in names:
+            with suppress(NotFound):
+                async with _answering(name):
+                    await obstore.delete_async(store, name)
+
 
 Files = Folder | Objects
 
@@ -123,6 +143,16 @@ def _store(url: str) -> ObjectStore:
         return from_url(url)
     except (BaseError, OSError, ValueError) as error:
         raise _away(error) from error
+
+
+def _remove_files(folder: Path, names: Sequence[str]) -> None:
+    files = [folder / name for name in names]
+    for each in files:
+        each.unlink(missing_ok=True)
+    within = {above for each in files for above in each.parents if above.is_relative_to(folder)}
+    for above in sorted(within, reverse=True):  # what is below comes first
+        with suppress(OSError):  # not empty, or gone
+            above.rmdir()
 
 
 async def _file(work: Callable[[], T]) -> T:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Final
 
 from chrono_ray.model.errors import Conflict
+from chrono_ray.pipeline.export import MANIFEST
 from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.purge import DAY, unreferenced
 from chrono_ray.storage.blobs import Blobs
@@ -45,7 +46,7 @@ async def look(parts: PruneParts, age: timedelta, *, exports: bool) -> Weights:
     if exports:
         found[EXPORTS] = Weight()
         async for each in _exports(parts.pruning, age):
-            found[EXPORTS] += each.weight
+            found[EXPORTS] += Weight() if each.shared else each.weight
     return found | await _orphans(parts)
 
 
@@ -66,12 +67,24 @@ async def _drop_exports(parts: PruneParts, age: timedelta, tell: Tell) -> Weight
     """The files first: without its row nobody knows of them."""
     gone = Weight()
     async for each in _exports(parts.pruning, age):
+        if each.shared:
+            tell(f"export {each.id} stays: another one that stays has files in {each.place}")
+            continue
         with suppress(Conflict):  # written to a place of somebody's own: theirs
-            await parts.exports.at(each.place).remove()
+            await _remove_files(parts, each)
         await parts.pruning.drop_export(each.id)
         gone += each.weight
         tell(f"exports: {gone.rows:,} removed")
     return gone
+
+
+async def _remove_files(parts: PruneParts, ended: EndedExport) -> None:
+    """Its own: in a folder that somebody chose may be more than those."""
+    files = parts.exports.at(ended.place)
+    if parts.exports.is_own(ended.place, ended.project_id):
+        await files.remove()
+    else:
+        await files.remove_only([MANIFEST, *await parts.pruning.files(ended.id)])
 
 
 async def _exports(pruning: Pruning, age: timedelta) -> AsyncIterator[EndedExport]:

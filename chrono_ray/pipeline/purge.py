@@ -228,10 +228,11 @@ async def _forget(
     parts: PurgeParts, digests: Sequence[bytes], age: timedelta, count: _Count
 ) -> None:
     """While a backup is made nothing goes: its snapshot may name what has no row any more."""
-    if not digests:
+    unnamed = await parts.deleting.unnamed(digests) if digests else []
+    if not unnamed:
         return
+    # asked last: a backup that begins after this yes sees no row of theirs either
     if not await parts.deleting.may_forget_bytes():
         count.held_back = True
         return
-    unnamed = await parts.deleting.unnamed(digests)
-    count.blobs += await parts.blobs.remove(unnamed, age=age) if unnamed else 0
+    count.blobs += await parts.blobs.remove(unnamed, age=age)

@@ -44,11 +44,17 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class EndedExport:
-    """An export that ended; its files stand below `place`."""
+    """An export that ended; its files stand below `place`.
+
+    `shared`: so do, or around it, those of another that stays. `project_id` is
+    of one that was asked for over HTTP.
+    """
 
     id: int
     place: str
     weight: Weight
+    shared: bool
+    project_id: int | None
 
 
 class Pruning:
@@ -70,8 +76,17 @@ class Pruning:
         """Exports that ended so long ago, by id behind one; some at a time."""
         rows = await self._database.fetch(self._sql["exports"], age, EXPORTS, after)
         return [
-            EndedExport(row["id"], row["place"], Weight(1, row["bytes"], row["at"])) for row in rows
-        ]
+            EndedExport(
+                row["id"], row["place"], Weight(1, row["bytes"], row["at"]), row["shared"],
+                row["project_id"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def files(self, task_id: int) -> list[str]:
+        """The files that it closed, by their names below its place."""
+        rows = await self._database.fetch(self._sql["files"], task_id)
+        return [row["name"] for row in rows]
 
     async def drop_export(self, task_id: int) -> None:
         """Its row, when its files are gone."""

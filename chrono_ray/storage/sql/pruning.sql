@@ -61,12 +61,22 @@ WITH gone AS (
 SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes, min(at) AS oldest FROM gone
 
 -- name: exports
--- those that ended, oldest first, with the size of their files
-SELECT t.id, t.arguments ->> 'to' AS place, t.finished_at AS at,
-       coalesce((SELECT sum(p.bytes) FROM export_parts p WHERE p.task_id = t.id), 0)::bigint AS bytes
-  FROM tasks t
- WHERE t.kind = 'export' AND t.state <> 'pending' AND t.finished_at < clock_timestamp() - $1::interval AND t.id > $3
- ORDER BY t.id LIMIT $2
+-- those that ended, by id behind $3, with the size of their files; shared: one that stays is at, in or around their place
+WITH every AS MATERIALIZED (
+    SELECT t.id, t.project_id, t.arguments ->> 'to' AS place, t.finished_at AS at,
+           t.state <> 'pending' AND coalesce(t.finished_at < clock_timestamp() - $1::interval, false) AS goes,
+           rtrim(regexp_replace(regexp_replace(t.arguments ->> 'to', '^file://', ''), '/(\.?/)+', '/', 'g'), '/') || '/' AS folder
+      FROM tasks t WHERE t.kind = 'export'
+)
+SELECT e.id, e.project_id, e.place, e.at,
+       coalesce((SELECT sum(p.bytes) FROM export_parts p WHERE p.task_id = e.id), 0)::bigint AS bytes,
+       EXISTS (SELECT FROM every o WHERE NOT o.goes
+                  AND (starts_with(o.folder, e.folder) OR starts_with(e.folder, o.folder))) AS shared
+  FROM every e WHERE e.goes AND e.id > $3
+ ORDER BY e.id LIMIT $2
+
+-- name: files
+SELECT name FROM export_parts WHERE task_id = $1
 
 -- name: drop_export
 -- its files are gone by now

@@ -158,6 +158,34 @@ def test_a_bucket_is_refused_as_a_place() -> None:
         command.backup("s3://bucket", None, json=False)
 
 
+def test_of_an_old_export_only_its_own_files_go_and_none_where_a_newer_one_stands(
+    record, tmp_path, capsys
+) -> None:
+    root = tmp_path / "data/exports"
+    made = ("monthly", OLD), ("/monthly/./", None), ("1", OLD), ("two", OLD), ("two", OLD)
+    for name in ("monthly/pages/part", "1/manifest.json", "1/pages/part", "1/aaaa/part", "two/x"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("rows")
+
+    async def ask(database: Database) -> None:
+        for n, (to, ago) in enumerate(made):
+            ended = ("done", ago) if ago else ("pending", None)
+            task = await database.fetchval(TASK, f"{n}", "export", f"{root}/{to}", *ended)
+            await database.fetch(
+                "INSERT INTO export_parts (task_id, name, rows, bytes, sha256)"
+                " VALUES ($1, 'pages/part', 1, 4, '')", task,
+            )  # fmt: skip
+
+    record(ask)
+    assert prune_and_print(Asked(90, True, "", Kept(7, 4), False), json=True) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["kinds"]["exports"]["rows"] == 3
+    assert "export 1 stays" in told.err
+    left = {str(each.relative_to(root)) for each in root.rglob("*") if each.is_file()}
+    assert left == {"monthly/pages/part", "1/aaaa/part", "two/x"}
+    assert not (root / "1/pages").exists()
+
+
 def test_what_is_old_is_told_first_and_goes_then(record, tmp_path, capsys) -> None:
     exports = tmp_path / "data/exports/1/a"
     exports.mkdir(parents=True)

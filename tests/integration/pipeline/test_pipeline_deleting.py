@@ -210,6 +210,26 @@ async def test_bytes_that_are_put_again_while_a_purge_looks_stay(tmp_path: Path)
     assert [await blobs.get(each) for each in digests] == [str(n).encode() for n in range(60)]
 
 
+async def test_bytes_that_lose_their_row_behind_a_question_about_backups_stay(
+    database: Database, tmp_path: Path
+):
+    """A backup that began between both names them: no yes from before it is for them."""
+
+    class Between(Deleting):
+        async def may_forget_bytes(self) -> bool:
+            yes = await super().may_forget_bytes()
+            await database.fetch("DELETE FROM payloads")
+            return yes
+
+    blobs = Blobs(str(tmp_path))
+    [named, _] = await blobs.put([b"named when it was asked", b"unnamed"])
+    await database.fetch("INSERT INTO payloads (sha256, sha1, size) VALUES ($1, '', 1)", named)
+    make_old(tmp_path)
+    parts = replace(parts_over(database, blobs), deleting=Between(database))
+    assert await to_the_end(parts, Purge()) == {"payloads": 0, "blobs": 1}
+    assert await blobs.get(named)
+
+
 async def test_a_payload_settled_again_while_a_purge_runs_keeps_its_row(database: Database):
     """The purge has looked at every fetch; then one more project stores the same bytes."""
     record, deleting = Record(database), Deleting(database)
