@@ -170,4 +170,4 @@ def _reached() -> Iterator[Settings]:
                     update={"database_url": chrono_settings.secret(parts.database_url or "")}
                 )
             finally:
-                runner.run(parts.stop())
+                runner.run(parts.leave())

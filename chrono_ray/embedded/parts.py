@@ -111,6 +111,7 @@ class EmbeddedParts:
         self._postgres: Server | None = None
         self._valkey: Server | None = None
         self._keepers: list[asyncio.Task[None]] = []
+        self._found: list[Server] = []
 
     @property
     def database_url(self) -> str | None:
@@ -180,6 +181,17 @@ class EmbeddedParts:
                 self._owned.release()
                 self._owned = None
 
+    async def leave(self) -> None:
+        """As `stop`, but what was found at work, and not launched here, works on.
+
+        For who only looks: a killed owner's workers still need their servers.
+        """
+        if self._postgres in self._found:
+            self._postgres = None
+        if self._valkey in self._found:
+            self._valkey = None
+        await self.stop()
+
     async def _stop_servers(self) -> None:
         stops = await asyncio.gather(*(s.stop() for s in self._servers), return_exceptions=True)
         self._postgres, self._valkey = None, None
@@ -225,6 +237,8 @@ class EmbeddedParts:
         begin = time.monotonic()
         came = await server.start()
         seconds = time.monotonic() - begin
+        if came == "attached":
+            self._found.append(server)
         self._report(Started(server.name, came, server.pid, server.port, seconds))
 
     async def _keep(self, server: Server) -> None:

@@ -130,6 +130,26 @@ async def test_killed_servers_come_back_on_their_ports(tmp_path, eventually):
     assert sorted(e.part for e in events if isinstance(e, Died)) == ["postgres", "valkey"]
 
 
+async def test_who_only_looks_leaves_what_a_killed_owner_left_at_work(tmp_path, start_owner):
+    first = start_owner(tmp_path, valkey=False)
+    url = first.wait_for("ready")["database_url"]
+    first.kill()
+    for _ in range(2):
+        looking = quick_parts(tmp_path, postgres=True, valkey=False)
+        await looking.start()
+        assert looking.database_url == url
+        await looking.leave()
+        assert await sql(str(url), "SELECT 1") == 1
+    await looking.start()
+    await looking.stop()
+    own = quick_parts(tmp_path, postgres=True, valkey=False)
+    await own.start()
+    url = own.database_url
+    await own.leave()
+    with pytest.raises(OSError):
+        await sql(url, "SELECT 1")
+
+
 async def test_a_query_that_outlives_its_postmaster_does_not_hold_up_the_next(tmp_path, eventually):
     events: list[PartEvent] = []
     parts = quick_parts(tmp_path, postgres=True, valkey=False, report=events.append)
