@@ -146,7 +146,7 @@ async def test_who_only_looks_leaves_what_a_killed_owner_left_at_work(tmp_path, 
     await own.start()
     url = own.database_url
     await own.leave()
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await sql(url, "SELECT 1")
 
 
