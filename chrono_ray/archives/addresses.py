@@ -89,13 +89,15 @@ class AddressPolicy:
         elif not all(is_public(address) for address in addresses):
             raise AddressDenied(f"{host} leads to an address that is not public")
 
-    def open_socket(self, address: AddrInfoType) -> socket.socket:
+    def open_socket(
+        self, address: AddrInfoType, *, make: type[socket.socket] = socket.socket
+    ) -> socket.socket:
         """The connector's socket factory: the last word, on the address really connected to."""
         family, kind, protocol, _, where = address
         host, port = str(where[0]), int(where[1])
         if not (is_public(host) or self._is_listed(host, port)):
             raise AddressDenied(f"{host} is not a public address")
-        return socket.socket(family=family, type=kind, proto=protocol)
+        return make(family=family, type=kind, proto=protocol)
 
     def _is_listed(self, host: str, port: int) -> bool:
         if (_plain(host), port) in self._allowed:

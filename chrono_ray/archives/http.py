@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, overload
 from urllib.parse import quote, urljoin
 
 import aiohttp
@@ -224,11 +226,13 @@ class HttpSession:
     async def _exchange(
         self, url: URL, clock: _Stopwatch, *, read: _Read, headers: Mapping[str, str], head: float
     ) -> _Raw:
+        refusals = _Refusals()
+        _REFUSALS.set(refusals)
         try:
             async with asyncio.timeout(min(clock.left, head)):
                 response = await self._opened().get(url, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, OSError) as error:
-            raise _no_answer(error, url) from error
+            raise _no_answer(error, url, refused=refusals.met) from error
         try:
             self._check_headers(response.headers)
             async with asyncio.timeout(clock.left):
@@ -259,7 +263,7 @@ class HttpSession:
         limits = self._limits
         connector = aiohttp.TCPConnector(
             limit=limits.connections,
-            socket_factory=self._policy.open_socket,
+            socket_factory=partial(self._policy.open_socket, make=_TellingSocket),
             resolver=PolicyResolver(self._policy, self._resolver or aiohttp.ThreadedResolver()),
         )
         session = aiohttp.ClientSession(
@@ -289,6 +293,42 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
         pass
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """Whether a connection was refused while one request was under way."""
+
+    met: bool = False
+
+
+_REFUSALS: Final[ContextVar[_Refusals]] = ContextVar("refusals of this request")
+
+
+class _TellingSocket(socket.socket):
+    """Notes when its peer refuses.
+
+    A host has several addresses. Of what they answered aiohttp keeps a text without an
+    errno, the last one's answer, or only that the time was over (3.14, aiohappyeyeballs 2.7).
+    """
+
+    def connect(self, address: Any, /) -> None:
+        try:
+            super().connect(address)
+        except ConnectionRefusedError:
+            _REFUSALS.get().met = True
+            raise
+
+    @overload
+    def getsockopt(self, level: int, name: int, /) -> int: ...
+    @overload
+    def getsockopt(self, level: int, name: int, size: int, /) -> bytes: ...
+    def getsockopt(self, level: int, name: int, /, *size: int) -> int | bytes:
+        """Where the loop learns what became of a connection that was under way."""
+        found: int | bytes = super().getsockopt(level, name, *size)
+        if name == socket.SO_ERROR and found == errno.ECONNREFUSED:
+            _REFUSALS.get().met = True
+        return found
 
 
 class _Stopwatch:
@@ -417,12 +457,14 @@ async def _pieces(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator
         yield piece
 
 
-def _no_answer(error: aiohttp.ClientError | OSError, url: URL) -> ArchiveError:
-    """What it means that no head came."""
+def _no_answer(error: aiohttp.ClientError | OSError, url: URL, *, refused: bool) -> ArchiveError:
+    """What it means that no head came; `refused`: one of its host's addresses refused."""
     where = url.host or ""
     match error:
         case aiohttp.ClientConnectorError():
-            return _no_connection(error.os_error, where)
+            return _no_connection(error.os_error, where, refused=refused)
+        case aiohttp.ServerTimeoutError() if refused:
+            return ConnectionRefused(f"{where} refused the connection")
         case aiohttp.ServerTimeoutError():
             return ArchiveUnavailable(f"No connection to {where}", why="timed out")
         case TimeoutError():
@@ -442,10 +484,10 @@ def _not_http(cause: str, where: str) -> TransferFailed:
     return TransferFailed(f"{where} does not speak HTTP", reason=reason, why=cause[:200])
 
 
-def _no_connection(error: OSError, where: str) -> ArchiveError:
+def _no_connection(error: OSError, where: str, *, refused: bool) -> ArchiveError:
     if isinstance(error, AddressDenied):
         return RequestRefused(f"Refused to ask {where}", reason="address", why=str(error))
-    if error.errno == errno.ECONNREFUSED:
+    if refused:
         return ConnectionRefused(f"{where} refused the connection")
     return ArchiveUnavailable(f"No connection to {where}", why=str(error)[:200])
 

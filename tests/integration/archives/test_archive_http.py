@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 from aiohttp import web
@@ -15,6 +15,7 @@ from chrono_ray.archives.http import HttpSession, Limits
 from chrono_ray.model.errors import (
     ArchiveError,
     ArchiveUnavailable,
+    ConnectionRefused,
     RequestRefused,
     TransferFailed,
 )
@@ -264,6 +265,44 @@ async def test_an_unknown_name_is_an_absence_not_a_refusal(turn):
     async with session(resolver=Names([])) as http:
         with pytest.raises(ArchiveUnavailable):
             await http.get("http://nowhere.example/", deadline=5, turn=turn)
+
+
+DEAD_V6 = "fe80::1"
+"""Without its interface no way leads there: EINVAL, and nothing leaves the machine."""
+
+
+@contextmanager
+def deaf_at(address: str) -> Iterator[int]:
+    """A port whose queue is full: whoever connects hears nothing."""
+    with socket.create_server((address, 0), backlog=0) as server, socket.socket() as first:
+        first.connect(server.getsockname())
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("addresses", [
+    ["127.0.0.1"], [DEAD_V6, "127.0.0.1"], [DEAD_V6, "fe80::2", "127.0.0.1"],
+    ["127.0.0.1", "127.0.0.2"],
+], ids=["alone", "no IPv6", "more IPv6 than IPv4", "the other one is deaf"])  # fmt: skip
+async def test_who_refuses_at_one_of_several_addresses_refuses(turn, addresses):
+    with deaf_at("127.0.0.2") as port:
+        archive = ("archive.test", port)
+        limits = Limits(connect=0.1)
+        async with session(archive, resolver=Names(addresses), limits=limits) as http:
+            with pytest.raises(ConnectionRefused):
+                await http.get(f"http://archive.test:{port}/", deadline=5, turn=turn)
+
+
+async def test_a_refusal_at_one_address_is_forgotten_when_another_takes_the_connection(turn):
+    async def page(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with serving(page) as port:
+        archive = ("archive.test", port)
+        async with session(archive, resolver=Names(["127.0.0.2", "127.0.0.1"])) as http:
+            with pytest.raises(ArchiveUnavailable, match="broke"):
+                await http.get(f"http://archive.test:{port}/", deadline=5, turn=turn)
 
 
 async def test_a_cancelled_request_leaves_no_connection_behind(turn):
