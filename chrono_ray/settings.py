@@ -43,6 +43,12 @@ BY_FILE: Final = {
     for name in ("DATABASE_URL", "REDIS_URL", "MEILISEARCH_KEY", "TOKEN")
 }
 """Settings that are secrets, by the name that says in which file one is."""
+USERINFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
+ARGUMENT: Final = re.compile(
+    r"([?&][^=&#\s]*(?:pass|pwd|secret|token|key|sig|auth|credential)[^=&#\s]*=)[^&#\s]+",
+    re.IGNORECASE,
+)
+"""In a URL, what would let its reader in, by its name."""
 
 PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -361,7 +367,7 @@ def names() -> list[str]:
 
 
 def shown(settings: Settings, environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Every setting as (name, value, source); secrets are not shown."""
+    """Every setting as (name, value, source); secrets are not shown, nor those within URLs."""
     set_names = {name.upper() for name in environment}
     for name, path in _leaves(Settings, PREFIX):
         value: Any = settings
@@ -413,7 +419,9 @@ def _by_commas(networks: str) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, SecretStr):
         return "(set)"
-    return "(unset)" if value is None or value == "" else str(value)
+    if value is None or value == "":
+        return "(unset)"
+    return ARGUMENT.sub(r"\1(set)", USERINFO.sub("(set)@", str(value)))
 
 
 def _leaves(

@@ -87,6 +87,21 @@ def test_what_is_shown_names_the_source_and_hides_secrets() -> None:
     assert "geheim" not in repr(settings.load(environment))
 
 
+def test_what_a_url_holds_to_let_its_reader_in_is_not_shown() -> None:
+    environment = {
+        "CHRONO_MEILISEARCH_URL": "http://proxy:geheim@meili:7700",
+        "CHRONO_MEILISEARCH_KEY": "0123456789abcdef",
+        "CHRONO_ARCHIVES__PYWB__URL": "http://u:ge@heim@pywb/c/@me?a=1&api_key=geheim",
+        "CHRONO_BLOBS_URL": "az://c?sv=1&SIG=geheim%3D&se=2",
+        "CHRONO_EXPORTS_URL": "s3://geheim@bucket/a?secret_access_key=geheim",
+    }
+    rows = {n: v for n, v, _ in settings.shown(settings.load(environment), environment)}
+    assert rows["CHRONO_MEILISEARCH_URL"] == "http://(set)@meili:7700"
+    assert rows["CHRONO_ARCHIVES__PYWB__URL"] == "http://(set)@pywb/c/@me?a=1&api_key=(set)"
+    assert rows["CHRONO_BLOBS_URL"] == "az://c?sv=1&SIG=(set)&se=2"
+    assert rows["CHRONO_EXPORTS_URL"] == "s3://(set)@bucket/a?secret_access_key=(set)"
+
+
 def test_the_data_folder_is_absolute() -> None:
     assert settings.load({"CHRONO_DATA_DIR": "here"}).data_dir == Path.cwd() / "here"
 
