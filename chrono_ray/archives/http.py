@@ -463,10 +463,8 @@ def _no_answer(error: aiohttp.ClientError | OSError, url: URL, *, refused: bool)
     match error:
         case aiohttp.ClientConnectorError():
             return _no_connection(error.os_error, where, refused=refused)
-        case aiohttp.ServerTimeoutError() if refused:
-            return ConnectionRefused(f"{where} refused the connection")
         case aiohttp.ServerTimeoutError():
-            return ArchiveUnavailable(f"No connection to {where}", why="timed out")
+            return _no_connection(TimeoutError("timed out"), where, refused=refused)
         case TimeoutError():
             return TransferFailed(f"No answer from {where} in time", reason="deadline")
         case aiohttp.ClientResponseError():
