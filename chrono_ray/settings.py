@@ -158,7 +158,7 @@ class Scraping(_Frozen):
 class Tasks(_Frozen):
     """How each scraper works on tasks; times in seconds."""
 
-    slots: Annotated[int, Field(ge=0, le=64)] = 2
+    slots: Annotated[int, Field(ge=1, le=64)] = 2
     soft: Annotated[float, Field(gt=0)] = 1500.0
     hard: Annotated[float, Field(gt=0)] = 1800.0
 

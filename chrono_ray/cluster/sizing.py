@@ -31,7 +31,7 @@ class Sizing:
         self._archives = archive_names(settings)
         self._scraping = settings.scraping
         self._batch = settings.indexing.documents
-        self._task_slots = max(settings.tasks.slots, 1)
+        self._task_slots = settings.tasks.slots
         self._budget = budget
         self._several_indexers = settings.meilisearch_url is not None
         self._indexers_apart = settings.ray_host is not None

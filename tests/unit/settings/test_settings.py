@@ -66,9 +66,17 @@ def test_meilisearch_without_a_key_is_refused() -> None:
         settings.load({"CHRONO_MEILISEARCH_URL": "http://127.0.0.1:7700"})
 
 
-def test_a_negative_limit_is_refused() -> None:
-    with pytest.raises(SettingsError, match="CDX_PER_MINUTE"):
-        settings.load({"CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "-1"})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE", "-1"),
+        # without room for a task those that wait are never done, however many scrapers they call
+        ("CHRONO_TASKS__SLOTS", "0"),
+    ],
+)
+def test_a_number_that_nothing_can_work_with_is_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        settings.load({name: value})
 
 
 def test_what_is_shown_names_the_source_and_hides_secrets() -> None:
