@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -17,13 +18,26 @@ from typing import IO, Final
 import orjson
 
 from chrono_ray.cli.remote import only_here
-from chrono_ray.cluster.owner import STARTS, Running, archives_chosen, attached, lives, running
+from chrono_ray.cluster.owner import (
+    RECORD,
+    STARTS,
+    Running,
+    archives_chosen,
+    attached,
+    lives,
+    running,
+)
 from chrono_ray.model.errors import Conflict, EmbeddedError
 from chrono_ray.settings import Settings
+from chrono_ray.storage.migrate import MIGRATED_BY_ANOTHER, MIGRATING, SIGNS
 
+PROGRAM: Final = ("-m", "chrono_ray.cluster.owner")
 START_SECONDS: Final = 180.0
+"""For everything but a migration, which takes as long as it shows that it goes on."""
 STOP_SECONDS: Final = 90.0
 LOG_FILE: Final = "owner.log"
+LITTLE: Final = 64 * 1024
+"""Bytes: with less room on its disk an owner cannot even say what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,7 @@ def release(owned: Owned, runs_active: Callable[[], bool]) -> bool:
     run that goes on without a command.
     """
     with _one_at_a_time(owned.settings.data_dir), owned.use as use:
-        if not owned.running.ephemeral or not _last_user(use):
+        if not owned.running.ephemeral or not _taken(use):
             return True
         if runs_active():
             return False
@@ -69,14 +83,6 @@ def release(owned: Owned, runs_active: Callable[[], bool]) -> bool:
 def keep(owned: Owned) -> None:
     """Leave without stopping anything."""
     owned.use.close()
-
-
-def _last_user(use: IO[str]) -> bool:
-    try:
-        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _use(data_dir: Path) -> IO[str]:
@@ -123,77 +129,121 @@ def stop(found: Running) -> bool:
 def _one_at_a_time(data_dir: Path) -> Iterator[None]:
     """Two commands at once: the second waits and then uses what the first has started."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "start.lock").open("w") as lock:
+    with (data_dir / "start.lock").open("w") as lock, _listening(data_dir, _silent) as heard:
         ends = time.monotonic() + START_SECONDS + STOP_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > ends:
-                    raise EmbeddedError(
-                        "Somebody else has been starting chrono_ray for too long",
-                        fix=f"See {data_dir / LOG_FILE}",
-                    ) from None
+        while not _taken(lock):
+            if heard.migrating():
+                ends = time.monotonic() + START_SECONDS + STOP_SECONDS
+            if time.monotonic() > ends:
+                raise EmbeddedError(
+                    "Somebody else has been starting chrono_ray for too long",
+                    fix=f"See {heard.log}",
+                )
             time.sleep(0.1)
         yield
 
 
-def _start(settings: Settings, *, api: bool, tell: Callable[[str], None]) -> Running:
-    log = settings.data_dir / LOG_FILE
-    command = [sys.executable, "-m", "chrono_ray.cluster.owner", *([] if api else ["--no-api"])]
-    with log.open("ab") as output:
-        before = output.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
+def _taken(lock: IO[str]) -> bool:
     try:
-        with log.open("rb") as said:
-            said.seek(before)
-            return _wait_until_ready(
-                settings, process, log, api=api, look=lambda: _pass_on(said, tell)
-            )
-    except BaseException:
-        process.terminate()
-        raise
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(settings: Settings, *, api: bool, tell: Callable[[str], None]) -> Running:
+    with _listening(settings.data_dir, tell) as heard:
+        with heard.log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *PROGRAM, *([] if api else ["--no-api"])],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        try:
+            return _wait_until_ready(settings, process, heard, api=api)
+        except BaseException:
+            process.terminate()
+            raise
 
 
 def _wait_until_ready(
-    settings: Settings,
-    process: subprocess.Popen[bytes],
-    log: Path,
-    *,
-    api: bool,
-    look: Callable[[], None],
+    settings: Settings, process: subprocess.Popen[bytes], heard: Listener, *, api: bool
 ) -> Running:
     ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
-        look()
+        if heard.migrating():
+            ends = time.monotonic() + START_SECONDS
         found = running(settings.data_dir)
         if found and found.pid == process.pid and (not api or found.api or found.api_error):
             return found
         if process.poll() is not None:
-            raise EmbeddedError("chrono_ray did not start", why=_last_words(log), fix=f"See {log}")
+            raise _not_started(heard, heard.last_words())
         time.sleep(0.1)
-    raise EmbeddedError(
-        "chrono_ray did not start", why=f"not ready after {START_SECONDS:.0f} s", fix=f"See {log}"
-    )
+    raise _not_started(heard, f"not ready after {START_SECONDS:.0f} s")
 
 
-def _pass_on(said: IO[bytes], tell: Callable[[str], None]) -> None:
-    """Tell of the parts that the owner has begun to start since we last looked."""
-    while (line := said.readline()).endswith(b"\n"):
-        with contextlib.suppress(orjson.JSONDecodeError):  # servers write there as they like
-            entry = orjson.loads(line)
-            if isinstance(entry, dict) and entry.get("event") == STARTS:
-                tell(f"Starting {entry['part']} ...")
-    said.seek(-len(line), os.SEEK_CUR)  # a line that is not whole yet
+def _not_started(heard: Listener, why: str) -> EmbeddedError:
+    heard.migrating()
+    alone = "; the record can be migrated by itself: chrono migrate"
+    return EmbeddedError(
+        "chrono_ray did not start", why=why,
+        fix=f"See {heard.log}{alone if heard.part == RECORD else ''}",
+    )  # fmt: skip
 
 
-def _last_words(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+@dataclass(slots=True)
+class Listener:
+    """Reads on in the log of an owner; `part` is what it has begun to start last."""
+
+    log: Path
+    said: IO[bytes]
+    began: int
+    tell: Callable[[str], None]
+    part: str = ""
+
+    def migrating(self) -> bool:
+        """Tell of what has begun since we last listened; whether a migration showed itself."""
+        shown = False
+        while (line := self.said.readline()).endswith(b"\n"):
+            shown = self._hears(_entry(line)) or shown
+        self.said.seek(-len(line), os.SEEK_CUR)  # a line that is not whole yet
+        return shown
+
+    def _hears(self, entry: Mapping[str, object]) -> bool:
+        event = entry.get("event")
+        if event == STARTS:
+            self.part = str(entry["part"])
+            self.tell(f"Starting {self.part} ...")
+        elif event == MIGRATING:
+            self.tell(f"The record is being migrated, for {entry['seconds']} s now ...")
+        elif event == MIGRATED_BY_ANOTHER:
+            self.tell(f"Another process migrates the record, for {entry['waited']} s now ...")
+        return event in SIGNS
+
+    def last_words(self) -> str:
+        """What it said last, or why it could not."""
+        if shutil.disk_usage(self.log.parent).free < LITTLE:
+            return f"the disk of {self.log.parent} is full"
+        self.said.seek(self.began)
+        lines = self.said.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+@contextlib.contextmanager
+def _listening(data_dir: Path, tell: Callable[[str], None]) -> Iterator[Listener]:
+    """To what an owner says from now on."""
+    log = data_dir / LOG_FILE
+    log.touch()
+    with log.open("rb") as said:
+        yield Listener(log, said, said.seek(0, os.SEEK_END), tell)
+
+
+def _entry(line: bytes) -> Mapping[str, object]:
+    """Empty for what others write there: servers do as they like."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def _alive(found: Running) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -36,9 +37,13 @@ from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
 from chrono_ray.model.errors import EmbeddedError
 from chrono_ray.settings import Serving
 
+log = logging.getLogger(__name__)
+
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 20.0
 RESOLVE_SECONDS: Final = 10.0
+LOST_TEXT: Final = 200
+"""Characters: it is told of each file that could not be moved."""
 SERVING: Final = Serving()
 STARTED: Final = b"This command will now block forever"
 LOOPBACK: Final = "127.0.0.1"
@@ -329,11 +334,18 @@ def _short_folder(folder: Path) -> Path:
 
 
 def _put_away(short: Path, logs: Path) -> None:
-    """Ray's logs take the place of those of the session before; the rest of its files goes."""
+    """Ray's logs take the place of those of the session before; the rest of its files goes.
+
+    On another disk than ours there may be no room for them: then they go too.
+    """
     ended = (short / "session_latest" / "logs").resolve()
     if ended.is_dir():
         shutil.rmtree(logs, ignore_errors=True)
-        shutil.move(ended, logs)
+        try:
+            shutil.move(ended, logs)
+        except OSError as error:
+            log.warning("ray.logs.lost", extra={"error": str(error)[:LOST_TEXT]})
+            shutil.rmtree(logs, ignore_errors=True)
     shutil.rmtree(short, ignore_errors=True)
 
 

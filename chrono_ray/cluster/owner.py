@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from chrono_ray.cluster.birth import Birth, birth_of
 from chrono_ray.cluster.driver import Driver, driving
 from chrono_ray.cluster.head import Address, Head, Reach
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.embedded.parts import EmbeddedParts
+from chrono_ray.embedded.parts import ROOM, EmbeddedParts
 from chrono_ray.embedded.ports import LOOPBACK, free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
@@ -38,7 +39,9 @@ from chrono_ray.model.errors import ChronoError, EmbeddedError, SettingsError
 from chrono_ray.observability import log as logs
 from chrono_ray.observability import prometheus
 from chrono_ray.settings import Settings
-from chrono_ray.storage.migrate import migrate
+from chrono_ray.storage import migrate as migrating
+from chrono_ray.storage import online
+from chrono_ray.storage.migrate import migrate_schema
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ HEAD_PAUSE: Final = 2.0
 AUTH_PATH: Final = "RAY_AUTH_TOKEN_PATH"
 STARTS: Final = "owner.starts"
 """The event of each part in turn, for whoever waits for all of them."""
+RECORD: Final = "the record, brought to this version's schema"
+"""The part that takes as long as it needs (storage/migrate.py: `SIGNS`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,7 @@ class Owner:
             settings.serving, dashboard=api, reach=_reach(settings),
         )  # fmt: skip
         self._peopled = False
+        self._schema = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
@@ -153,7 +159,7 @@ class Owner:
 
     async def _begin(self, head: asyncio.Task[Address | None]) -> None:
         """All there is, in order; it may be cancelled at any point."""
-        _starts("the record, brought to this version's schema")
+        _starts(RECORD)
         await self._prepare_record()
         _starts("Ray")
         await self._populate(await head or await self._start_ray())
@@ -171,7 +177,7 @@ class Owner:
         )
         record = wiring.database(self._settings, pool_size=2, name="chrono owner")
         try:
-            await migrate(record)
+            self._schema = await migrate_schema(record)
             governor = wiring.governor(record, self._settings)
             await governor.configure(wiring.limits(self._settings))
         finally:
@@ -222,6 +228,7 @@ class Owner:
             asyncio.create_task(stop.wait()),
             asyncio.create_task(self._keep_parts(stop)),
             asyncio.create_task(self._keep_ray(stop)),
+            asyncio.create_task(self._finish_record(stop)),
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
@@ -235,6 +242,15 @@ class Owner:
         await self._parts.watch()
         await stop.wait()
 
+    async def _finish_record(self, stop: asyncio.Event) -> None:
+        """What the schema has left to be done: it may take hours, and nobody waits for it."""
+        record = wiring.database(self._settings, pool_size=1, name="chrono owner")
+        try:
+            await online.finish_beside(record, self._schema)
+        finally:
+            await record.aclose()
+        await stop.wait()
+
     async def _keep_ray(self, stop: asyncio.Event) -> None:
         """A dead head is started again: the runs are in PostgreSQL and go on by themselves."""
         if self._settings.ray_address:
@@ -245,12 +261,21 @@ class Owner:
             log.error("ray.head.died", extra={"code": code})
             try:
                 await self._head.stop()
+                await self._wait_for_room()
                 await self._populate(await self._head.start())
-            except EmbeddedError:
+            except (EmbeddedError, OSError):
                 log.exception("ray.head.failed")
                 await self._head.stop()  # it counts as one more death, at once
                 await asyncio.sleep(HEAD_PAUSE)
         raise EmbeddedError("Ray keeps dying", fix=f"See {self._settings.data_dir / 'ray'}")
+
+    async def _wait_for_room(self) -> None:
+        """A full disk is no reason to give Ray up, and would use up its restarts in a minute."""
+        folder = self._settings.data_dir
+        if (free := shutil.disk_usage(folder).free) < ROOM:
+            log.warning("ray.head.waits", extra={"free": free})
+        while shutil.disk_usage(folder).free < ROOM:
+            await asyncio.sleep(HEAD_PAUSE)
 
     async def _drain(self, address: Address) -> None:
         """Have leases given back; what cannot be told in time gives them back when they expire."""
@@ -285,14 +310,15 @@ class Owner:
         path.write_text(prometheus.configuration(api, found), "utf-8")
 
     async def _end(self) -> None:
-        """Drain while the record is there, then Ray, then the servers."""
-        address = self._head.address
-        if address is not None and self._peopled:
-            await self._drain(address)
-        await self._head.stop()
-        await self._parts.stop()
-        with contextlib.suppress(FileNotFoundError):
-            (self._settings.data_dir / STATE_FILE).unlink()
+        """Drain while the record is there, then Ray, then the servers: these whatever happened."""
+        try:
+            address = self._head.address
+            if address is not None and self._peopled:
+                await self._drain(address)
+            await self._head.stop()
+        finally:
+            await self._parts.stop()
+            (self._settings.data_dir / STATE_FILE).unlink(missing_ok=True)
 
 
 def attached(settings: Settings, found: Running) -> Settings:
@@ -348,6 +374,13 @@ def _starts(part: str) -> None:
     log.info(STARTS, extra={"part": part})
 
 
+def _be_heard() -> None:
+    """Whoever waits for us hears of every part that begins, whatever level was chosen."""
+    for each in (log, migrating.log, online.log):
+        if not each.isEnabledFor(logging.INFO):
+            each.setLevel(logging.INFO)
+
+
 def _secret(value: SecretStr | None) -> str:
     return value.get_secret_value() if value else ""
 
@@ -363,6 +396,7 @@ def _write_private(path: Path, content: bytes) -> None:
 async def _main(*, api: bool) -> None:
     settings = chrono_settings.load()
     logs.configure(settings.log_level, json=True)
+    _be_heard()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -375,7 +409,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         asyncio.run(_main(api=not arguments.no_api))
-    except ChronoError as error:
+    except (ChronoError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -36,6 +36,11 @@ LOCK_MILLISECONDS: Final = 500
 """Who waits for a table makes all others wait behind it: better to step back and try again."""
 TABLE_SECONDS: Final = 30.0
 """So long it is tried again."""
+MIGRATING: Final = "record.migrating"
+MIGRATED_BY_ANOTHER: Final = "record.migrated_by_another"
+TABLE_IN_USE: Final = "record.table_in_use"
+SIGNS: Final = frozenset({MIGRATING, MIGRATED_BY_ANOTHER, TABLE_IN_USE})
+"""Events that show a migration at work, or in wait for its turn: one every `TELL_SECONDS`."""
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +78,7 @@ async def migrate_schema(database: Database) -> str:
                 raise
             if time.monotonic() - began > TABLE_SECONDS:
                 raise _in_use() from error
-            log.info("record.table_in_use")
+            log.info(TABLE_IN_USE)
             await asyncio.sleep(random.uniform(0.5, 1.5) * TURN_SECONDS)  # noqa: S311
 
 
@@ -112,7 +117,7 @@ async def _have_turn(connection: AsyncConnection) -> None:
     async def taken() -> bool:
         return bool(await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock))
 
-    await have_turn(taken, "record.migrated_by_another", every=TELL_SECONDS)
+    await have_turn(taken, MIGRATED_BY_ANOTHER, every=TELL_SECONDS)
 
 
 async def _watched(database: Database, pid: int, running: asyncio.Task[str]) -> str:
@@ -126,7 +131,7 @@ async def _watched(database: Database, pid: int, running: asyncio.Task[str]) -> 
                     "PostgreSQL does not answer", why="it was migrating the record",
                     fix="Nothing was changed; migrate again when it is back", code=RECORD_AWAY,
                 )  # fmt: skip
-            log.info("record.migrating", extra={"seconds": round(time.monotonic() - began)})
+            log.info(MIGRATING, extra={"seconds": round(time.monotonic() - began)})
         return running.result()
     finally:
         running.cancel()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
 
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.storage.database import Connection, Database, named
@@ -74,7 +75,7 @@ async def finish_beside(database: Database, revision: str, *, folder: Path = VER
     """`finish` for who goes on meanwhile: how it ended is told, and the next start tries again."""
     try:
         done = await finish(database, revision, folder=folder)
-    except (Unavailable, asyncpg.PostgresError):
+    except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError):
         log.exception("record.steps_failed")
     else:
         if done:
