@@ -6,11 +6,13 @@ No Docker engine runs it here; tests/integration/deploy starts what it starts, a
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from functools import cache
 from importlib import resources
@@ -273,19 +275,60 @@ def test_the_head_has_the_time_it_takes_to_drain_and_goes_before_its_worker():
 def test_a_backup_is_made_at_half_past_two_whatever_was_restarted_when(tmp_path, now, waits):
     hours, minutes, seconds = map(int, now.split(":"))
     at = 20_000 * 86400 + hours * 3600 + minutes * 60 + seconds
-    programs = {
-        "date": f"echo {at}",
-        "sleep": 'echo "sleeps $1"',
-        "chrono": 'echo "chrono $1"; kill $PPID',
-    }
+    told = nightly(
+        tmp_path, date=f"echo {at}", sleep='echo "sleeps $1"',
+        chrono='echo "chrono $1"; kill $PPID',
+    )  # fmt: skip
+    assert told.stdout.splitlines() == [f"sleeps {waits}", "chrono backup"]
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(0, ""), (3, "a backup is made, but"), (1, "the backup failed"), (2, "the backup failed")],
+)
+def test_a_backup_that_lacks_bytes_is_not_called_failed_and_the_nights_go_on(tmp_path, code, says):
+    twice = f'echo night; test -e "{tmp_path}/slept" && kill $PPID; touch "{tmp_path}/slept"'
+    told = nightly(tmp_path, date="echo 0", sleep="", chrono=f"{twice}; exit {code}")
+    assert told.stdout.splitlines() == ["night", "night"]
+    assert told.stderr.count("\n") == bool(says)
+    assert told.stderr.startswith(says)
+
+
+def nightly(folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
+    """What the container does every night, with these programs; one of them ends it."""
     for name, does in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
-        (tmp_path / name).chmod(0o755)
-    told = subprocess.run(
-        services()["backup"]["command"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    return subprocess.run(
+        services()["backup"]["command"], env={"PATH": f"{folder}:/usr/bin:/bin"},
         capture_output=True, timeout=20, check=False, text=True,
-    ).stdout  # fmt: skip
-    assert told.splitlines() == [f"sleeps {waits}", "chrono backup"]
+    )  # fmt: skip
+
+
+def test_only_a_backup_that_is_whole_and_young_is_healthy(tmp_path):
+    [kind, asked] = services()["backup"]["healthcheck"]["test"]
+    backup = tmp_path / "20260302T023000.000Z"
+    backup.mkdir()
+    (backup / "record.dump").touch()
+
+    def healthy() -> bool:
+        command = ["/bin/sh", "-c", asked.replace("/backups", str(tmp_path))]
+        return subprocess.run(command, timeout=20, check=False).returncode == 0
+
+    assert kind == "CMD-SHELL"
+    assert not healthy(), "half a backup"
+    (backup / "manifest.json").touch()
+    assert healthy()
+    os.utime(backup / "manifest.json", (time.time() - 27 * 3600,) * 2)
+    assert not healthy(), "of the day before yesterday"
+
+
+def test_a_restore_may_have_what_the_stopped_head_has():
+    text = (ROOT / "deploy" / "compose" / "restore.yaml").read_text()
+    assert set(yaml.safe_load(text)["services"]) == {"backup"}
+    limits = yaml.safe_load(text)["services"]["backup"]["deploy"]["resources"]["limits"]
+    assert limits == services()["head"]["deploy"]["resources"]["limits"]
+    assert "--file deploy/compose/restore.yaml" in OPERATIONS
 
 
 def test_the_nightly_command_is_one_that_there_is():
