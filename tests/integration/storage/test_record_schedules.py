@@ -74,6 +74,23 @@ async def test_only_finished_runs_of_that_archive_count(record: Record):
     assert found == ["20041202000000", ""]
 
 
+async def test_what_a_hole_kept_from_being_listed_is_asked_for_again(record: Record):
+    """Listings come by URL: the one page before the hole has the newest date already."""
+    [first] = (await record.projects.begin(replace(SITE, since=None))).run_ids
+    lease = await record.slice_of(first)
+    await record.keep(lease, [capture(stamp="20250901000000")], next_key="k")
+    await record.listings.leave_hole(replace(lease, key="k"), reason="archive", detail="down")
+    await record.settling.settle([stored(each) for each in await record.claim()])
+    await record.frontier().sweep()
+    assert await record.state_of(first) == "done"
+    [again] = (await record.projects.begin(SITE)).run_ids
+    assert (await record.projects.run(again)).scope.start == ""
+    await collect(record, again, ["20250901000000", "20250902000000"])
+    await Schedules(record.database).add(SITE, every=DAY)
+    [by_itself] = await record.frontier().begin_due()
+    assert (await record.projects.run(by_itself)).scope.start[:6] == "202508"
+
+
 async def test_a_date_that_was_named_is_not_gone_behind(record: Record):
     [first] = (await record.projects.begin(replace(SITE, since=None))).run_ids
     await collect(record, first, ["20050101000000"])
