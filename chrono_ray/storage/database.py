@@ -266,6 +266,7 @@ def _engine(url: str, pool_size: int, name: str, seconds: float | None) -> Async
                     "application_name": name,
                     "idle_in_transaction_session_timeout": "60s",
                     "jit": "off",
+                    "timezone": "UTC",  # a day of an interval is 24 hours, whatever the server's is
                 },
             },
         )

@@ -12,6 +12,7 @@ from chrono_ray.model.errors import InvalidInput, NotFound
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Collection, RunState
 from chrono_ray.storage.schedules import Schedules
 from tests.integration.storage.making import Record, capture, stored
@@ -124,6 +125,25 @@ async def test_a_span_that_ended_before_what_is_new_shrinks_to_its_last_second(r
 
 
 # -- by itself
+
+
+async def test_a_server_whose_clocks_are_changed_begins_nothing_twice_and_skips_nothing(
+    record: Record,
+):
+    """Half a year of Sydney's calendar is an hour more or less than that many times 24."""
+    name, every = record.database.url.rpartition("/")[2].partition("?")[0], 183 * DAY
+    await record.database.fetch(f"ALTER DATABASE \"{name}\" SET timezone = 'Australia/Sydney'")
+    there = Database(record.database.url, pool_size=1)
+    try:
+        await Schedules(there).add(SITE, every=every)
+        was = await there.fetchval(
+            "UPDATE schedules SET next_at = clock_timestamp() - interval '1 hour' * $1::float8"
+            " RETURNING next_at", 183 * 24 - 0.5,
+        )  # fmt: skip
+        assert len(await Schedules(there).start_due()) == 1
+        assert await there.fetchval("SELECT next_at FROM schedules") - was == every
+    finally:
+        await there.aclose()
 
 
 async def test_what_is_due_begins_once_however_many_look(record: Record):
