@@ -23,7 +23,7 @@ from chrono_ray.observability import log as logs
 from chrono_ray.observability import prometheus
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
-from chrono_ray.storage.migrate import fits, migrate, newest, revision
+from chrono_ray.storage.migrate import fits, migrate, migrate_schema, newest, revision
 
 
 def start(*, json: bool) -> int:
@@ -136,7 +136,7 @@ async def _on_schema(settings: Settings) -> None:
         if await fits(record):
             return
         if chrono_settings.load().database_url is None:
-            await migrate(record)
+            await migrate_schema(record)
             return
         now = await revision(record)
         raise not_migrated(f"its schema is {now or 'empty'}, this program needs {newest()}")
