@@ -122,3 +122,8 @@ def test_documents_link_to_files_that_exist() -> None:
         if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    led_to = set(re.findall(r"\]\(docs/([a-z-]+\.md)\)", (ROOT / "README.md").read_text("utf-8")))
+    assert {path.name for path in DOCS.glob("*.md")} - led_to == set()
