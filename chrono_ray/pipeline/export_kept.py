@@ -39,8 +39,10 @@ class KeptExports:
 
     def is_own(self, place: str, project_id: int | None) -> bool:
         """Whether `new` made this place for one export of the project."""
+        if project_id is None:
+            return False
         root, _, name = place.rpartition("/")
-        return root == self._of(project_id or 0) and re.fullmatch(NAME, name) is not None
+        return root == self._of(project_id) and re.fullmatch(NAME, name) is not None
 
     def of_project(self, project_id: int) -> Files:
         """The files of all its exports."""
