@@ -11,6 +11,7 @@ process does, as what Prometheus scrapes elsewhere.
 
 from __future__ import annotations
 
+import logging
 import threading
 from itertools import accumulate
 from typing import Final, assert_never
@@ -27,6 +28,8 @@ from chrono_ray.observability.metrics import (
     Stands,
 )
 from chrono_ray.observability.own import watch_process
+
+log = logging.getLogger(__name__)
 
 EVERY: Final = 5.0
 """Seconds: Ray asks each process every ten, and forgets a gauge that was not set meanwhile."""
@@ -45,7 +48,7 @@ class Exporter:
         logs.count(self.meter, part)
 
     def start(self) -> None:
-        """Tell Ray what there is every `EVERY` seconds, until the process ends."""
+        """Tell Ray what there is now and every `EVERY` seconds, until the process ends."""
         self._thread.start()
 
     def flush(self) -> None:
@@ -54,9 +57,14 @@ class Exporter:
             self._tell(reading)
 
     def _run(self) -> None:
+        """The boundary of this thread: what failed once is told the next time."""
         pause = threading.Event()
-        while not pause.wait(EVERY):
-            self.flush()
+        while True:
+            try:
+                self.flush()
+            except Exception:
+                log.warning("metrics.untold", exc_info=True)
+            pause.wait(EVERY)
 
     def _tell(self, reading: Reading) -> None:
         tags = dict(zip(reading.metric.labels, reading.values, strict=True))

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from queue import SimpleQueue
 from typing import Final
 
 import orjson
@@ -97,24 +98,32 @@ def configure(level: str, *, json: bool) -> None:
 
 
 def count(meter: Meter, part: str) -> None:
-    """Have every event of this process counted that its level lets through."""
-    logging.getLogger().addHandler(_Counted(meter, part))
+    """Have every event of this process counted that its level lets through.
+
+    They are in the numbers from the next reading on.
+    """
+    counted = _Counted(part)
+    logging.getLogger().addHandler(counted)
+    meter.watch(counted.tell)
 
 
 class _Counted(logging.Handler):
     """Others' lines have no names: they may say anything."""
 
-    def __init__(self, meter: Meter, part: str) -> None:
+    def __init__(self, part: str) -> None:
         super().__init__()
-        self._meter = meter
         self._part = part
+        self._seen: SimpleQueue[tuple[str, str]] = SimpleQueue()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Without the lock that handlers take for what they write to: the meter has its own."""
+        """Takes no lock: a collection of garbage may log anywhere, amid a reading too."""
         ours = isinstance(record.msg, str) and record.name.startswith(_OURS)
-        event = _event(record.msg) if ours else OTHER
-        self._meter.add(LOG_EVENTS, self._part, _level(record.levelname), event)
+        self._seen.put((_level(record.levelname), _event(record.msg) if ours else OTHER))
         return True
+
+    def tell(self, meter: Meter) -> None:
+        for _ in range(self._seen.qsize()):
+            meter.add(LOG_EVENTS, self._part, *self._seen.get_nowait())
 
 
 @lru_cache(1024)

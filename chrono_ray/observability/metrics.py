@@ -161,7 +161,10 @@ class _Family:
 
 
 class Registry:
-    """The numbers of this process; safe to use from several threads."""
+    """The numbers of this process; safe to use from several threads.
+
+    What a collection of garbage may run must not report here: it may start while a number is read.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -169,19 +171,58 @@ def test_who_is_watched_is_asked_when_the_numbers_are_read():
     assert registry.readings() == [Stands(DEPTH, ("scraping",), 4)]
 
 
-def test_events_are_counted_by_their_names_and_others_lines_together():
-    registry, ours = Registry(), logging.getLogger("chrono_ray.test")
-    root = logging.getLogger()
+@pytest.fixture
+def counting() -> Iterator[Registry]:
+    """What counts every line that is logged."""
+    registry, root = Registry(), logging.getLogger()
     before = list(root.handlers)
     count(registry, "scraper")
+    yield registry
+    for each in set(root.handlers) - set(before):
+        root.removeHandler(each)
+
+
+def test_events_are_counted_by_their_names_and_others_lines_together(counting: Registry):
+    ours = logging.getLogger("chrono_ray.test")
+    ours.warning("page.again", extra={"fetch": 7})
+    ours.warning("of a page: https://a.example/")
+    logging.getLogger("others").warning("page.again")
+    for _ in range(2):
+        assert counting.readings() == [
+            Counted(LOG_EVENTS, ("scraper", "warning", "page.again"), 1),
+            Counted(LOG_EVENTS, ("scraper", "warning", "other"), 2),
+        ]
+
+
+class Dying:
+    """Logs when it is collected, as a future does whose error nobody fetched."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        logging.getLogger("asyncio").error("Future exception was never retrieved")
+
+
+def test_a_line_logged_by_a_collection_amid_a_reading_stops_nobody(counting: Registry):
+    for number in range(SERIES_MAX):
+        counting.add(FETCHES, str(number))
+
+    def read_into_a_collection() -> None:
+        gc.disable()
+        garbage = [Dying() for _ in range(10)]
+        garbage.clear()
+        gc.set_threshold(gc.get_count()[0] + SERIES_MAX // 2)  # a reading makes an object a number
+        gc.enable()
+        counting.readings()
+
+    thread, least = threading.Thread(target=read_into_a_collection, daemon=True), gc.get_threshold()
     try:
-        ours.warning("page.again", extra={"fetch": 7})
-        ours.warning("of a page: https://a.example/")
-        logging.getLogger("others").warning("page.again")
+        thread.start()
+        thread.join(10)
     finally:
-        for each in set(root.handlers) - set(before):
-            root.removeHandler(each)
-    assert registry.readings() == [
-        Counted(LOG_EVENTS, ("scraper", "warning", "page.again"), 1),
-        Counted(LOG_EVENTS, ("scraper", "warning", "other"), 2),
-    ]
+        gc.set_threshold(*least)
+    assert not thread.is_alive(), "it waits for a lock that it holds itself"
+    gc.collect()
+    lines = [each for each in counting.readings() if each.metric is LOG_EVENTS]
+    assert lines == [Counted(LOG_EVENTS, ("scraper", "error", "other"), 10)]
