@@ -161,8 +161,19 @@ def _start(settings: Settings, *, api: bool, tell: Callable[[str], None]) -> Run
         try:
             return _wait_until_ready(settings, process, heard, api=api)
         except BaseException:
-            process.terminate()
+            tell("Ending what was started ...")
+            _end(process)
             raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """An owner that is not ready yet. It ends its servers, which still write to the data folder."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_until_ready(

@@ -135,17 +135,27 @@ def _private(tell: Tell) -> Iterator[Here]:
         with demo_archive(Path(folder), CAPTURES) as url:
             settle_environment(Path(folder) / "data", url)
             os.environ["CHRONO_SERVING__PORT"] = "0"
-            began = time.monotonic()
-            found = owner.ensure(chrono_settings.load(), api=True, tell=tell)
             try:
-                tell(f"... ready after {time.monotonic() - began:.1f} s")
-                instance = replace(_here(found.running, scratch=True), site=DOMAIN)
-                yield instance
+                yield _started(tell)
             finally:
-                tell("Stopping it ...")
-                owner.keep(found)
-                owner.stop(found.running)
-                _tell_failures(Path(folder) / "data", tell)
+                _stop(Path(folder) / "data", tell)
+
+
+def _started(tell: Tell) -> Here:
+    began = time.monotonic()
+    found = owner.ensure(chrono_settings.load(), api=True, tell=tell)
+    owner.keep(found)
+    tell(f"... ready after {time.monotonic() - began:.1f} s")
+    return replace(_here(found.running, scratch=True), site=DOMAIN)
+
+
+def _stop(data: Path, tell: Tell) -> None:
+    """Whatever came of its start: while a server lives, its folder cannot be removed."""
+    found = running(data)
+    if found:
+        tell("Stopping it ...")
+        owner.stop(found)
+        _tell_failures(data, tell)
 
 
 def _tell_failures(data: Path, tell: Tell) -> None:

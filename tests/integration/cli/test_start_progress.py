@@ -83,6 +83,33 @@ async def test_whoever_waits_for_a_start_waits_as_long_as_a_migration_goes_on(
         await record.aclose()
 
 
+def test_a_start_that_is_interrupted_returns_when_its_owner_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes the folder next would remove it under a server that still writes there."""
+    ended = tmp_path / "ended"
+    monkeypatch.setattr(owner, "PROGRAM", ("-c", f"""
+import pathlib, signal, sys, time
+def end(*_):
+    time.sleep(0.3)
+    pathlib.Path({str(ended)!r}).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print('{{"event": "{STARTS}", "part": "Ray"}}', flush=True)
+time.sleep(60)
+"""))  # fmt: skip
+
+    def interrupt(line: str) -> None:
+        if line.startswith("Starting"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        owner._start(
+            chrono_settings.load({"CHRONO_DATA_DIR": str(tmp_path)}), api=True, tell=interrupt
+        )
+    assert ended.exists()
+
+
 def _chosen(url: str, folder: Path) -> dict[str, str]:
     """Everything elsewhere, so that no server is started; hardly anything is logged."""
     return {
