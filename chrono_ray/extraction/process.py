@@ -9,11 +9,14 @@ guilty one, and those behind it are asked again of the next child.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,6 +38,7 @@ from chrono_ray.extraction.frames import (
 )
 from chrono_ray.model.errors import ExtractionFailed, Unavailable
 from chrono_ray.model.page import Document
+from chrono_ray.model.retry import backoff
 
 CHILD: Final = "chrono_ray.extraction.child"
 MEMORY: Final = 512 * 2**20
@@ -44,10 +48,16 @@ QUEUE: Final = 8
 IN_PIPE: Final = 2
 """One page in work and one waiting in the socket: enough to keep the child busy."""
 START_SECONDS: Final = 60.0
+RESTART_MOST: Final = 30.0
+"""Seconds between two tries to start a child, at most: they double until then."""
+PATIENCE: Final = 120.0
 EXIT_SECONDS: Final = 2.0
+EXIT_LOOK: Final = 0.005
 SOCKET_BYTES: Final = 2**20
 OUTSIDE_SIGNALS: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
 _OUT_OF_MEMORY: Final = (b"MemoryError", b"memory allocation of", b"bad_alloc", b"ut of memory")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +92,8 @@ class ExtractionProcess:
 
     `memory` bounds the child's private memory in bytes, `seconds` the time
     and `cpu_seconds` the processor time of one page. At most `queue` pages
-    are taken at once; further callers wait for their turn.
+    are taken at once; further callers wait for their turn. While no child can
+    be started pages wait too, for `patience` seconds.
     """
 
     def __init__(
@@ -92,11 +103,13 @@ class ExtractionProcess:
         seconds: float = PAGE_SECONDS,
         cpu_seconds: float = CPU_SECONDS,
         queue: int = QUEUE,
+        patience: float = PATIENCE,
         module: str = CHILD,
     ) -> None:
         self._memory = memory
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
+        self._patience = patience
         self._module = module
         self._room = asyncio.Semaphore(queue)
         self._waiting: deque[_Page] = deque()
@@ -125,7 +138,8 @@ class ExtractionProcess:
 
         Raises ExtractionFailed: type, parse or too_large from the page itself;
         timeout, memory or crashed when the child did not survive it. Raises
-        Unavailable when no child can be started, or after `aclose`.
+        Unavailable when no child could be started for so long that it is better
+        to let the page go, or after `aclose`.
         """
         if len(body) > BODY_LIMIT:
             raise ExtractionFailed(
@@ -154,10 +168,10 @@ class ExtractionProcess:
             await self._bury(child)
 
     async def _run(self, first: _Child) -> None:
-        child: _Child | None = first
+        child = first
         try:
             while True:
-                if child is None or not await self._live(child):
+                if not await self._live(child):
                     await self._asked.wait()
                 child = await self._respawn()
         finally:
@@ -192,12 +206,20 @@ class ExtractionProcess:
             self._waiting.extendleft(reversed(child.sent))
         return of_use
 
-    async def _respawn(self) -> _Child | None:
-        try:
-            return await self._spawn()
-        except Unavailable as error:
-            self._abandon(error.what, why=error.why)
-            return None
+    async def _respawn(self) -> _Child:
+        """The next child, however often its start fails: what is short now may not be later."""
+        attempt, since = 0, time.monotonic()
+        while True:
+            try:
+                return await self._spawn()
+            except Unavailable as error:
+                attempt += 1
+                log.warning("reader.away", extra={"error": str(error), "attempt": attempt})
+                if time.monotonic() - since >= self._patience:
+                    self._abandon(error.what, why=error.why)
+                    since = time.monotonic()
+            jitter = random.random()  # noqa: S311 - no secret
+            await asyncio.sleep(min(backoff(attempt, jitter), RESTART_MOST))
 
     def _abandon(self, what: str, *, why: str = "") -> None:
         for page in self._waiting:
@@ -273,19 +295,28 @@ class ExtractionProcess:
         raise Unavailable("The extraction child does not start", why=verdict.why if verdict else "")
 
     async def _launch(self) -> _Child:
-        """The process and its line; no await comes between starting it and owning it."""
-        with ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            with theirs:
-                for end in (ours, theirs):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-                ours.setblocking(False)
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
-                stderr = os.memfd_create("extraction-stderr")
-                undo.callback(os.close, stderr)
-                process = self._popen(theirs, stderr)
-            undo.pop_all()
+        """The process and its line; no await comes between starting it and owning it.
+
+        Raises Unavailable when the system refuses a process, memory or a descriptor.
+        """
+        try:
+            with ExitStack() as undo:
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                with theirs:
+                    for end in (ours, theirs):
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+                    ours.setblocking(False)
+                    reader, writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
+                    # from here on the descriptor is the loop's, and only it may close it
+                    undo.pop_all()
+                    undo.callback(writer.close)
+                    stderr = os.memfd_create("extraction-stderr")
+                    undo.callback(os.close, stderr)
+                    process = self._popen(theirs, stderr)
+                undo.pop_all()
+        except OSError as error:
+            raise Unavailable("The extraction child does not start", why=str(error)) from error
         return _Child(process, reader, writer, stderr)
 
     def _popen(self, line: socket.socket, stderr: int) -> subprocess.Popen[bytes]:
@@ -310,7 +341,7 @@ class ExtractionProcess:
         if child.alarm is not None:
             child.alarm.cancel()
         child.writer.close()
-        await asyncio.shield(asyncio.to_thread(_reap, child.process))
+        await asyncio.shield(_reap(child.process))
         complaint = _complaint(child.stderr)
         os.close(child.stderr)
         if child.overdue:
@@ -323,13 +354,19 @@ def _end(child: _Child) -> None:
     child.process.kill()
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    """A child that closed its socket is ending: its exit status says why. Then none is left."""
+async def _reap(process: subprocess.Popen[bytes]) -> None:
+    """A child that closed its socket is ending: its exit status says why. Then none is left.
+
+    Looked at, not waited for in a thread: where no process can be had, no thread can.
+    """
+    until = time.monotonic() + EXIT_SECONDS
     try:
-        process.wait(EXIT_SECONDS)
-    except subprocess.TimeoutExpired:
+        while process.poll() is None and time.monotonic() < until:
+            await asyncio.sleep(EXIT_LOOK)
+    finally:
         process.kill()
-        process.wait()
+    while process.poll() is None:
+        await asyncio.sleep(EXIT_LOOK)
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

@@ -36,6 +36,7 @@ from chrono_ray.model.retry import (
     Retry,
     Snooze,
     Verdict,
+    backoff,
     decide_replay,
     pause_after,
 )
@@ -50,6 +51,8 @@ from chrono_ray.storage.settling import Kept, Settlement, Settling
 
 READS: Final = 3
 """How often a page is read that ends its reader."""
+ASKED: Final = 4
+"""How often a reader is asked that is away, with the page in hand."""
 DEADLY: Final = frozenset({"crashed", "memory", "timeout"})
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,7 @@ class Understanding(Protocol):
         url: str,
         captured: date | None = None,
     ) -> Document:
-        """Raises `ExtractionFailed`; the page is then the guilty one."""
+        """Raises `ExtractionFailed` for a guilty page, `Unavailable` while nobody reads."""
         ...
 
 
@@ -258,9 +261,11 @@ class Scrape:
             self._room.set()
 
     def _leave(self, lease: FetchLease, turn: _Turns) -> None:
-        """Unasked, it goes back as it was; a request that went out is written down."""
+        """Unasked, it goes back as it was; a request that went out is written down, and the next
+        one for it waits: whatever ended this one may last."""
         if turn.taken:
-            self.settle.put(_settlement(lease, Snooze(0.0, "halted"), requests=turn.taken))
+            verdict = Snooze(backoff(1, random.random()), "halted")  # noqa: S311 - no secret
+            self.settle.put(_settlement(lease, verdict, requests=turn.taken))
         else:
             self._returned.append(lease)
 
@@ -322,6 +327,22 @@ class Scrape:
                 return Stored(memento, document)
 
     async def _read(self, lease: FetchLease, memento: Memento) -> Document:
+        """While nobody reads what was fetched waits, and nothing more is claimed; given up, one
+        page at a time is asked for until somebody reads again."""
+        attempt = 1
+        while True:
+            try:
+                return await self._read_once(lease, memento)
+            except Unavailable as error:
+                self._allowance = 0
+                extra = {"fetch": lease.fetch_id, "error": str(error), "attempt": attempt}
+                log.warning("page.waits", extra=extra)
+                if attempt == ASKED:
+                    raise
+            await asyncio.sleep(backoff(attempt, random.random()))  # noqa: S311 - no secret
+            attempt += 1
+
+    async def _read_once(self, lease: FetchLease, memento: Memento) -> Document:
         document = await self._parts.extraction.extract(
             memento.body, media_type=memento.media_type, charset=memento.charset,
             url=lease.capture.original, captured=lease.capture.timestamp.instant.date(),

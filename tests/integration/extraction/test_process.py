@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -299,6 +302,60 @@ async def test_a_child_that_cannot_start_is_an_outage_and_not_a_page_failure() -
     short_of_memory = ExtractionProcess(memory=MIB)
     with pytest.raises(Unavailable, match="bytes are too few"):
         await short_of_memory.start()
+
+
+@contextmanager
+def descriptors(left: int) -> Iterator[None]:
+    """While entered, the system gives this process so many new ones."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = (number for number in count() if not Path(f"/proc/self/fd/{number}").exists())
+    most = next(islice(free, left, None))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("left", [0, 2, 3, 4], ids=["socket", "stderr", "stdout", "process"])
+async def test_a_start_the_system_refuses_is_an_outage_and_leaves_nothing_behind(left: int) -> None:
+    process = ExtractionProcess(module="faulty_child")
+    with descriptors(left), pytest.raises(Unavailable, match="Too many open files"):
+        await process.start()
+    await asyncio.sleep(0)
+    # the loop must not think that a descriptor which is free is still its own
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(b"!")
+        assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"!"
+    await process.start()
+    assert await fate(process, "one") == "one"
+    await process.aclose()
+
+
+async def test_pages_wait_while_no_child_can_be_started_and_none_is_lost() -> None:
+    async with running() as process:
+        assert process.pid is not None
+        with descriptors(0):
+            os.kill(process.pid, signal.SIGKILL)
+            left = [asyncio.create_task(fate(process, page)) for page in ("one", "two", "three")]
+            await until(lambda: process.pid is None)
+            done, _ = await asyncio.wait(left, timeout=0.2)
+            assert not done
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(*left) == ["one", "two", "three"]
+
+
+async def test_pages_are_let_go_when_no_child_can_be_started_for_too_long() -> None:
+    async with running(patience=0.0) as process:
+        assert process.pid is not None
+        with descriptors(0):
+            os.kill(process.pid, signal.SIGKILL)
+            with pytest.raises(Unavailable, match="Too many open files"):
+                await ask(process, "one")
+        async with asyncio.timeout(10):
+            assert await fate(process, "two") == "two"
 
 
 PARENT = """

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chrono_ray.model.errors import ExtractionFailed, NotFound
+from chrono_ray.extraction.process import ExtractionProcess
+from chrono_ray.model.errors import ExtractionFailed, NotFound, Unavailable
 from chrono_ray.model.page import Document
 from chrono_ray.storage.projects import Projects, RunState
 from chrono_ray.storage.stats import Stats
 from tests.integration.pipeline.rig import (
+    ASKED_WHEN_ILL,
+    PACE,
     InProcess,
     Rig,
     most_successes,
@@ -148,7 +156,7 @@ async def test_a_listing_that_never_works_is_a_named_hole_and_the_run_ends(
     assert [hole.reason for hole in recount.holes] == ["archive"]
     assert recount.faults == []
     assert 0 < recount.rows_listed <= 40
-    assert len(times_of(list(server.log.entries()), Kind.LISTING)) == 6 + 3, "and less of it"
+    assert len(times_of(list(server.log.entries()), Kind.LISTING)) == 1 + ASKED_WHEN_ILL
 
 
 async def test_a_lister_that_dies_is_followed_from_its_last_key(
@@ -273,6 +281,56 @@ async def test_a_stopped_worker_gives_everything_back(rig: Rig, server: HostileA
     await rig.assert_whole(run, len(site.records))
 
 
+async def test_what_was_fetched_is_read_when_the_system_gives_a_reader_again(
+    server: HostileArchive, site: Site, database_url: str, tmp_path: Path, monkeypatch
+):
+    """The kernel, out of memory, ends the reader, and refuses the fork of the next one once."""
+    reader = ExtractionProcess()
+    await reader.start()
+    forks = iter([BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")])
+    popen = subprocess.Popen
+
+    def fork(*arguments: object, **options: object) -> object:
+        for refused in forks:
+            raise refused
+        return popen(*arguments, **options)  # type: ignore[call-overload]
+
+    async with rig_over(server.url, database_url, tmp_path, understanding=reader) as rig:
+        monkeypatch.setattr(subprocess, "Popen", fork)
+        assert reader.pid is not None
+        os.kill(reader.pid, signal.SIGKILL)
+        run = await rig.collect(site.domain)
+        assert next(forks, None) is None, "a fork was refused"
+        assert most_successes(server, site) == 1, "nothing was asked for again"
+        await rig.assert_whole(run, len(site.records))
+    await reader.aclose()
+
+
+async def test_while_nobody_reads_nothing_more_is_asked_for_and_what_was_is_kept(
+    server: HostileArchive, site: Site, database_url: str, tmp_path: Path
+):
+    class Away(InProcess):
+        away = True
+
+        async def extract(self, body: bytes, **page: Any) -> Document:
+            if self.away:
+                raise Unavailable("The extraction child does not start")
+            return await super().extract(body, **page)
+
+    reader = Away()
+    async with rig_over(server.url, database_url, tmp_path, understanding=reader) as rig:
+        run = await rig.start(site.domain)
+        async with rig.working():
+            await until(lambda: listed(rig, run))
+            await until(lambda: asked_for(server, PACE.begin))
+            await asyncio.sleep(0.5)
+            assert await asked_for(server, PACE.begin)
+            reader.away = False
+            await rig.until_done(run)
+        assert most_successes(server, site) == 1
+        await rig.assert_whole(run, len(site.records))
+
+
 # -- conditions
 
 
@@ -282,6 +340,10 @@ async def stored_at_least(rig: Rig, run: int, n: int) -> bool:
 
 async def listings_asked(server: HostileArchive, n: int) -> bool:
     return len(times_of(list(server.log.entries()), Kind.LISTING)) >= n
+
+
+async def asked_for(server: HostileArchive, n: int) -> bool:
+    return len(times_of(list(server.log.entries()), Kind.REPLAY)) == n
 
 
 async def listed(rig: Rig, run: int) -> bool:
