@@ -33,7 +33,7 @@ import psutil
 
 from chrono_ray.cluster import front, lean
 from chrono_ray.cluster.birth import birth_of
-from chrono_ray.model.budget import OBJECT_STORE_MEMORY, Budget
+from chrono_ray.model.budget import MIB, OBJECT_STORE_MEMORY, Budget
 from chrono_ray.model.errors import EmbeddedError
 from chrono_ray.settings import Serving
 
@@ -44,6 +44,9 @@ STOP_SECONDS: Final = 20.0
 RESOLVE_SECONDS: Final = 10.0
 LOST_TEXT: Final = 200
 """Characters: it is told of each file that could not be moved."""
+ROTATION: Final = {"RAY_ROTATION_MAX_BYTES": str(32 * MIB), "RAY_ROTATION_BACKUP_COUNT": "3"}
+"""Of each log of Ray's. Without it what actors and replicas write grows without end (Ray 2.60:
+default_worker.py), a line for each request."""
 SERVING: Final = Serving()
 STARTED: Final = b"This command will now block forever"
 LOOPBACK: Final = "127.0.0.1"
@@ -324,6 +327,7 @@ def _environment(token: Path, alone: bool) -> dict[str, str]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        **{name: os.environ.get(name, ours) for name, ours in ROTATION.items()},
     }
 
 

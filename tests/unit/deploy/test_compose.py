@@ -202,7 +202,7 @@ def test_only_the_api_s_port_is_published_and_on_loopback_unless_chosen():
 def test_what_is_no_archive_s_business_has_no_way_out():
     assert compose()["networks"]["private"]["internal"] is True
     outside = {name for name, each in services().items() if "outside" in each["networks"]}
-    assert outside == {"head", "worker"}
+    assert outside == {"head", "worker", "prometheus"}  # it tells an Alertmanager anywhere
     assert all("private" in each["networks"] for each in services().values())
 
 
@@ -259,6 +259,7 @@ def test_our_containers_have_the_same_settings_and_they_exist():
             k: v for k, v in compose()["x-environment"].items() if k.startswith("CHRONO_")
         }
         assert services()[name]["environment"]["RAY_AUTH_MODE"] == "token"
+        assert services()[name]["environment"].items() >= head.ROTATION.items()
 
 
 def test_the_head_has_the_time_it_takes_to_drain_and_goes_before_its_worker():
@@ -377,6 +378,17 @@ def test_prometheus_asks_where_things_are():
     assert (nodes["names"], nodes["port"]) == (aliases, head.JOINED["metrics-export-port"])
     subnet = compose()["networks"]["private"]["ipam"]["config"][0]["subnet"]
     assert services()["head"]["environment"]["CHRONO_METRICS__FROM"] == subnet
+
+
+def test_whom_prometheus_tells_is_a_file_of_the_operator_s():
+    chosen = yaml.safe_load((made.FOLDER / "prometheus.yml").read_text())
+    [told] = chosen["alerting"]["alertmanagers"]
+    [[files]] = [each["files"] for each in told["file_sd_configs"]]
+    [mount] = [each for each in services()["prometheus"]["volumes"] if "alertmanagers" in each]
+    folder, inside, _ = mount.split(":")
+    assert files == f"{inside}/*.yml"
+    assert "*.yml" in (ROOT / folder / ".gitignore").read_text().split()
+    assert f"cat > {folder.removeprefix('./')}/mine.yml" in OPERATIONS
 
 
 def test_grafana_has_the_source_that_ray_s_panels_ask_for():

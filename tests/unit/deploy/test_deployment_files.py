@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from chrono_ray import settings
+from chrono_ray.cluster import head, owner
 from chrono_ray.cluster.front import CALLBACK
 from chrono_ray.cluster.machine import EGRESS
 from chrono_ray.model.budget import (
@@ -121,6 +124,11 @@ def test_every_node_wants_the_token_and_no_file_holds_a_secret():
     for kind in ("head", "worker"):
         [line] = [each for each in cluster()[f"{kind}_start_ray_commands"] if "ray start" in each]
         assert "RAY_AUTH_MODE=token" in line
+        assert all(f"{name}={value}" in line for name, value in head.ROTATION.items())
+    for group in (ray_cluster()["headGroupSpec"], *ray_cluster()["workerGroupSpecs"]):
+        [container] = group["template"]["spec"]["containers"]
+        told = {each["name"]: each["value"] for each in container["env"]}
+        assert told.items() >= head.ROTATION.items()
     assert ray_cluster()["authOptions"] == {"mode": "token", "secretName": "chrono-ray-token"}
     [up] = kuberay()["Job"]["spec"]["template"]["spec"]["containers"]
     assert {"name": "RAY_AUTH_MODE", "value": "token"} in up["env"]
@@ -145,8 +153,8 @@ def test_serve_s_proxy_is_ours_there_too():
     """A bound for heads, errors that are problems: chrono_ray/cluster/ingress.py."""
     [line] = [each for each in cluster()["head_start_ray_commands"] if "ray start" in each]
     assert f"{CALLBACK_VARIABLE}={CALLBACK};" in line
-    [head] = ray_cluster()["headGroupSpec"]["template"]["spec"]["containers"]
-    assert head["env"] == [{"name": CALLBACK_VARIABLE, "value": CALLBACK}]
+    [container] = ray_cluster()["headGroupSpec"]["template"]["spec"]["containers"]
+    assert {"name": CALLBACK_VARIABLE, "value": CALLBACK} in container["env"]
 
 
 def test_the_api_is_the_same_everywhere():
@@ -167,3 +175,18 @@ def test_the_settings_they_name_exist():
         }
         assert named
         assert {name for name in named if name not in known} == set(), path
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path):
+    """Of a machine without Docker; the programs it names are put where this one has some."""
+    systemd = shutil.which("systemd-analyze")
+    if systemd is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = (ROOT / "deploy" / "chrono.service").read_text()
+    unit = tmp_path / "chrono.service"
+    here = text.replace("/opt/chrono_ray/.venv/bin/chrono", "/bin/true")
+    unit.write_text(here.replace("User=chrono", "User=root"))
+    said = subprocess.run([systemd, "verify", unit], capture_output=True, text=True, timeout=30)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    stops = int(text.partition("TimeoutStopSec=")[2].split()[0])
+    assert stops >= owner.DRAIN_SECONDS + head.STOP_SECONDS + 15
