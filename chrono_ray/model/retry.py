@@ -30,6 +30,9 @@ LONGEST_PAUSE: Final = 3600.0
 BAN_PAUSE: Final = 3600.0
 SNOOZE_CAP: Final = 24 * 3600.0
 """Seconds of silence, added up, after which a fetch or a listing ends with the reason for it."""
+LATE_PASSES: Final = (300.0, 1800.0, 7200.0, 21_600.0)
+"""Seconds before each further try of a listing that failed five times in a row: what is ill, the
+archive or the way to it, is often well after minutes or hours, and a hole is what nobody lists."""
 PASSING: Final = frozenset({"truncated", "protocol", "deadline"})
 
 
@@ -85,6 +88,8 @@ def decide(error: ArchiveError, attempt: int, jitter: float) -> Verdict:
     match error:
         case Throttled():
             return Snooze(pause_after(0, error.retry_after), error.reason)
+        case ConnectionRefused():
+            return Snooze(pause_after(0, None), error.reason)
         case MementoGone():
             return Fail(Gone(error.reason, str(error)))
         case RequestRefused():
@@ -108,11 +113,24 @@ def decide_replay(
     return Late(backoff(attempt, jitter), error.reason, str(error))
 
 
+def decide_listing(error: ArchiveError, attempt: int, jitter: float) -> Verdict:
+    """`decide` for a part of a listing: what may pass is tried again for hours before it fails.
+
+    Only where an archive was asked: files that cannot be read, and mistakes of ours, get none
+    of the late passes.
+    """
+    verdict = decide(error, attempt, jitter)
+    passes = LATE_PASSES[attempt - ATTEMPTS :] if attempt >= ATTEMPTS and error.requests else ()
+    if passes and isinstance(verdict, Fail) and _may_pass(error):
+        return Retry(passes[0] * (0.75 + jitter / 4), error.reason)
+    return verdict
+
+
 def _may_pass(error: ArchiveError) -> bool:
     match error:
         case TransferFailed():
             return error.reason in PASSING
-        case ArchiveUnavailable() | ConnectionRefused():
+        case ArchiveUnavailable():
             return True
         case _:
             return False

@@ -24,7 +24,7 @@ from chrono_ray.model.errors import (
     Unavailable,
 )
 from chrono_ray.model.memento import ListingPage
-from chrono_ray.model.retry import LONGEST_DELAY, Fail, Retry, Snooze, decide
+from chrono_ray.model.retry import ATTEMPTS, LONGEST_DELAY, Fail, Retry, Snooze, decide_listing
 from chrono_ray.model.rules import Rules
 from chrono_ray.model.spans import Span, halves, may_be_size, samples
 from chrono_ray.observability.catalogue import ROWS_LISTED
@@ -140,7 +140,7 @@ class Discoverer:
         """The worker loop's boundary: one bad listing must not stop the others' work."""
         wrapped = ArchiveUnavailable("The listing could not be read", reason="unforeseen",
                                      why=repr(error), requests=0)  # fmt: skip
-        verdict = decide(wrapped, lease.attempts + 1, random.random())  # noqa: S311 - jitter
+        verdict = decide_listing(wrapped, lease.attempts + 1, random.random())  # noqa: S311 - jitter
         await self._give_back(lease, verdict, wrapped, 0.0)
 
     async def _walk(self, lease: SliceLease) -> None:
@@ -234,7 +234,7 @@ class Discoverer:
                 "attempt": lease.attempts + 1,
             },
         )
-        verdict = decide(error, lease.attempts + 1, random.random())  # noqa: S311
+        verdict = decide_listing(error, lease.attempts + 1, random.random())  # noqa: S311
         try:
             await self._give_back(lease, verdict, error, pause)
         except (Throttled, ConnectionRefused) as told:  # when asked for less
@@ -256,7 +256,7 @@ class Discoverer:
         match verdict:
             case Fail() if await self._split(lease, error):
                 return
-            case Retry() if _failed_as_its_whole(lease) and await self._split(lease, error):
+            case Retry() if _may_be_too_large(lease) and await self._split(lease, error):
                 return
             case Snooze() if lease.tired:
                 await self._listings.leave_hole(lease, reason=error.reason, detail=str(error))
@@ -322,5 +322,6 @@ class Discoverer:
             await asyncio.gather(task, return_exceptions=True)
 
 
-def _failed_as_its_whole(lease: SliceLease) -> bool:
-    return lease.is_part and lease.attempts + 1 >= PART_ATTEMPTS
+def _may_be_too_large(lease: SliceLease) -> bool:
+    """It failed so often that it is no accident; a part fails as its whole did."""
+    return lease.attempts + 1 >= (PART_ATTEMPTS if lease.is_part else ATTEMPTS)

@@ -13,7 +13,7 @@ import pytest
 
 from chrono_ray.demo.record import Origin, record, revisit
 from chrono_ray.model.capture import Capture
-from chrono_ray.model.retry import ATTEMPTS
+from chrono_ray.model.retry import ATTEMPTS, LATE_PASSES
 from tests.integration.archives.warcs import write_warc
 from tests.integration.inputs.collecting import (
     DOMAIN,
@@ -260,10 +260,14 @@ async def test_inputs_33_to_35_a_listing_is_asked_again_and_its_bad_rows_are_cou
     assert done.holes == []
 
 
+ASKED_WHEN_ILL = ATTEMPTS + 3 + len(LATE_PASSES) * (1 + 3)
+"""The fifth try and each after it asks for three months, too."""
+
+
 @pytest.mark.parametrize(
     ("behaviours", "reason", "asked"),
     [
-        pytest.param([EmptyBody(), HtmlError()], "archive", 5 + 3, id="33-34-no-listing"),
+        pytest.param([EmptyBody(), HtmlError()], "archive", ASKED_WHEN_ILL, id="33-34-no-listing"),
         pytest.param([Blocked("Robot")], "blocked", 1, id="36-blocked"),
         pytest.param([RedirectTo("http://localhost:8080/cdx")], "address", 1, id="13-not-listed"),
     ],

@@ -19,6 +19,7 @@ from chrono_ray.extraction.extract import extract
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.page import Document
 from chrono_ray.model.priority import QueueClass
+from chrono_ray.model.retry import ATTEMPTS, LATE_PASSES
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.redecide import Redeciding
@@ -48,6 +49,8 @@ PACE = Pace(
     replay_deadline=10.0, drain=5.0,
 )  # fmt: skip
 HONEST = ("", "Latency")
+ASKED_WHEN_ILL = ATTEMPTS + 3 + len(LATE_PASSES) * (1 + 3)
+"""For a listing: the fifth try and each after it asks for three months, too."""
 SHORT = Pauses(throttled=0.8, throttled_most=1.6, ban=1.0, ban_most=2.0, outage=0.3, outage_most=1)
 
 

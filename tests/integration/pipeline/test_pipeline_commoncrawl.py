@@ -17,7 +17,7 @@ from chrono_ray.search.tantivy import Role, TantivyIndex
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.projects import Projects
-from tests.integration.pipeline.rig import Rig, wayback
+from tests.integration.pipeline.rig import ASKED_WHEN_ILL, Rig, wayback
 from tests.support.archive import DemoWayback, HostileArchive
 from tests.support.commoncrawl import SLOW_DOWN, CommonCrawlServer, CrawlFiles, Rule, say
 
@@ -139,7 +139,7 @@ async def test_ill_indexes_are_not_asked_for_ever_less(database_url: str, tmp_pa
         server.behave(Rule("-index", say(502)))
         recount = await listed(rig)
     assert [(hole.start, hole.end) for hole in recount.holes] == [("", "")]
-    assert len(server.asked_for("-index")) <= 5 + 3
+    assert len(server.asked_for("-index")) <= ASKED_WHEN_ILL
 
 
 async def test_an_index_that_never_answers_is_a_hole_of_its_month(

@@ -13,7 +13,7 @@ from chrono_ray.demo.cdx import Keys
 from chrono_ray.demo.reply import Reply, text_reply
 from chrono_ray.pipeline.verify import Recount
 from chrono_ray.storage.stats import Stats
-from tests.integration.pipeline.rig import Rig, rig_over
+from tests.integration.pipeline.rig import ASKED_WHEN_ILL, Rig, rig_over
 from tests.integration.storage.making import faults
 from tests.support.archive import (
     DemoWayback,
@@ -140,7 +140,7 @@ async def test_an_ill_archive_is_not_asked_for_ever_less(
         recount = await listed(rig, site)
         assert [(hole.start, hole.end) for hole in recount.holes] == [("", "")]
         assert recount.faults == []
-        assert len(times_of(list(server.log.entries()), Kind.LISTING)) == 5 + 3
+        assert len(times_of(list(server.log.entries()), Kind.LISTING)) == ASKED_WHEN_ILL
 
 
 async def test_an_archive_that_wants_silence_when_asked_for_less_gets_it(

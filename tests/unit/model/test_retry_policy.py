@@ -24,6 +24,7 @@ from chrono_ray.model.retry import (
     Snooze,
     backoff,
     decide,
+    decide_listing,
     decide_replay,
     pause_after,
 )
@@ -32,7 +33,6 @@ ATTEMPTS = st.integers(1, 10_000)
 JITTER = st.floats(0, 1, exclude_max=True)
 PASSING = [
     ArchiveUnavailable("502"),
-    ConnectionRefused("refused"),
     *(TransferFailed("cut", reason=reason) for reason in ("truncated", "protocol", "deadline")),
 ]
 
@@ -41,6 +41,16 @@ PASSING = [
 def test_throttling_never_costs_an_attempt(attempt, jitter):
     verdict = decide(Throttled("429", retry_after=None), attempt, jitter)
     assert verdict == Snooze(60.0, "throttled")
+
+
+@given(ATTEMPTS, JITTER)
+def test_a_refusal_never_costs_an_attempt(attempt, jitter):
+    for verdict in (
+        decide(ConnectionRefused("no"), attempt, jitter),
+        decide_listing(ConnectionRefused("no"), attempt, jitter),
+        decide_replay(ConnectionRefused("no"), attempt, jitter, late=True),
+    ):
+        assert verdict == Snooze(60.0, "refused_connection")
 
 
 @pytest.mark.parametrize(
@@ -89,10 +99,31 @@ def test_a_replay_that_may_pass_fails_only_in_the_second_pass(error):
     )
 
 
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.reason)
+def test_a_listing_that_may_pass_is_tried_for_hours_ever_less_often(error):
+    waits = []
+    for attempt in range(1, 100):
+        match decide_listing(error, attempt, 0.5):
+            case Retry(delay):
+                waits.append(delay)
+            case last:
+                break
+    assert last == Fail(Failed(error.reason, str(error)))
+    assert waits == sorted(waits)
+    assert len(waits) == retry.ATTEMPTS - 1 + len(retry.LATE_PASSES)
+    assert 6 * 3600 < sum(waits) < 9 * 3600
+
+
+def test_a_listing_for_which_nobody_was_asked_gets_no_late_pass():
+    error = ArchiveUnavailable("a disk that is ill", requests=0)
+    assert decide_listing(error, retry.ATTEMPTS, 0.5) == decide(error, retry.ATTEMPTS, 0.5)
+
+
 @given(
     st.sampled_from(
         [
-            *PASSING, Throttled("429", retry_after=9), MementoGone("gone"), RequestRefused("no"),
+            *PASSING, Throttled("429", retry_after=9), ConnectionRefused("no"),
+            MementoGone("gone"), RequestRefused("no"),
             TransferFailed("bomb", reason="too_large"), ArchiveError("odd"),
         ]
     ),
