@@ -25,7 +25,7 @@ from chrono_ray.cluster.owner import Running, running
 from chrono_ray.demo.site import DOMAIN
 from chrono_ray.model.errors import EmbeddedError, InvalidInput
 from chrono_ray.perf.catalogue import Measure
-from chrono_ray.perf.figures import Figure, Verdict
+from chrono_ray.perf.figures import Figure, Measured, Verdict
 from chrono_ray.perf.instance import Here, Instance, Tell, There
 from chrono_ray.perf.measuring import Wanted, measure
 from chrono_ray.perf.page import as_html
@@ -53,7 +53,7 @@ class Asked:
 
 
 def measure_and_print(asked: Asked, *, json: bool) -> int:
-    """0 when all that was measured is as it should be, 3 when a target is missed."""
+    """0 when all that was asked for is as it should be, 3 when a target is missed."""
     wanted, tell = Wanted(measures(asked.only), asked.seconds), teller(live=False)
     _check_html(asked.html)
     began = time.monotonic()
@@ -72,7 +72,7 @@ def measure_and_print(asked: Asked, *, json: bool) -> int:
 
 def exit_code(found: Sequence[Figure]) -> int:
     """1 where nothing at all could be measured."""
-    if all(each.verdict is Verdict.NOT_MEASURED for each in found):
+    if not any(isinstance(each.result, Measured) for each in found):
         return FAILED
     return PARTIAL if any(each.verdict is Verdict.MISSED for each in found) else DONE
 

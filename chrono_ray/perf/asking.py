@@ -16,6 +16,9 @@ from chrono_ray.model.errors import Unavailable
 SECONDS: Final = 30.0
 ANEW: Final = {"Cache-Control": "no-cache"}
 """Have it computed, whatever is kept."""
+NO_CACHE: Final = "off"
+"""As X-Cache says where the instance has none."""
+CACHELESS: Final = "the instance has no cache: no Redis"
 _STATEMENTS: Final = re.compile(r'^record;dur=[\d.]+;desc="(\d+) statements"$')
 
 

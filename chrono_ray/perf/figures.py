@@ -45,21 +45,33 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value; `spread` of the times it is of, `course` its rise as (seconds, value)."""
+    """A value; `spread` of the times it is of, `course` its rise as (seconds, value).
+
+    `why` it is not as it should be, where that is known.
+    """
 
     value: float
     spread: Spread | None = None
     course: tuple[tuple[float, float], ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Unmeasured:
-    """Why there is no value."""
+class Failed:
+    """It was asked for and nothing came of it, for this reason: worse than any value."""
 
     why: str
 
 
-Result = Measured | Unmeasured
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """Why it was not asked for, which is no fault of the instance."""
+
+    why: str
+
+
+Result = Measured | Failed | Unmeasured
+NOT_ASKED: Final = Unmeasured("nobody asked for it")
 Results = Mapping[str, Result]
 """By the name of the row."""
 
@@ -76,6 +88,8 @@ class Figure:
         match self.result:
             case Unmeasured():
                 return Verdict.NOT_MEASURED
+            case Failed():
+                return Verdict.MISSED if self.row.target else Verdict.NOT_MEASURED
             case Measured(value=value):
                 if self.row.target is None:
                     return Verdict.TOLD
@@ -83,11 +97,20 @@ class Figure:
             case _:
                 assert_never(self.result)
 
+    @property
+    def why(self) -> str:
+        """There is no value, or not the one there should be."""
+        return self.result.why
+
 
 def figures(results: Results) -> tuple[Figure, ...]:
     """The whole table, each row once, whatever was measured."""
-    nothing = Unmeasured("nobody asked for it")
-    return tuple(Figure(row, results.get(row.name, nothing)) for row in ROWS)
+    return tuple(Figure(row, results.get(row.name, NOT_ASKED)) for row in ROWS)
+
+
+def asked_for(found: Iterable[Figure]) -> tuple[Figure, ...]:
+    """Those that somebody asked for."""
+    return tuple(each for each in found if each.result is not NOT_ASKED)
 
 
 def all_met(found: Iterable[Figure]) -> bool:
@@ -97,14 +120,19 @@ def all_met(found: Iterable[Figure]) -> bool:
 
 
 def none_of(measure: Measure, why: str) -> dict[str, Result]:
-    """A measure that came to nothing."""
+    """A measure that this instance cannot be asked for."""
     return {row.name: Unmeasured(why) for row in ROWS if row.measure is measure}
+
+
+def failed(measure: Measure, why: str) -> dict[str, Result]:
+    """A measure that came to nothing."""
+    return {row.name: Failed(why) for row in ROWS if row.measure is measure}
 
 
 def of_p95(times: Iterable[float], why_none: str) -> Result:
     """The 95th percentile of times in milliseconds."""
     spread = Spread.of(times)
-    return Measured(spread.p95, spread) if spread else Unmeasured(why_none)
+    return Measured(spread.p95, spread) if spread else Failed(why_none)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from chrono_ray.model.errors import ChronoError
+
 Tell = Callable[[str], None]
 """Hears how far it is, a line at a time."""
+
+
+class OutOfReach(ChronoError):
+    """This instance cannot be asked for a measure, which is no fault of it."""
+
+    code = "out_of_reach"
 
 
 @dataclass(frozen=True, slots=True)

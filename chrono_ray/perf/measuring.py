@@ -1,9 +1,10 @@
-"""The measures one after the other, each with its deadline; what fails is a row without a value."""
+"""The measures one after the other, each with its deadline; what fails is missed, not left out."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -11,13 +12,13 @@ from typing import Final
 import aiohttp
 import asyncpg
 
-from chrono_ray.model.errors import ChronoError, Unavailable
+from chrono_ray.model.errors import ChronoError
 from chrono_ray.perf import claim, latency, scrape, sockets, statistics, users
 from chrono_ray.perf.asking import Asking, asking
 from chrono_ray.perf.catalogue import Measure
-from chrono_ray.perf.figures import Figure, Measured, Result, figures, none_of
+from chrono_ray.perf.figures import Figure, Measured, Result, failed, figures, none_of
 from chrono_ray.perf.holdings import Holdings, holdings
-from chrono_ray.perf.instance import ELSEWHERE, Here, Instance, Tell
+from chrono_ray.perf.instance import ELSEWHERE, Here, Instance, OutOfReach, Tell
 from chrono_ray.perf.processes import API, LIVE, memory_below
 from chrono_ray.perf.visit import Visit, visiting
 
@@ -55,11 +56,15 @@ async def _outcome(
 ) -> Mapping[str, Result]:
     try:
         async with asyncio.timeout(seconds * USERS_SHARE + BESIDE_SECONDS):
-            return {**none_of(measure, "it was not told"), **await work}
+            return {**failed(measure, "nothing came of it"), **await work}
+    except OutOfReach as error:
+        return none_of(measure, str(error))
     except TimeoutError:
-        return none_of(measure, "it took too long")
-    except (ChronoError, aiohttp.ClientError, asyncpg.PostgresError, OSError) as error:
-        return none_of(measure, str(error) or type(error).__name__)
+        return failed(measure, "it took too long")
+    except (ChronoError, asyncpg.PostgresError, OSError, BrokenExecutor) as error:
+        return failed(measure, str(error) or type(error).__name__)
+    except aiohttp.ClientError as error:  # its words may hold an address with a secret
+        return failed(measure, type(error).__name__)
 
 
 class _Measuring:
@@ -84,7 +89,7 @@ class _Measuring:
     async def _scrape(self) -> Mapping[str, Result]:
         site = self._here().site
         if site is None:
-            raise Unavailable("It cannot be asked for here", why=ITS_OWN, code="its_own")
+            raise OutOfReach("It cannot be asked for here", why=ITS_OWN)
         with self._visit.client() as c:
             return await scrape.scrape(c, self._visit.projects[0], site)
 
@@ -99,7 +104,7 @@ class _Measuring:
     async def _claim(self) -> Mapping[str, Result]:
         here = self._here()
         if not here.scratch:
-            raise Unavailable("It is not done beside this record", why=NO_SCRATCH, code="scratch")
+            raise OutOfReach("It is not done beside this record", why=NO_SCRATCH)
         return await claim.claim(here.database_url, seconds=self._seconds * CLAIM_SHARE)
 
     async def _users(self) -> Mapping[str, Result]:
@@ -128,4 +133,4 @@ class _Measuring:
     def _here(self) -> Here:
         if isinstance(self._instance, Here):
             return self._instance
-        raise Unavailable("It cannot be had from here", why=ELSEWHERE, code="elsewhere")
+        raise OutOfReach("It cannot be had from here", why=ELSEWHERE)

@@ -7,8 +7,8 @@ from html import escape
 from typing import Final
 
 from chrono_ray.perf import plots
-from chrono_ray.perf.figures import Figure, Measured, Spread, Unmeasured, Verdict
-from chrono_ray.perf.telling import WORDS, Report, as_json, measured, number
+from chrono_ray.perf.figures import Figure, Measured, Spread, asked_for
+from chrono_ray.perf.telling import WORDS, Report, as_json, measured, number, target
 
 SHOWN: Final = 0.99
 STYLE: Final = """
@@ -70,16 +70,15 @@ def _table(report: Report) -> str:
         for name, kind in (("What", ""), ("Target", ' class="number"'),
                            ("Measured", ' class="number"'), ("Verdict", ""))
     )  # fmt: skip
-    rows = "".join(map(_row, report.figures))
+    rows = "".join(map(_row, asked_for(report.figures)))
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
 
 
 def _row(figure: Figure) -> str:
-    row, why = figure.row, ""
-    if isinstance(figure.result, Unmeasured):
-        why = f"<br><small>{escape(figure.result.why)}</small>"
+    row = figure.row
+    why = f"<br><small>{escape(figure.why)}</small>" if figure.why else ""
     return (
-        f'<tr><td>{escape(row.what)}{why}</td><td class="number">{escape(str(row.target or ""))}'
+        f'<tr><td>{escape(row.what)}{why}</td><td class="number">{escape(target(row))}'
         f'</td><td class="number">{escape(measured(figure))}</td>'
         f'<td class="{figure.verdict}">{WORDS[figure.verdict]}</td></tr>\n'
     )
@@ -88,7 +87,7 @@ def _row(figure: Figure) -> str:
 def _plots(report: Report) -> Iterator[tuple[str, str]]:
     """What there is something to show of."""
     found = report.figures
-    if any(each.verdict in (Verdict.MET, Verdict.MISSED) for each in found):
+    if any(map(plots.is_comparable, found)):
         yield "Against the targets: what ends before the line is met", plots.against_targets(found)
     spreads = list(_spreads(found))
     if spreads:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from chrono_ray.perf.figures import Figure, Measured, Spread, Verdict
+from chrono_ray.perf.figures import Figure, Measured, Spread
 from chrono_ray.perf.telling import measured, number
 
 WIDTH: Final = 760
@@ -34,12 +34,17 @@ class Curve:
 
 def against_targets(figures: Sequence[Figure]) -> str:
     """A bar for each value that has a target: what ends before the line is met."""
-    shown = [each for each in figures if each.verdict in (Verdict.MET, Verdict.MISSED)]
+    shown = [each for each in figures if is_comparable(each)]
     bars = [part for line, each in enumerate(shown) for part in _bar(each, line * LINE)]
     bound, height = _across(1.0), len(shown) * LINE
     axis = _line(bound, 0, bound, height, "target")
     label = _text(bound, height + 18, "target", "middle")
     return _svg(height + FOOT, [*bars, axis, label], "Every value against its target")
+
+
+def is_comparable(figure: Figure) -> bool:
+    """Whether there is a value, and a target to hold it against."""
+    return figure.row.target is not None and isinstance(figure.result, Measured)
 
 
 def closeness(figure: Figure) -> float:

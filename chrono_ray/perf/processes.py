@@ -7,7 +7,7 @@ from typing import Final
 
 import psutil
 
-from chrono_ray.model.errors import Unavailable
+from chrono_ray.perf.instance import OutOfReach
 
 MIB: Final = 1024 * 1024
 LIVE: Final = ("ray::ServeReplica:live",)
@@ -16,13 +16,12 @@ API: Final = ("ray::ServeReplica:", "ray::HAProxyManager", "ray::ProxyActor", "h
 
 def memory_below(owner: int, names: tuple[str, ...]) -> float:
     """MiB of the processes that an owner started and that are called so; what they share with
-    others is shared out (PSS). Raises `Unavailable` when there are none to look at."""
+    others is shared out (PSS). Raises `OutOfReach` when there are none to look at."""
     found = [each for each in (_pss(one, names) for one in _below(owner)) if each is not None]
     if not found:
-        raise Unavailable(
-            "The API's processes cannot be seen", why="they run as somebody else, or elsewhere",
-            code="processes",
-        )  # fmt: skip
+        raise OutOfReach(
+            "The API's processes cannot be seen", why="they run as somebody else, or elsewhere"
+        )
     return sum(found) / MIB
 
 

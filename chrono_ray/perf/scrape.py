@@ -10,11 +10,11 @@ from typing import Final
 
 from chrono_ray.client import Chrono
 from chrono_ray.client.answers import RunDetail
-from chrono_ray.model.errors import Unavailable
-from chrono_ray.perf.figures import Measured, Result
+from chrono_ray.perf.figures import Failed, Measured, Result
 
 LOOK_SECONDS: Final = 0.25
 MOST_SECONDS: Final = 120.0
+"""Longer is not waited for: it is judged by what it reached."""
 ENDED: Final = ("done", "partial", "cancelled")
 
 
@@ -26,6 +26,16 @@ class Seen:
     state: str
     stored: int
     indexed: int
+    pages: int
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in ENDED
+
+    @property
+    def is_indexed(self) -> bool:
+        return self.is_stored and self.indexed >= self.pages
 
 
 async def scrape(c: Chrono, project: int, site: str) -> dict[str, Result]:
@@ -38,38 +48,40 @@ def _watched(c: Chrono, project: int, site: str) -> list[Seen]:
     run = c.runs.begin(project=project, url=site, match="domain", archives=["wayback"]).run
     seen: list[Seen] = []
     while time.monotonic() - began < MOST_SECONDS:
-        now = c.runs.get(run)
-        seen.append(_seen(now, time.monotonic() - began))
-        if now.state in ENDED and now.indexed >= now.pages:
+        now = _seen(c.runs.get(run), time.monotonic() - began)
+        seen.append(now)
+        if now.is_indexed:
             return seen
         time.sleep(LOOK_SECONDS)
-    c.runs.cancel(run)
-    raise Unavailable("The collection took too long", why=f"{MOST_SECONDS:.0f} s", code="timeout")
+    if not seen[-1].is_stored:
+        c.runs.cancel(run)
+    return seen
 
 
 def _seen(run: RunDetail, seconds: float) -> Seen:
-    return Seen(seconds, run.state, run.captures.stored, run.indexed)
+    return Seen(seconds, run.state, run.captures.stored, run.indexed, run.pages)
 
 
 def told(seen: list[Seen]) -> dict[str, Result]:
-    """From the first page that was stored to the last, and the same of those searchable.
-
-    Raises `Unavailable` when there were too few to say.
-    """
-    pages = _rate(seen, lambda each: each.stored)
+    """From the first page that was stored to the last, and the same of those searchable."""
+    last = seen[-1]
+    pages = _rate(seen, lambda each: each.stored, whole=last.is_stored)
     return {
         "scrape.pages": pages,
         "scrape.unlimited": pages,
-        "index.pages": _rate(seen, lambda each: each.indexed),
+        "index.pages": _rate(seen, lambda each: each.indexed, whole=last.is_indexed),
     }
 
 
-def _rate(seen: list[Seen], count: Callable[[Seen], int]) -> Measured:
-    """A minute's worth, from the last look at none to the first at all."""
+def _rate(seen: list[Seen], count: Callable[[Seen], int], *, whole: bool) -> Result:
+    """A minute's worth, from the last look at none to the first at all, or to the last look at all
+    where they did not all come."""
     first = max((each.seconds for each in seen if not count(each)), default=0.0)
-    most = max(map(count, seen), default=0)
-    last = min((each.seconds for each in seen if count(each) == most), default=0.0)
-    if not most or last <= first:
-        raise Unavailable("Too little was collected to measure it", code="too_little")
+    most = max(map(count, seen))
+    last = min(each.seconds for each in seen if count(each) == most)
+    ended = last if whole else seen[-1].seconds
+    if not most or ended <= first:
+        return Failed(f"too little to measure was reached in {seen[-1].seconds:.0f} s")
     course = tuple((each.seconds, float(count(each))) for each in seen)
-    return Measured(60 * most / (last - first), course=course)
+    why = "" if whole else f"it had not ended after {ended:.0f} s"
+    return Measured(60 * most / (ended - first), course=course, why=why)

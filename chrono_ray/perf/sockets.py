@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,8 @@ import orjson
 from chrono_ray.client import Chrono
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.perf.catalogue import SOCKETS
-from chrono_ray.perf.figures import Measured, Result, Unmeasured, of_p95
+from chrono_ray.perf.figures import Failed, Measured, Result, Unmeasured, of_p95
+from chrono_ray.perf.instance import OutOfReach
 from chrono_ray.perf.latency import PREFIX
 
 EACH: Final = 5
@@ -31,7 +33,7 @@ TOO_FEW: Final = (
 )
 
 Memory = Callable[[], float]
-"""MiB of the process that holds the sockets; `Unavailable` where it cannot be seen."""
+"""MiB of the process that holds the sockets; `OutOfReach` where it cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +46,34 @@ class Watched:
 
 
 async def sockets(watched: Watched, c: Chrono, memory: Memory) -> dict[str, Result]:
-    """Opened, told of three events one after the other, closed."""
+    """Opened, as many as the server takes, told of three events one after the other, closed."""
     if len(watched.keys) * EACH < SOCKETS:
-        raise Unavailable(f"{SOCKETS} WebSockets cannot be opened", why=TOO_FEW, code="accounts")
+        raise OutOfReach(f"{SOCKETS} WebSockets cannot be opened", why=TOO_FEW)
     _allow_files(SOCKETS + FILES_BESIDE)
     before = _seen(memory)
-    async with _opened(watched) as listening:
+    async with _opened(watched) as (listening, refused):
         late: list[float] = []
-        told = SOCKETS
-        for _ in range(ROUNDS):
+        told = len(listening)
+        for _ in range(ROUNDS if listening else 0):
             times = await _round(listening, c, watched.project)
             told = min(told, len(times))
             late += times
-        cost = _cost(before, _seen(memory))
+        cost = _cost(before, _seen(memory), len(listening))
     return {
-        "sockets.open": Measured(told),
+        "sockets.open": Measured(told, why=_why(len(listening), told, refused)),
         "sockets.late": of_p95(late, "nobody was told"),
         "sockets.memory": cost,
     }
+
+
+def _why(opened: int, told: int, refused: Counter[str]) -> str:
+    """What became of the others."""
+    reasons = [f"{times} were refused: {why}" for why, times in refused.most_common()]
+    if slow := SOCKETS - opened - refused.total():
+        reasons.append(f"{slow} were not open after {OPEN_SECONDS:g} s")
+    if opened > told:
+        reasons.append(f"{opened - told} were not told of an event within {EVENT_SECONDS:g} s")
+    return "; ".join(reasons)
 
 
 async def _round(
@@ -100,8 +112,12 @@ def _is_of(text: str, task: int) -> bool:
 
 
 @asynccontextmanager
-async def _opened(watched: Watched) -> AsyncIterator[list[aiohttp.ClientWebSocketResponse]]:
-    room, found = asyncio.Semaphore(AT_ONCE), list[aiohttp.ClientWebSocketResponse]()
+async def _opened(
+    watched: Watched,
+) -> AsyncIterator[tuple[list[aiohttp.ClientWebSocketResponse], Counter[str]]]:
+    """Those that did open, and why how many of the others were refused."""
+    room, refused = asyncio.Semaphore(AT_ONCE), Counter[str]()
+    found = list[aiohttp.ClientWebSocketResponse]()
     keys = [key for key in watched.keys for _ in range(EACH)][:SOCKETS]
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
@@ -110,13 +126,18 @@ async def _opened(watched: Watched) -> AsyncIterator[list[aiohttp.ClientWebSocke
 
         async def one(key: str) -> None:
             async with room:
-                socket = await _open(session, key, watched.project)
+                try:
+                    socket = await _open(session, key, watched.project)
+                except Unavailable as error:
+                    refused[error.why] += 1
+                    return
             found.append(socket)
             stack.push_async_callback(socket.close)
 
-        async with asyncio.timeout(OPEN_SECONDS):
-            await asyncio.gather(*(one(key) for key in keys))
-        yield found
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                await asyncio.gather(*(one(key) for key in keys))
+        yield found, refused
 
 
 async def _open(
@@ -129,21 +150,29 @@ async def _open(
             ticket = (await got.json())["ticket"]
         path = f"{PREFIX}/live/ws?ticket={ticket}&subscribe=project:{project}"
         return await session.ws_connect(path, max_msg_size=0)
-    except aiohttp.ClientError as error:
-        raise Unavailable("A WebSocket cannot be opened", why=str(error), code="socket") from error
+    except aiohttp.ClientResponseError as error:  # its own words hold the ticket
+        raise _refused(f"the server answers {error.status}") from error
+    except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _refused(type(error).__name__) from error
+
+
+def _refused(why: str) -> Unavailable:
+    return Unavailable("A WebSocket cannot be opened", why=why, code="socket")
 
 
 def _seen(memory: Memory) -> float | None:
     try:
         return memory()
-    except Unavailable:
+    except OutOfReach:
         return None
 
 
-def _cost(before: float | None, after: float | None) -> Result:
+def _cost(before: float | None, after: float | None, opened: int) -> Result:
     if before is None or after is None:
         return Unmeasured("the process that holds them cannot be seen from here")
-    return Measured(max(after - before, 0.0) * 1024 / SOCKETS)
+    if not opened:
+        return Failed("none was open")
+    return Measured(max(after - before, 0.0) * 1024 / opened)
 
 
 def _allow_files(wanted: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from chrono_ray.perf.figures import Measured, Result, Spread, Unmeasured
+from chrono_ray.perf.figures import Failed, Measured, Result, Spread
 from chrono_ray.storage.database import Database, statements
 
 TIMES: Final = 60
@@ -25,7 +25,7 @@ async def statistics(database_url: str) -> dict[str, Result]:
     finally:
         await record.aclose()
     spread = Spread.of(times)
-    told = Measured(spread.p50, spread) if spread else Unmeasured("nothing was asked")
+    told = Measured(spread.p50, spread) if spread else Failed("nothing was asked")
     return {"statistics.record": told}
 
 

@@ -13,9 +13,18 @@ import orjson
 import psutil
 
 from chrono_ray import __version__
-from chrono_ray.perf.figures import Figure, Measured, Unmeasured, Verdict, all_met
+from chrono_ray.perf.catalogue import Row
+from chrono_ray.perf.figures import (
+    Failed,
+    Figure,
+    Measured,
+    Unmeasured,
+    Verdict,
+    all_met,
+    asked_for,
+)
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 WORDS: Final = {
     Verdict.MET: "met", Verdict.MISSED: "MISSED", Verdict.TOLD: "",
     Verdict.NOT_MEASURED: "not measured",
@@ -72,23 +81,25 @@ def _object(figure: Figure) -> dict[str, Any]:
         "target": asdict(row.target) if row.target else None, "verdict": figure.verdict,
     }  # fmt: skip
     match figure.result:
-        case Measured(value, spread, _):
+        case Measured(value, spread, _, why):
             times = {"count": spread.count, "p50": spread.p50, "p95": spread.p95,
                      "p99": spread.p99} if spread else None  # fmt: skip
-            return {**told, "value": value, "why": None, "spread": times}
-        case Unmeasured(why):
+            return {**told, "value": value, "why": why or None, "spread": times}
+        case Failed(why) | Unmeasured(why):
             return {**told, "value": None, "why": why, "spread": None}
         case _:
             assert_never(figure.result)
 
 
 def as_table(report: Report) -> str:
-    """A line for each row, then why some have no value, and where all this was measured."""
-    rows = [("what", "target", "measured", "verdict"), *map(_cells, report.figures)]
+    """A line for each row that was asked for, then why some have no value, or not the one they
+    should, and where all this was measured."""
+    shown = asked_for(report.figures)
+    rows = [("what", "target", "measured", "verdict"), *map(_cells, shown)]
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
     lines = [_line(row, widths) for row in rows]
     whole = [*lines[:1], "  ".join("-" * each for each in widths), *lines[1:]]
-    return "".join(f"{each}\n" for each in [*whole, "", *_reasons(report.figures), *_about(report)])
+    return "".join(f"{each}\n" for each in [*whole, "", *_reasons(shown), *_about(report)])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -100,13 +111,18 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cells(figure: Figure) -> tuple[str, str, str, str]:
     row = figure.row
-    return row.what, str(row.target or ""), measured(figure), WORDS[figure.verdict]
+    return row.what, target(row), measured(figure), WORDS[figure.verdict]
+
+
+def target(row: Row) -> str:
+    """With its unit; empty where there is none."""
+    return f"{row.target} {row.unit}".rstrip() if row.target else ""
 
 
 def measured(figure: Figure) -> str:
     """The value with its unit, and its percentiles where it has some."""
     match figure.result:
-        case Unmeasured():
+        case Failed() | Unmeasured():
             return ""
         case Measured(value=value):
             return f"{number(value)} {figure.row.unit}".rstrip()
@@ -119,12 +135,14 @@ def number(value: float) -> str:
 
 
 def _reasons(figures: Sequence[Figure]) -> Iterator[str]:
-    """Each reason once, with what it is the reason of."""
-    found: dict[str, list[str]] = {}
-    for each in figures:
-        if isinstance(each.result, Unmeasured):
-            found.setdefault(each.result.why, []).append(each.row.name)
-    yield from (f"not measured: {', '.join(names)}: {why}" for why, names in found.items())
+    """Each reason once, with what it is the reason of; what is no fault first."""
+    for verdict in (Verdict.NOT_MEASURED, Verdict.MISSED):
+        found: dict[str, list[str]] = {}
+        for each in figures:
+            if each.why and each.verdict is verdict:
+                found.setdefault(each.why, []).append(each.row.name)
+        for why, names in found.items():
+            yield f"{WORDS[verdict]}: {', '.join(names)}: {why}"
 
 
 def _about(report: Report) -> Iterator[str]:

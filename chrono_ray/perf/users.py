@@ -11,15 +11,14 @@ from random import Random
 from typing import Final
 
 from chrono_ray.model.errors import Unavailable
-from chrono_ray.perf.asking import Answered, Asking
-from chrono_ray.perf.catalogue import USERS
-from chrono_ray.perf.figures import Measured, Result, Spread, Unmeasured
+from chrono_ray.perf.asking import CACHELESS, NO_CACHE, Answered, Asking
+from chrono_ray.perf.catalogue import USERS, Measure
+from chrono_ray.perf.figures import Measured, Result, Spread, Unmeasured, failed
 from chrono_ray.perf.mix import PAUSE, Interests, interests, next_look
 
 ACCOUNTS: Final = 20
 WARM_SHARE: Final = 0.5
 """Of the time: people come, connections open, and the cache fills."""
-NO_CACHE: Final = "off"
 
 
 @dataclass(slots=True)
@@ -79,13 +78,15 @@ def _note(seen: _Seen, number: int, answer: Answered, *, counted: bool) -> None:
 def _told(seen: _Seen, seconds: float) -> dict[str, Result]:
     spread = Spread.of(seen.times)
     if spread is None:
-        return {"users.errors": Measured(seen.errors), "users.served": Measured(len(seen.served))}
+        served, errors = Measured(len(seen.served)), Measured(seen.errors)
+        none = failed(Measure.USERS, "no request was answered while it was measured")
+        return {**none, "users.errors": errors, "users.served": served}
     hits = seen.cache["hit"] + seen.cache["stale"]
     return {
         "users.p95": Measured(spread.p95, spread),
         "users.served": Measured(len(seen.served)),
         "users.errors": Measured(seen.errors),
         "users.rate": Measured(spread.count / seconds),
-        "cache.hits": Unmeasured("the instance has no cache: no Redis")
+        "cache.hits": Unmeasured(CACHELESS)
         if set(seen.cache) == {NO_CACHE} else Measured(100 * hits / spread.count),
     }  # fmt: skip

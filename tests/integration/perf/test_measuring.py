@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from chrono_ray.perf import sockets
+from chrono_ray.perf.asking import Ask, asking
 from chrono_ray.perf.catalogue import ROWS, SOCKETS, USERS, Measure
-from chrono_ray.perf.figures import Figure, Measured, Unmeasured
+from chrono_ray.perf.figures import Failed, Figure, Measured, Unmeasured
 from chrono_ray.perf.instance import ELSEWHERE, Here, Instance, There
+from chrono_ray.perf.latency import latency
 from chrono_ray.perf.measuring import ITS_OWN, NO_SCRATCH, Wanted, measure
 from chrono_ray.perf.sockets import TOO_FEW
 from chrono_ray.storage.database import Database
@@ -132,3 +137,58 @@ async def test_one_that_is_ended_takes_away_what_it_made(served: Served) -> None
         with pytest.raises(asyncio.CancelledError):
             await work
     assert await held(served) == before
+
+
+@asynccontextmanager
+async def ill(*, takes: int) -> AsyncIterator[str]:
+    """A server whose statistics are broken and that takes so many WebSockets; its URL."""
+    taken: list[web.WebSocketResponse] = []
+
+    async def socket(request: web.Request) -> web.StreamResponse:
+        if len(taken) == takes:
+            return web.Response(status=503)
+        taken.append(answer := web.WebSocketResponse())
+        await answer.prepare(request)
+        async for _ in answer:
+            pass
+        return answer
+
+    async def ticket(_: web.Request) -> web.Response:
+        return web.json_response({"ticket": "a-secret"})
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=500 if "stats" in request.path else 200)
+
+    app = web.Application()
+    app.add_routes([
+        web.post("/api/v1/live/tickets", ticket), web.get("/api/v1/live/ws", socket),
+        web.get("/{path:.*}", answer),
+    ])  # fmt: skip
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield "http://{}:{}".format(*runner.addresses[0])
+    finally:
+        await runner.cleanup()
+
+
+async def test_one_ill_route_fails_alone() -> None:
+    wanted = {"list": [Ask("list", "/projects/")], "statistics": [Ask("statistics", "/1/stats")]}
+    async with ill(takes=0) as url, asking(url) as asks:
+        found = await latency(asks, "", wanted, seconds=0.0)
+    assert isinstance(found["api.list.cold"], Measured)
+    for how in ("cold", "cached"):
+        assert found[f"api.statistics.{how}"] == Failed("it answered 500: see the server's log")
+    assert isinstance(found["api.page.cold"], Unmeasured), "nobody could ask for one"
+
+
+async def test_sockets_that_open_are_counted_where_others_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sockets, "SOCKETS", 20)
+    async with ill(takes=16) as url:
+        watched = sockets.Watched(url, tuple("abcd"), 1)
+        async with sockets._opened(watched) as (listening, refused):
+            assert len(listening) == 16
+    assert sockets._why(16, 16, refused) == "4 were refused: the server answers 503"

@@ -12,6 +12,7 @@ from chrono_ray.perf.figures import (
     Unmeasured,
     Verdict,
     all_met,
+    failed,
     figures,
     none_of,
     percentile,
@@ -56,6 +57,14 @@ def test_all_is_met_when_something_was_measured_and_nothing_missed() -> None:
     assert not all_met(figures(good | bad))
     assert not all_met(figures({}))
     assert not all_met(figures({"claim.rate": Measured(1)}))
+
+
+def test_what_was_asked_for_and_came_to_nothing_is_missed() -> None:
+    found = figures({"memory.api": Measured(1), **failed(Measure.CLAIM, "no answer")})
+    verdicts = {each.row.name: each.verdict for each in found}
+    assert verdicts["claim.p99"] is Verdict.MISSED
+    assert verdicts["claim.rate"] is Verdict.NOT_MEASURED, "it has no target"
+    assert not all_met(found)
 
 
 def test_percentiles_are_times_that_did_occur() -> None:

@@ -12,7 +12,7 @@ from chrono_ray.model.errors import InvalidInput, Unavailable
 from chrono_ray.perf.catalogue import Measure
 from chrono_ray.perf.claim import Worked
 from chrono_ray.perf.claim import told as told_of_claims
-from chrono_ray.perf.figures import Measured, figures
+from chrono_ray.perf.figures import Failed, Measured, Verdict, failed, figures
 from chrono_ray.perf.holdings import UNKNOWN, WORDS, words_of
 from chrono_ray.perf.mix import interests, next_look
 from chrono_ray.perf.scrape import Seen, told
@@ -42,8 +42,8 @@ def test_people_look_three_times_at_the_list_and_twice_at_a_project_for_one_sear
 
 def test_a_collection_is_timed_from_nothing_to_its_last_page() -> None:
     seen = [
-        Seen(0.5, "active", 0, 0), Seen(1.0, "active", 0, 0), Seen(2.0, "active", 50, 0),
-        Seen(3.0, "active", 100, 40), Seen(6.0, "done", 100, 100),
+        Seen(0.5, "active", 0, 0, 0), Seen(1.0, "active", 0, 0, 0), Seen(2.0, "active", 50, 0, 50),
+        Seen(3.0, "active", 100, 40, 100), Seen(6.0, "done", 100, 100, 100),
     ]  # fmt: skip
     found = told(seen)
     assert isinstance(pages := found["scrape.pages"], Measured)
@@ -53,9 +53,25 @@ def test_a_collection_is_timed_from_nothing_to_its_last_page() -> None:
     assert pages.course[-1] == (6.0, 100.0)
 
 
-def test_a_collection_of_nothing_is_not_measured() -> None:
-    with pytest.raises(Unavailable):
-        told([Seen(0.5, "active", 0, 0), Seen(1.0, "done", 0, 0)])
+def test_a_collection_that_is_too_slow_is_judged_by_what_it_reached() -> None:
+    """And by the time it had, not by the moment since which nothing came any more."""
+    seen = [
+        Seen(0.5, "active", 0, 0, 0), Seen(1.0, "active", 5, 0, 5), Seen(120.5, "active", 5, 0, 5)
+    ]  # fmt: skip
+    found = {each.row.name: each for each in figures(told(seen))}
+    assert isinstance(pages := found["scrape.pages"].result, Measured)
+    assert pages.value == 60 * 5 / 120
+    assert found["scrape.pages"].verdict is Verdict.MISSED
+    assert "had not ended" in found["scrape.pages"].why
+    assert isinstance(found["index.pages"].result, Failed)
+    stored = told([*seen, Seen(121.0, "done", 5, 3, 5)])
+    assert stored["scrape.pages"] == Measured(600, course=stored["scrape.pages"].course)
+    assert stored["index.pages"].why, "pages still wait for the index"
+
+
+def test_a_collection_of_nothing_has_failed() -> None:
+    found = told([Seen(0.5, "active", 0, 0, 0), Seen(1.0, "done", 0, 0, 0)])
+    assert {type(each) for each in found.values()} == {Failed}
 
 
 def test_claims_of_workers_side_by_side_are_summed_over_the_time_they_took_together() -> None:
@@ -81,3 +97,6 @@ def test_the_exit_code_tells_a_missed_target_from_nothing_measured() -> None:
     assert exit_code(figures({"memory.api": Measured(1)})) == 0
     assert exit_code(figures({"memory.api": Measured(1), "cache.hits": Measured(1)})) == 3
     assert exit_code(figures({})) == 1
+    broken = failed(Measure.CLAIM, "the database is gone")
+    assert exit_code(figures({"memory.api": Measured(1), **broken})) == 3
+    assert exit_code(figures(broken)) == 1

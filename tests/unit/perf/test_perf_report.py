@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chrono_ray.perf.catalogue import ROWS, Measure
-from chrono_ray.perf.figures import Measured, Spread, figures, none_of
+from chrono_ray.perf.figures import Measured, Spread, failed, figures, none_of
 from chrono_ray.perf.page import as_html
 from chrono_ray.perf.plots import FARTHEST, closeness
 from chrono_ray.perf.telling import Machine, Report, as_json, as_table
@@ -26,6 +26,7 @@ RESULTS = {
     "scrape.pages": Measured(4000.0, course=((0.0, 0.0), (1.0, 50.0))),
     "cache.hits": Measured(80.0),
     **none_of(Measure.CLAIM, HOSTILE),
+    **failed(Measure.STATISTICS, "it took too long"),
 }
 REPORT = Report(
     HOSTILE, datetime(2026, 11, 22, 12, tzinfo=UTC), 10.0, 151.26,
@@ -74,6 +75,8 @@ def test_json_has_what_is_documented_and_nothing_else() -> None:
     assert by_name["memory.api"]["verdict"] == "missed"
     assert by_name["users.p95"]["spread"] == {"count": 3, "p50": 2.0, "p95": 300.0, "p99": 300.0}
     assert (by_name["claim.p99"]["value"], by_name["claim.p99"]["why"]) == (None, HOSTILE)
+    broken = by_name["statistics.record"]
+    assert (broken["value"], broken["verdict"]) == (None, "missed")
 
 
 def test_every_row_is_documented() -> None:
@@ -81,15 +84,19 @@ def test_every_row_is_documented() -> None:
     assert set(re.findall(r"^\| `([a-z0-9.]+)` \|", text, re.MULTILINE)) == {r.name for r in ROWS}
 
 
-def test_the_table_has_every_row_and_each_reason_once() -> None:
+def test_the_table_has_every_row_that_was_asked_for_and_each_reason_once() -> None:
     lines = as_table(REPORT).splitlines()
-    for row in ROWS:
-        assert any(line.startswith(row.what) for line in lines), row.name
+    for each in REPORT.figures:
+        asked = each.row.name in RESULTS
+        assert any(line.startswith(each.row.what) for line in lines) == asked, each.row.name
     assert [line for line in lines if HOSTILE in line and "claim" in line] == [
         f"not measured: claim.p99, claim.rate: {HOSTILE}"
     ]
     [memory] = [line for line in lines if line.startswith("API processes")]
-    assert memory.split()[-4:] == ["800", "900", "MiB", "MISSED"]
+    assert memory.split()[-5:] == ["800", "MiB", "900", "MiB", "MISSED"]
+    [claim] = [line for line in lines if line.startswith("a claim of 32")]
+    assert "<= 20 ms" in claim
+    assert "MISSED: statistics.record: it took too long" in lines
 
 
 def test_the_page_shows_as_text_what_came_from_elsewhere() -> None:
