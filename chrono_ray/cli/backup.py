@@ -30,9 +30,11 @@ from chrono_ray.pipeline.backup_place import Kept, Manifest, Place, ahead, at, s
 from chrono_ray.pipeline.rebuild import live_line
 from chrono_ray.pipeline.restore import Restored, RestoreParts
 from chrono_ray.pipeline.restore import restore as bring_back
+from chrono_ray.pipeline.restore import undo as put_back
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.rebuilds import Rebuild, Rebuilds
+from chrono_ray.storage.restoring import REPLACED, drop_replaced
 
 PARTIAL: Final = 3
 RESTORER: Final = "chrono restore"
@@ -56,6 +58,19 @@ class _Made:
     removed: list[str]
     forgotten: int
     kept: str = ""
+
+
+@dataclass(slots=True)
+class _Done:
+    """How far a restore is. `leftover`: what was there before still takes its room."""
+
+    restored: Restored | None = None
+    leftover: bool = False
+    built: Rebuild | None = None
+    ended: bool = False
+
+    def hear(self, restored: Restored) -> None:
+        self.restored, self.leftover = restored, restored.replaced
 
 
 def backup(to: str, kept: Kept | None, *, json: bool) -> int:
@@ -97,17 +112,37 @@ def restore(source: str, *, replace: bool, paused: bool, json: bool) -> int:
     place, name = at(_path(source))
     tell, settle = _progress(json=json)
     with _stopped_here() as settings:
-        done = asyncio.run(
-            _unless_interrupted(
-                _restore(settings, place, name, tell, replace=replace, paused=paused)
-            )
-        )
+        done = asyncio.run(_restore(settings, place, name, tell, replace=replace, paused=paused))
     settle()
-    if done is None:
-        return _stopped("It was stopped. What was copied stays; the same again goes on with it.")
-    restored, built = done
-    _print(_restored_as_json(restored, built), list(_restored_lines(restored, built)), json=json)
-    return 0 if built and not restored.copied.missing and not restored.manifest.missing else PARTIAL
+    if done.restored is None:
+        return _stopped(
+            "It was stopped, and what was there before is there again. What was copied stays:"
+            " the same again goes on with it."
+        )
+    told = _restored_as_json(done.restored, done)
+    _print(told, list(_restored_lines(done.restored, done)), json=json)
+    if not done.ended:
+        return _stopped("It was stopped when the record was restored: chrono up does the rest.")
+    return PARTIAL if told["missing"] or not done.built else 0
+
+
+def undo(*, json: bool) -> int:
+    """Put back what was there before a restore that was cut off."""
+
+    async def work(settings: Settings) -> bool:
+        record = wiring.database(settings, pool_size=2, name=RESTORER)
+        try:
+            return await put_back(record, RESTORER)
+        finally:
+            await record.aclose()
+
+    with _stopped_here() as settings:
+        undone = asyncio.run(work(settings))
+    told = (
+        "What was there before the restore is there again." if undone else "No restore was cut off."
+    )
+    _print({"undone": undone}, [told], json=json)
+    return 0
 
 
 async def _back_up(settings: Settings, place: Place, kept: Kept | None, tell: Tell) -> _Made:
@@ -129,15 +164,34 @@ async def _back_up(settings: Settings, place: Place, kept: Kept | None, tell: Te
 
 async def _restore(
     settings: Settings, place: Place, name: str, tell: Tell, *, replace: bool, paused: bool
-) -> tuple[Restored, Rebuild | None]:
-    record = wiring.database(settings, pool_size=3, name=RESTORER)
-    try:
+) -> _Done:
+    record, done = wiring.database(settings, pool_size=3, name=RESTORER), _Done()
+
+    async def work() -> None:
         parts = RestoreParts(record, wiring.blobs(settings), RESTORER)
-        restored = await bring_back(parts, place, name, tell, replace=replace, paused=paused)
+        restored = await bring_back(
+            parts, place, name, tell, replace=replace, paused=paused, done=done.hear
+        )
+        done.leftover = done.leftover and not await drop_replaced(record)
         await _forget_answers(settings, tell)
-        return restored, await _build_index(settings, record, restored.rebuild, tell)
+        done.built = await _build_index(settings, record, restored.rebuild, tell)
+
+    try:
+        done.ended = await _unless_interrupted(_unless_restored(work(), done, tell)) is not None
     finally:
         await record.aclose()
+    return done
+
+
+async def _unless_restored(work: Coroutine[None, None, None], done: _Done, tell: Tell) -> bool:
+    """What goes wrong when the record is restored makes no failed restore."""
+    try:
+        await work
+    except Unavailable as error:
+        if done.restored is None:
+            raise
+        tell(f"the record is restored, and the rest waits for chrono up: {error}")
+    return True
 
 
 async def _forget_answers(settings: Settings, tell: Tell) -> None:
@@ -195,7 +249,7 @@ def _stopped_here() -> Iterator[Settings]:
 
 
 async def _unless_interrupted(work: Coroutine[None, None, T]) -> T | None:
-    """None when Ctrl+C or SIGTERM came first: then it has cleaned up and ended."""
+    """None when Ctrl+C, SIGTERM or SIGHUP came first: then it has cleaned up and ended."""
     task, stop = asyncio.create_task(work), asyncio.create_task(interrupted().wait())
     try:
         await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -287,7 +341,8 @@ def _checked_lines(found: Checked) -> Iterator[str]:
     yield "  It is whole." if found.clean else "  It is NOT whole."
 
 
-def _restored_as_json(restored: Restored, built: Rebuild | None) -> dict[str, object]:
+def _restored_as_json(restored: Restored, done: _Done) -> dict[str, object]:
+    built = done.built
     return {
         "backup": restored.manifest.name, "at": restored.manifest.at, "schema": restored.schema,
         "rows": dict(restored.manifest.rows), "blobs": restored.copied.held,
@@ -295,10 +350,11 @@ def _restored_as_json(restored: Restored, built: Rebuild | None) -> dict[str, ob
         "missing": restored.manifest.missing + len(restored.copied.missing),
         "rebuild": restored.rebuild, "indexed": built.filled if built else 0,
         "index": built.state if built else "wanted",
+        "leftover": REPLACED if done.leftover else "",
     }  # fmt: skip
 
 
-def _restored_lines(restored: Restored, built: Rebuild | None) -> Iterator[str]:
+def _restored_lines(restored: Restored, done: _Done) -> Iterator[str]:
     manifest = restored.manifest
     then = f"{manifest.at:%Y-%m-%d %H:%M:%S} UTC"
     yield f"The record is as it was at {then}, schema {restored.schema}"
@@ -307,9 +363,11 @@ def _restored_lines(restored: Restored, built: Rebuild | None) -> Iterator[str]:
     lost = manifest.missing + len(restored.copied.missing)
     yield from _missing_lines(lost, [*restored.copied.missing, *manifest.missing_named])
     yield (
-        f"  {built.filled:,} pages are findable"
-        if built
+        f"  {done.built.filled:,} pages are findable"
+        if done.built
         else ("  The index is built when chrono_ray runs: chrono up")
     )
+    if done.leftover:
+        yield f"  What it replaced still takes its room, and may go: DROP SCHEMA {REPLACED} CASCADE"
     yield "  Passwords and API keys are those of then, revoked ones too; everybody logs in again."
     yield "Go on: chrono up"

@@ -22,10 +22,12 @@ TELL_EVERY = 5.0
 
 
 def interrupted() -> asyncio.Event:
-    """Set by Ctrl+C or SIGTERM; the loop that it belongs to ends with the command."""
+    """Set by Ctrl+C, SIGTERM, or SIGHUP of a terminal that is gone (nohup keeps it from us); the
+    loop that it belongs to ends with the command."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
 

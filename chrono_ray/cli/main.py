@@ -749,7 +749,7 @@ def backup(
 
 @app.command()
 def restore(
-    source: Annotated[str, typer.Argument(help="A backup, or a folder of them: its newest")],
+    source: Annotated[str, typer.Argument(help="A backup, or a folder of them: its newest")] = "",
     replace: Annotated[
         bool, typer.Option("--replace", help="Also where there is a record: it is lost then")
     ] = False,
@@ -757,12 +757,19 @@ def restore(
     paused: Annotated[
         bool, typer.Option("--paused", help="Runs and schedules wait: for a copy beside the first")
     ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Put back what was there before one that was cut off")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring a backup back while chrono_ray is stopped, and build the index from it."""
-    from chrono_ray.cli.backup import restore as bring_back
+    from chrono_ray.cli import backup as backups
 
-    raise typer.Exit(bring_back(source, replace=replace, paused=paused, json=json))
+    if bool(source) is undo:
+        raise InvalidInput("Name a backup, or say --undo")
+    if undo:
+        raise typer.Exit(backups.undo(json=json))
+    raise typer.Exit(backups.restore(source, replace=replace, paused=paused, json=json))
 
 
 @app.command()

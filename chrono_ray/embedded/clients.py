@@ -121,11 +121,13 @@ def _address(wanted: Wanted) -> tuple[str, Mapping[str, str]]:
     user, _, place = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
     given = {"sslmode" if key == "ssl" else key: value for key, value in parse_qsl(parts.query)}
+    password = given.pop("password", unquote(password))  # there it wins, as for our own connections
+    given.pop("sslpassword", None)  # no environment takes it, and arguments are for all to see
     # libpq takes a plus for a plus
     query = urlencode(given | {"application_name": wanted.name}, quote_via=quote)
     netloc = f"{name}@{place}" if name else place
     address = urlunsplit(("postgresql", netloc, parts.path, query, ""))
-    ours = {"PGPASSWORD": unquote(password), "HOME": os.environ.get("HOME", "/")}
+    ours = {"PGPASSWORD": password, "HOME": os.environ.get("HOME", "/")}
     return address, ENVIRONMENT | ours
 
 

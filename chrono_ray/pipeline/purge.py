@@ -183,7 +183,7 @@ async def purge(parts: PurgeParts, task: Purge) -> Steps:
             task, key=f"purge after the backup of {mark + age:%Y-%m-%d}",
             delay=(DAY * 1.1).total_seconds(),
         )  # fmt: skip
-    held = {"held_back": "a backup is being made"} if count.held_back else {}
+    held = {"held_back": "a backup or a restore is at work"} if count.held_back else {}
     yield Finished({"payloads": count.payloads, "blobs": count.blobs, **held})
 
 

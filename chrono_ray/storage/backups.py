@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chrono_ray.model.errors import Conflict, SettingsError
-from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.model.errors import Conflict, Unavailable
+from chrono_ray.storage.database import AWAY, RECORD_AWAY, Connection, Database, statements
 
 LOCK: Final = 0x6368726F6E62
-"""Advisory lock: whoever backs up holds it alone, whoever forgets bytes shares it for a moment."""
-KEEPALIVE: Final = "SET tcp_keepalives_idle = 60"
+"""Advisory lock: whoever backs up or restores holds it alone, whoever forgets bytes shares it for a
+moment."""
+KEPT: Final = "SET tcp_keepalives_idle = 60; SET idle_session_timeout = 0"
+UNLOCK_SECONDS: Final = 10.0
 DIGESTS: Final = 2_000
-ASIDE: Final = "chrono_replaced"
-VOID: Final = (
-    "void_leases", "void_slices", "void_redecisions", "void_tasks", "void_outbox",
-    "void_rebuilds", "void_changes", "void_requests", "end_logins",
-)  # fmt: skip
-PAUSED: Final = ("pause_runs", "pause_schedules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +59,23 @@ class Backups:
         self._sql = statements("backups")
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Nobody else backs it up, and no bytes are forgotten. `Conflict` while somebody does."""
-        async with self._database.connection() as connection:
-            await connection.execute(KEEPALIVE)
+    async def alone(self) -> AsyncIterator[Connection]:
+        """Nobody else backs it up or restores it, and no bytes are forgotten: by a lock that this
+        connection holds, and loses with itself. `Conflict` while somebody does."""
+        async with self._database.alone() as connection:
+            await connection.execute(KEPT)
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
                 raise Conflict(
-                    "A backup of this record is being made", fix="Wait for its end, or stop it"
+                    "A backup or a restore of this record is at work",
+                    fix="Wait for its end, or stop it",
                 )
-            yield
-            # an error has ended the connection, and the lock with it
-            await connection.fetchval("SELECT pg_advisory_unlock($1)", LOCK)
+            try:
+                yield connection
+            except BaseException:
+                with suppress(Unavailable, *AWAY, asyncpg.InterfaceError):
+                    await _unlock(connection)
+                raise
+            await _unlock(connection)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
@@ -94,64 +97,15 @@ class Backups:
         """The server's major version."""
         return major_of(str(await self._database.fetchval("SHOW server_version")))
 
-    async def is_empty(self) -> bool:
-        """Whether there is no table of ours."""
-        return not await self._database.fetchval(self._sql["tables"])
 
-    async def at_work(self, ours: str) -> list[str]:
-        """Which parts of chrono_ray are connected besides ourselves."""
-        rows = await self._database.fetch(self._sql["at_work"], ours)
-        return [row["application_name"] for row in rows]
-
-    async def set_aside(self) -> None:
-        """What there is gets out of the way, to be put back or dropped."""
-
-        async def work(connection: Connection) -> None:
-            if await connection.fetchval("SELECT to_regnamespace($1)", ASIDE):
-                raise SettingsError(
-                    "An earlier restore was ended in its middle",
-                    why=f"the schema {ASIDE} still holds what it was to replace",
-                    fix=f"Where public is whole, drop {ASIDE}; else drop public and rename"
-                    f" {ASIDE} to public",
-                )
-            await connection.execute(f"ALTER SCHEMA public RENAME TO {ASIDE}")
-            await connection.execute("CREATE SCHEMA public")
-            await connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
-            for row in await connection.fetch(self._sql["extensions"], ASIDE):
-                await connection.execute(f'ALTER EXTENSION "{row["extname"]}" SET SCHEMA public')
-
-        await self._database.transact(work)
-
-    async def put_back(self) -> None:
-        """What was set aside is the record again."""
-
-        async def work(connection: Connection) -> None:
-            for row in await connection.fetch(self._sql["extensions"], "public"):
-                await connection.execute(f'ALTER EXTENSION "{row["extname"]}" SET SCHEMA {ASIDE}')
-            await connection.execute("DROP SCHEMA public CASCADE")
-            await connection.execute(f"ALTER SCHEMA {ASIDE} RENAME TO public")
-
-        await self._database.transact(work)
-
-    async def drop_aside(self) -> None:
-        """What was set aside is gone for good."""
-        await self._database.fetch(f"DROP SCHEMA IF EXISTS {ASIDE} CASCADE")
-
-    async def compress(self) -> None:
-        """Texts by the best means that this server has: a dump says nothing of it."""
-        await self._database.fetch(self._sql["compress"])
-
-    async def make_void(self, *, paused: bool) -> None:
-        """Whatever somebody held when the snapshot was taken is nobody's, and all logins end.
-
-        With `paused` runs and schedules wait until somebody resumes them.
-        """
-
-        async def work(connection: Connection) -> None:
-            for name in (*VOID, *(PAUSED if paused else ())):
-                await connection.execute(self._sql[name])
-
-        await self._database.transact(work)
+async def _unlock(connection: Connection) -> None:
+    """`Unavailable` for a connection that was lost, and the lock with it."""
+    if connection.is_closed():
+        raise Unavailable(
+            "PostgreSQL ended a connection that had to last", why="bytes may have been forgotten",
+            fix="Do it again", code=RECORD_AWAY,
+        )  # fmt: skip
+    await connection.execute(f"SELECT pg_advisory_unlock({LOCK})", timeout=UNLOCK_SECONDS)
 
 
 def major_of(version: str) -> int:

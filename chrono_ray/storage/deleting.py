@@ -16,6 +16,7 @@ import asyncpg
 
 from chrono_ray.storage.backups import LOCK as BACKUP
 from chrono_ray.storage.database import Connection, Database, statements
+from chrono_ray.storage.restoring import refuse_unfinished
 
 CHUNK: Final = 2_000
 SCANNED: Final = 50_000
@@ -192,7 +193,11 @@ class Deleting:
         return bool(await self._database.fetchval(self._sql["may_forget_bytes"], BACKUP))
 
     async def unnamed(self, digests: Sequence[bytes]) -> list[bytes]:
-        """Those of these bytes that no row names."""
+        """Those of these bytes that no row names.
+
+        Raises `Conflict` for a record that is not whole since a restore.
+        """
+        await refuse_unfinished(self._database)
         rows = await self._database.fetch(self._sql["named"], list(digests))
         named = {row["sha256"] for row in rows}
         return [each for each in digests if each not in named]

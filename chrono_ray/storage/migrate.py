@@ -23,6 +23,7 @@ from chrono_ray.model.errors import SettingsError, Unavailable
 from chrono_ray.model.priority import QueueClass, patterns
 from chrono_ray.storage.database import RECORD_AWAY, Database
 from chrono_ray.storage.online import finish, have_turn
+from chrono_ray.storage.restoring import refuse_unfinished
 
 FOLDER: Final = Path(__file__).parent / "migrations"
 LOCK: Final = 0x6368726F6E6F
@@ -45,18 +46,18 @@ SIGNS: Final = frozenset({MIGRATING, MIGRATED_BY_ANOTHER, TABLE_IN_USE})
 log = logging.getLogger(__name__)
 
 
-async def migrate(database: Database) -> str:
+async def migrate(database: Database, *, restoring: bool = False) -> str:
     """Run all that is missing; returns the schema's revision.
 
     `migrate_schema`, then what it leaves to be done beside the work
     (storage/online.py), and it raises what these do.
     """
-    revision = await migrate_schema(database)
+    revision = await migrate_schema(database, restoring=restoring)
     await finish(database, revision)
     return revision
 
 
-async def migrate_schema(database: Database) -> str:
+async def migrate_schema(database: Database, *, restoring: bool = False) -> str:
     """What every program needs before it works on the record; returns the schema's revision.
 
     One transaction, which never waits for a table for longer than
@@ -66,9 +67,12 @@ async def migrate_schema(database: Database) -> str:
     program works with it.
 
     Raises `SettingsError` when the server is older than PostgreSQL 15 or the
-    schema too new for this program, and `Unavailable` when the server is away
-    or somebody uses a table for long.
+    schema too new for this program, `Conflict` for a record that is not whole
+    since a restore (which itself says that it is `restoring`), and
+    `Unavailable` when the server is away or somebody uses a table for long.
     """
+    if not restoring:
+        await refuse_unfinished(database)
     began = time.monotonic()
     while True:
         try:
@@ -154,7 +158,11 @@ async def revision(database: Database) -> str:
 
 
 async def fits(database: Database) -> bool:
-    """Whether this program works with the schema as it is: its own, or one that promises so."""
+    """Whether this program works with the schema as it is: its own, or one that promises so.
+
+    Raises `Conflict` for a record that is not whole since a restore.
+    """
+    await refuse_unfinished(database)
     async with database.engine.connect() as connection:
         return await connection.run_sync(_fits)
 

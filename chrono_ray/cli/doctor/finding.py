@@ -57,6 +57,7 @@ class Code(StrEnum):
     BLOBS_AWAY = "blobs_away"
     ARCHIVE_AWAY = "archive_away"
     ARCHIVE_SILENT = "archive_silent"
+    RESTORE_UNFINISHED = "restore_unfinished"
     SCHEMA_MISSING = "schema_missing"
     SCHEMA_OLDER = "schema_older"
     SCHEMA_NEWER = "schema_newer"

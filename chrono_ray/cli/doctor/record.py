@@ -9,7 +9,7 @@ from typing import Final
 
 from chrono_ray.cli.doctor.finding import Code, Finding, NotSeen, Seen, problem, warning
 from chrono_ray.cli.words import duration
-from chrono_ray.model.errors import SearchError, SettingsError, Unavailable
+from chrono_ray.model.errors import Conflict, SearchError, SettingsError, Unavailable
 from chrono_ray.model.query import Counted, Query
 from chrono_ray.search.base import SearchIndex
 from chrono_ray.storage.admin import BudgetState, Operating
@@ -17,6 +17,7 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.inspecting import WAITING_COUNTED, IndexFacts, Inspecting
 from chrono_ray.storage.migrate import fits, newest, revision
 from chrono_ray.storage.rebuilds import Rebuilds
+from chrono_ray.storage.restoring import refuse_unfinished
 
 LAG_MOST: Final = 600.0
 """Seconds that a page may wait for the index while somebody indexes."""
@@ -39,7 +40,13 @@ class Compared:
 
 
 async def schema(record: Database) -> Seen:
-    """Whether the tables are those of this program."""
+    """Whether the tables are those of this program, and whole."""
+    try:
+        await refuse_unfinished(record)
+    except Conflict as error:
+        return Seen("", (problem(
+            Code.RESTORE_UNFINISHED, error.what, why=error.why, fix=error.fix
+        ),))  # fmt: skip
     now, needed = await revision(record), newest()
     if now == needed:
         return Seen(f"the schema is {now}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -25,7 +26,7 @@ from chrono_ray.pipeline.backup_place import DUMP, Manifest, Place
 from chrono_ray.pipeline.purge import PurgeParts, purge
 from chrono_ray.pipeline.reconcile import Fault, Reconcile
 from chrono_ray.pipeline.restore import Restored, RestoreParts, restore
-from chrono_ray.storage.backups import ASIDE, Backups
+from chrono_ray.storage.backups import Backups
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.comparing import Comparing
 from chrono_ray.storage.database import Database
@@ -33,6 +34,7 @@ from chrono_ray.storage.deleting import Deleting
 from chrono_ray.storage.migrate import migrate
 from chrono_ray.storage.projects import Collection, Projects
 from chrono_ray.storage.rebuilds import Rebuilds
+from chrono_ray.storage.restoring import BEFORE, REPLACED, drop_replaced
 from chrono_ray.storage.tasks import Tasks
 from tests.conftest import PostgresServer
 from tests.integration.pipeline.rig import Rig, rig_over
@@ -182,9 +184,9 @@ async def test_while_a_backup_is_made_no_bytes_are_forgotten(rig: Rig) -> None:
     [digest] = await rig.blobs.put([b"named by a snapshot, and by no row any more"])
     async with Backups(rig.database).alone():
         told = await purged(rig)
-        assert (told["blobs"], told["held_back"]) == (0, "a backup is being made")
+        assert (told["blobs"], told["held_back"]) == (0, "a backup or a restore is at work")
         assert await rig.blobs.get(digest)
-        with pytest.raises(Conflict, match="A backup of this record is being made"):
+        with pytest.raises(Conflict, match="A backup or a restore of this record"):
             async with Backups(rig.database).alone():
                 raise AssertionError("two at once")
     ordered = await rig.database.fetchrow("SELECT kind, not_before > now() AS later FROM tasks")
@@ -224,14 +226,16 @@ async def test_what_cannot_be_restored_is_refused_and_what_was_there_stays(
         with pytest.raises(Conflict, match="There is a record already"):
             await restore(parts, place, name, silent, replace=False)
         async with connected_as(url, "chrono scraper a:1"):
-            with pytest.raises(Conflict, match="chrono_ray works on this record: chrono scraper"):
+            with pytest.raises(Conflict, match="The record is in use: chrono scraper"):
                 await restore(parts, place, name, silent, replace=True)
         await fails_in_the_middle(parts, place, name)
         assert await names(record) == ["now"]
         await restore(parts, place, name, silent, replace=True, paused=True)
         assert await names(record) == ["then"]
         assert await record.fetchval("SELECT string_agg(state, ' ') FROM runs") == "paused"
-        assert not await record.fetchval("SELECT to_regnamespace($1)", ASIDE)
+        assert not await record.fetchval("SELECT to_regnamespace($1)", BEFORE)
+        assert await drop_replaced(record)
+        assert not await record.fetchval("SELECT to_regnamespace($1)", REPLACED)
         manifest = place.path(name, "manifest.json")
         text = manifest.read_text()
         manifest.write_text(text.replace('"schema": "0', '"schema": "9'))
@@ -302,21 +306,38 @@ async def test_a_backup_of_an_older_postgresql_that_packs_otherwise_is_restored_
         assert await names(record) == ["then"]
 
 
+def arguments_with(part: bytes) -> Iterator[bytes]:
+    """As everybody on this machine sees them."""
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = each.read_bytes()
+            if part in line:
+                yield line
+
+
 async def test_a_dump_that_the_server_knows_nothing_of_any_more_is_given_up(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "LOOK_EVERY", 0.2)
 
+    shown = list[bytes]()
+
     async def is_connected(_name: str) -> bool:
+        shown.extend(arguments_with(b"application_name=a%20dump"))
         return False
 
     async with opened(database_url) as record, record.transaction() as connection:
         await connection.execute("LOCK TABLE samples")
         async with Backups(record).snapshot() as snapshot:
-            wanted = Wanted(database_url, "a dump", is_connected)
+            address = urlsplit(database_url)
+            netloc = f"{address.username}@{address.hostname}:{address.port}"
+            url = urlunsplit(address._replace(netloc=netloc, query=f"password={address.password}"))
+            wanted = Wanted(url, "a dump", is_connected)
             with pytest.raises(Unavailable, match="pg_dump was at work"):
                 await clients.dump(
                     find_clients(snapshot.major), wanted, snapshot=snapshot.name,
                     to=tmp_path / "dump",
                 )  # fmt: skip
         assert not await Backups(record).is_connected("a dump"), "it was ended"
+    assert shown
+    assert not any(str(address.password).encode() in line for line in shown)

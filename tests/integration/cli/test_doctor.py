@@ -38,6 +38,7 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor, Kind, Limit
 from chrono_ray.storage.migrate import migrate
 from chrono_ray.storage.rebuilds import Rebuilds
+from chrono_ray.storage.restoring import MARK
 from tests.conftest import roomy_folder, run_apart
 from tests.integration.storage.making import Record, capture, stored
 from tests.support.meilisearch import running as meilisearch_running
@@ -213,6 +214,12 @@ async def new_schema(patient: Patient) -> AsyncIterator[None]:
         "UPDATE alembic_version SET version_num = '9999'",
         "UPDATE schema_promise SET works_with = '9999'",  # with no program before it
     )
+    yield
+
+
+@plants(Code.RESTORE_UNFINISHED)
+async def cut_off_restore(patient: Patient) -> AsyncIterator[None]:
+    await patient.execute(f"CREATE TABLE {MARK} ()")
     yield
 
 
