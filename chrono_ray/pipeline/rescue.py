@@ -22,15 +22,49 @@ CANCEL_SECONDS: Final = 1.0
 log = logging.getLogger(__name__)
 
 
+class Sweeping:
+    """A worker's sweeps: it takes leases from nobody who could not renew them.
+
+    While PostgreSQL is away all leases run out, and who lives renews them as
+    soon as it is back. So a sweeper that just began, or had no answer for long,
+    leaves them for `renewal` seconds: within them every holder has renewed.
+    `every`: seconds between two sweeps.
+    """
+
+    def __init__(
+        self, frontier: Frontier, settling: Settling, *, renewal: float, every: float
+    ) -> None:
+        self._frontier = frontier
+        self._settling = settling
+        self._renewal = renewal
+        self._long = max(renewal, 2 * every)
+        self._answered = self._back = -math.inf
+
+    async def sweep(self) -> Swept:
+        """As `sweep` below; raises `Unavailable` while PostgreSQL is away."""
+        began = time.monotonic()
+        was_away = began - self._answered > self._long
+        rescue = not was_away and began - self._back >= self._renewal
+        swept = await sweep(self._frontier, self._settling, rescue=rescue)
+        self._answered = time.monotonic()
+        if was_away:
+            self._back = self._answered
+        return swept
+
+
 async def sweep(
-    frontier: Frontier, settling: Settling, *, cancelling: float = CANCEL_SECONDS
+    frontier: Frontier,
+    settling: Settling,
+    *,
+    cancelling: float = CANCEL_SECONDS,
+    rescue: bool = True,
 ) -> Swept:
     """Expired leases go back, parked fetches return, runs that are over end.
 
     A fetch that killed its workers too often is settled as failed(crashed). What
     cancelled runs left ends too, for about `cancelling` seconds; later sweeps go on.
     """
-    swept = await frontier.sweep()
+    swept = await frontier.sweep(rescue=rescue)
     crashed = Fail(Failed("crashed", f"its worker died {CRASHES} times while it had only this"))
     await settling.settle(_settlements(swept.condemned, crashed))
     await _end_cancelled(frontier, settling, seconds=cancelling)

@@ -42,7 +42,7 @@ from chrono_ray.model.retry import (
 )
 from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.pipeline.measured import Request, Scraped
-from chrono_ray.pipeline.rescue import begin_due, sweep
+from chrono_ray.pipeline.rescue import Sweeping, begin_due
 from chrono_ray.pipeline.settle import Batching, Settle
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.frontier import FetchLease, Frontier, Nothing
@@ -95,6 +95,11 @@ class Pace:
     late_deadline: float = 180.0
     drain: float = 25.0
 
+    @property
+    def renewal(self) -> float:
+        """Within which every lease has been renewed: the longest pause (`_forever`), and a bit."""
+        return self.renew_every * 4 / 3
+
     def deadline(self, *, late: bool) -> float:
         """For one replay; the second pass, `late`, has its own."""
         return self.late_deadline if late else self.replay_deadline
@@ -131,6 +136,9 @@ class Scrape:
         self._parts = parts
         self._measured = Scraped(meter)
         self._pace = pace
+        self._sweeping = Sweeping(
+            parts.frontier, parts.settling, renewal=pace.renewal, every=pace.sweep_every
+        )
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self.settle = Settle(parts.settling, parts.blobs, batching=batching, written=self._settled)
@@ -212,7 +220,7 @@ class Scrape:
     async def _work_alone(
         self, leases: Sequence[FetchLease], group: asyncio.TaskGroup, stop: asyncio.Event
     ) -> None:
-        """A fetch leased alone is worked on alone: it must be the only one to blame."""
+        """A batch leased alone is worked on alone: nothing else must be to blame."""
         await self._until_empty(stop)
         if stop.is_set():
             self._returned.extend(leases)
@@ -383,7 +391,7 @@ class Scrape:
         self._halted_runs = await self._parts.frontier.halted(list(runs)) if runs else set()
 
     async def _sweep(self) -> None:
-        swept = await sweep(self._parts.frontier, self._parts.settling)
+        swept = await self._sweeping.sweep()
         self._measured.rescued(swept.rescued)
 
     async def _begin_due(self) -> None:

@@ -106,10 +106,11 @@ class Frontier:
     ) -> Claimed | Nothing:
         """Up to `wanted` fetches, classes mixed by ticket, each with its slot.
 
-        A batch with a fetch that was abandoned before holds only that one
-        (`alone`): do nothing else while it is in work. `idle` is the wait in
-        seconds when there is simply nothing to do. Should the answer be lost,
-        whoever chose the `token` can give back what it names.
+        Fetches that lost their workers more than once come in batches of
+        their own, few or one (`alone`): do nothing else while these are in
+        work. `idle` is the wait in seconds when there is simply nothing to
+        do. Should the answer be lost, whoever chose the `token` can give back
+        what it names.
         """
         asked = time.monotonic()
         rows = await self._database.fetch(
@@ -151,13 +152,13 @@ class Frontier:
         if ids:
             await self._database.fetch(self._sql["release"], ids, [token] * len(ids))
 
-    async def sweep(self) -> Swept:
+    async def sweep(self, *, rescue: bool = True) -> Swept:
         """What must happen without anybody asking: rescue, unpark, take over, finish, fold totals.
 
         Any number of workers may sweep at once. What it returns as condemned
         is leased to the caller, who settles it.
         """
-        rescued, condemned = await self._rescue()
+        rescued, condemned = await self._rescue() if rescue else (0, ())
         await self._database.fetch(self._sql["unpark"])
         await self._take_over()
         await self._database.transact(self._refresh_hints)

@@ -240,7 +240,7 @@ class PoisonedPages(_Slowly):
             " AND c.ts LIKE '2002%'",
             scene.run.id,
         )
-        assert 3 <= deaths <= 4, "once among others, three times alone"
+        assert 5 <= deaths <= 6, "twice among others, once among few, three times alone"
 
     def over(self, scene: Scene) -> None:
         _guilty(scene.cluster).unlink(missing_ok=True)

@@ -28,15 +28,16 @@ WITH back AS (
       FROM (SELECT run_id, min(order_key) AS lowest FROM back GROUP BY run_id) b
      WHERE r.id = b.run_id AND (NOT r.ready OR r.floor_key > b.lowest)
 )
-INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, archive, urlkey, ts, original,
+INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, lost, capture_id, archive, urlkey, ts, original,
                    mimetype, statuscode, digest, locator)
-SELECT b.fetch_id, b.run_id, b.order_key, b.attempts, b.crashes, b.alone, c.id, c.archive, c.urlkey, c.ts, c.original,
+SELECT b.fetch_id, b.run_id, b.order_key, b.attempts, b.crashes, b.alone, b.lost, c.id, c.archive, c.urlkey, c.ts, c.original,
        c.mimetype, c.statuscode, c.digest, c.locator
   FROM back b JOIN captures c ON c.id = b.capture_id ORDER BY b.order_key
 
 -- name: rescue
--- expired leases go back and are leased alone next time; only one that was alone is charged a crash.
--- Those charged too often are leased to the rescuer, who settles them.
+-- expired leases go back: among the others the first time, then as suspects, few together, then each
+-- alone (queue.lost; the claim says how few). Only one that was alone is charged a crash: an older
+-- program's is so whatever it says. Those charged too often are leased to the rescuer, who settles them.
 WITH dead AS (
     DELETE FROM leases WHERE fetch_id IN (
         SELECT fetch_id FROM leases WHERE leased_until < clock_timestamp() ORDER BY fetch_id LIMIT 1000 FOR UPDATE SKIP LOCKED)
@@ -45,11 +46,12 @@ WITH dead AS (
     INSERT INTO attempts (fetch_id, capture_id, run_id, reason, detail, requests)
     SELECT fetch_id, capture_id, run_id, 'lost', worker, 0 FROM dead
 ), back AS (
-    SELECT d.*, (d.crashes + d.alone::int)::smallint AS charged FROM dead d
+    SELECT d.*, (d.crashes + (d.alone AND d.lost <> 2)::int)::smallint AS charged,
+           (CASE WHEN d.alone THEN greatest(d.lost, 2) ELSE d.lost END + 1)::smallint AS losses FROM dead d
 ), again AS (
-    INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, capture_id, archive, urlkey, ts, original,
+    INSERT INTO queue (fetch_id, run_id, order_key, attempts, crashes, alone, lost, capture_id, archive, urlkey, ts, original,
                        mimetype, statuscode, digest, locator)
-    SELECT b.fetch_id, b.run_id, b.order_key, b.attempts, b.charged, true, c.id, c.archive, c.urlkey, c.ts, c.original,
+    SELECT b.fetch_id, b.run_id, b.order_key, b.attempts, b.charged, b.losses > 1, b.losses, c.id, c.archive, c.urlkey, c.ts, c.original,
            c.mimetype, c.statuscode, c.digest, c.locator
       FROM back b JOIN captures c ON c.id = b.capture_id WHERE b.charged < $1::smallint ORDER BY b.order_key
 ), ready AS (

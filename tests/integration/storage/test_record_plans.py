@@ -28,7 +28,8 @@ VARIABLES = {
     "c_count": "int[]",
     "c_floor": "bigint[]",
     "c_budget": "int[]",
-    "v_alone": "bigint",
+    "v_pick": "int",
+    "v_tids": "tid[]",
     "v_token": "uuid",
     "v_now": "timestamptz",
     "b_start": "timestamptz[]",
@@ -128,7 +129,7 @@ def scans_of(found: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
 def claim_inside() -> str:
     """The statement inside the claim function, with its variables as parameters."""
     folder = resources.files("chrono_ray.storage") / "migrations" / "versions"
-    text = (folder / "0002_functions.sql").read_text("utf-8")
+    text = (folder / "0009_claim.sql").read_text("utf-8")
     body = re.search(r"RETURN QUERY\s+(WITH pick AS MATERIALIZED.*?);", text, re.DOTALL)
     assert body is not None, "the claim has changed: change this test with it"
     inside = body.group(1)
@@ -140,8 +141,8 @@ def claim_inside() -> str:
 async def test_the_claim_reads_the_queue_in_its_order_and_deletes_by_place(filled: Record):
     now = datetime.now(UTC)
     found = await plan(
-        filled.database, claim_inside(), [1, 2], [16, 16], [100, 100], [1, 1], None, uuid4(), now,
-        [now], [timedelta(0)], "w", timedelta(seconds=60),
+        filled.database, claim_inside(), [1, 2], [16, 16], [100, 100], [1, 1], 1, None, uuid4(),
+        now, [now], [timedelta(0)], "w", timedelta(seconds=60),
     )  # fmt: skip
     [limit] = [n for n in found if n["Node Type"] == "Limit"]
     [locks] = limit["Plans"]

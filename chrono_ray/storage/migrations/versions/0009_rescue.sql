@@ -10,3 +10,9 @@ LANGUAGE sql STABLE AS $$
      WHERE r.domain_id = p_domain AND r.archive = p_archive AND r.state = 'done' AND r.goal = 'collect'
        AND NOT EXISTS (SELECT FROM slices h WHERE h.run_id = r.id AND h.state = 'hole')
 $$;
+
+-- How often a fetch was lost with its worker since it last came back by itself. Once says nothing of it:
+-- it goes among the others again. Twice: it is a suspect (`alone`), leased with up to 7 suspects and
+-- nothing else beside them. More often: by itself, and only then a loss is charged to it (`crashes`).
+ALTER TABLE queue ADD COLUMN lost smallint NOT NULL DEFAULT 0;
+ALTER TABLE leases ADD COLUMN lost smallint NOT NULL DEFAULT 0;
