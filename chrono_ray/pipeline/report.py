@@ -145,15 +145,21 @@ def _waiting(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
     for each in ours:
         if each.paused_seconds > 0:
             return f"{each.archive} silent for {each.paused_seconds:.0f} s ({each.pause_reason})"
+    if progress.put_off and not progress.captures.pending:
+        again = _duration(progress.put_off.seconds)
+        return f"the listing is asked for again in {again} ({progress.put_off.reason})"
     left = [
         f"{max(b.per_minute - rates.sent.get(b.kind, 0), 0)} of {b.per_minute} {b.kind}s"
         for b in ours
         if b.per_minute
     ]
-    step = (
-        "listing" if progress.listing else "fetching" if progress.captures.pending else "indexing"
-    )
-    return f"{step}, left this minute: {', '.join(left) or 'no limit'}"
+    return f"{_step(progress)}, left this minute: {', '.join(left) or 'no limit'}"
+
+
+def _step(progress: Progress) -> str:
+    if progress.listing and not progress.put_off:
+        return "listing"
+    return "fetching" if progress.captures.pending else "indexing"
 
 
 def _states(captures: CaptureCounts) -> list[tuple[str, int]]:

@@ -42,8 +42,19 @@ class CaptureCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class PutOff:
+    """How many seconds until a listing is asked for again, and why not now."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """A run at a moment. `seconds` since it was created, until it ended."""
+    """A run at a moment. `seconds` since it was created, until it ended.
+
+    `put_off` where it is known that all of the listing that is left waits for another try.
+    """
 
     run_id: int
     state: str
@@ -56,6 +67,7 @@ class Progress:
     listing: int
     seconds: float
     created_at: datetime
+    put_off: PutOff | None = None
 
     @property
     def archives(self) -> tuple[str, ...]:
@@ -98,7 +110,7 @@ class Stats:
     async def found(self, run_ids: Sequence[int]) -> tuple[Progress, ...]:
         """Of those that are still there, in the order asked."""
         rows = await self._database.fetch(self._sql["progress"], run_ids)
-        return tuple(progress_of(row) for row in rows)
+        return tuple(replace(progress_of(row), put_off=_put_off(row)) for row in rows)
 
     async def pages(self, *run_ids: int) -> PageCounts:
         """Of one run, or of all runs of a collection: each page once."""
@@ -118,6 +130,10 @@ def progress_of(row: asyncpg.Record) -> Progress:
     )  # fmt: skip
 
 
+def _put_off(row: asyncpg.Record) -> PutOff | None:
+    return None if row["put_off"] is None else PutOff(row["put_off"], row["put_off_for"])
+
+
 ORDER: Final = ("active", "paused", "planned", "cancelled", "done")
 """Of several runs' states the first of these is the collection's."""
 
@@ -135,8 +151,14 @@ def summed(parts: Sequence[Progress]) -> Progress:
         archive=", ".join(each.archive for each in parts),
         captures=_added([each.captures for each in parts]), requests=dict(requests),
         holes=sum(each.holes for each in parts), listing=sum(each.listing for each in parts),
-        seconds=max(each.seconds for each in parts),
+        seconds=max(each.seconds for each in parts), put_off=_soonest(parts),
     )  # fmt: skip
+
+
+def _soonest(parts: Sequence[Progress]) -> PutOff | None:
+    waiting = [each.put_off for each in parts if each.listing]
+    known = [each for each in waiting if each is not None]
+    return min(known, key=lambda each: each.seconds) if len(known) == len(waiting) > 0 else None
 
 
 def _added(parts: Sequence[CaptureCounts]) -> CaptureCounts:

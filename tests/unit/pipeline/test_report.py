@@ -10,7 +10,7 @@ import pytest
 
 from chrono_ray.pipeline.report import Rates, RunReport, as_json, live_line, summary
 from chrono_ray.storage.governor import Budget, Kind
-from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress, counts, summed
+from chrono_ray.storage.stats import CaptureCounts, PageCounts, Progress, PutOff, counts, summed
 
 CAPTURES = CaptureCounts(
     discovered=20, stored=5, unchanged=3, known=2, repeated=1, gone=1, cancelled=0,
@@ -91,6 +91,16 @@ def test_the_live_line_says_why_it_waits() -> None:
     budget = Budget("wayback", Kind.REPLAY, "default", 480, 42.0, "throttled")
     line = live_line(PROGRESS, [budget], Rates(0.0, {}))
     assert "silent for 42 s (throttled)" in line
+
+
+def test_the_live_line_says_that_the_listing_is_put_off_when_nothing_else_is_left() -> None:
+    late = replace(PROGRESS, listing=1, put_off=PutOff(1800, "archive"))
+    assert "fetching" in live_line(late, [], Rates(0.0, {}))
+    idle = replace(late, captures=replace(CAPTURES, discovered=18))
+    assert "asked for again in 30 min (archive)" in live_line(idle, [], Rates(0.0, {}))
+    soon = replace(late, put_off=PutOff(60, "archive"))
+    assert summed([late, soon]).put_off == soon.put_off
+    assert summed([late, replace(PROGRESS, listing=1)]).put_off is None
 
 
 ELSEWHERE = replace(
