@@ -53,6 +53,7 @@ class Indexer:
             claims=0,
             working=self._thread.working,
             draining=self._thread.asked,
+            stalled=self._thread.stalled_for,
         )
 
     def retire(self) -> None:

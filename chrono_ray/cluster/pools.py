@@ -34,16 +34,19 @@ TOUCH: Final = 0.001
 ASK_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 30.0
 """One too many that has not answered for so long was never placed, or its node is gone."""
+UNHEARD: Final = 10
+"""So many times longer may one be silent that never answered: its node may only be starting."""
 DRAIN_MOST: Final = DRAIN_SECONDS * 2
 """What has not ended its work by then is ended: its leases expire."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an actor is replaced: bytes held, and claims made in its life."""
+    """When an actor is replaced: bytes held, claims made in its life, and seconds of silence."""
 
     rss: int
     claims: int
+    silence: float
 
     def passed(self, status: Status) -> bool:
         return status.rss > self.rss or status.claims > self.claims
@@ -125,18 +128,25 @@ class Member:
         self.name = name
         self.actor = actor
         self.status: Status | None = None
-        self.heard_at = time.monotonic()
         self.answered = False
+        self._silent_since = time.monotonic()
         self._drains_since: float | None = None
         self._answer: asyncio.Future[Status] | None = None
 
     @property
     def silent_for(self) -> float:
-        return 0.0 if self.status else time.monotonic() - self.heard_at
+        """Seconds since it first gave no answer; what the supervisor itself slept is not its."""
+        return 0.0 if self.status else time.monotonic() - self._silent_since
 
     @property
     def drains_for(self) -> float:
         return time.monotonic() - self._drains_since if self._drains_since else 0.0
+
+    def hangs(self, seconds: float) -> bool:
+        """Whether it, or the work in it, has given no sign of life for so long."""
+        if self.status:
+            return self.status.working and self.status.stalled > seconds
+        return self.silent_for > seconds * (1 if self.answered else UNHEARD)
 
     async def ask(self) -> None:
         """How it is. One that waits for its place is asked once, and answers when it has one."""
@@ -144,23 +154,27 @@ class Member:
             self._answer = asyncio.wrap_future(self.actor.status.remote().future())
         answered, _ = await asyncio.wait({self._answer}, timeout=ASK_SECONDS)
         if not answered:
-            self.status = None
+            self._missed()
             return
         answer, self._answer = self._answer, None
         try:
             self._heard(answer.result())
         except RayError as error:
             log.warning("actor.silent", extra={"actor": self.name, "error": type(error).__name__})
-            self.status = None
+            self._missed()
             if isinstance(error, ActorDiedError):
                 self.actor = await asyncio.to_thread(existing, self.name) or self.actor
 
     def _heard(self, status: Status) -> None:
-        self.status, self.heard_at, self.answered = status, time.monotonic(), True
+        self.status, self.answered = status, True
         if not (status.draining and status.working):
             self._drains_since = None
         elif self._drains_since is None:
-            self._drains_since = self.heard_at
+            self._drains_since = time.monotonic()
+
+    def _missed(self) -> None:
+        if self.status:
+            self.status, self._silent_since = None, time.monotonic()
 
     def retire(self, why: str) -> None:
         """Have it end its work; it answers meanwhile."""
@@ -170,7 +184,7 @@ class Member:
     async def end(self, *, again: bool) -> None:
         """Kill it; `again`: Ray starts a fresh one in its place."""
         log.info("actor.ended", extra={"actor": self.name, "again": again})
-        self.status = None
+        self.status, self._silent_since = None, time.monotonic()
         await asyncio.to_thread(ray.kill, self.actor, no_restart=not again)
 
 
@@ -213,7 +227,7 @@ class Crew:
         free = _lowest_free(numbers, size - len(numbers))
         await asyncio.gather(*(self._make(number) for number in free))
         for number in reversed(numbers[size:]):
-            if await _dismissed(self.members[number]):
+            if await _dismissed(self.members[number], limits):
                 self.tally.dismissed += 1
                 del self.members[number]
         await self._renew([self.members[number] for number in numbers[:size]], limits)
@@ -231,9 +245,19 @@ class Crew:
             self.members[number] = Member(name, actor)
 
     async def _renew(self, kept: list[Member], limits: Limits) -> None:
-        """One at a time: while one drains or comes back, all others work."""
-        ended = [each for each in kept if each.status and _has_ended(each, each.status)]
+        """One at a time: while one drains or comes back, all others work.
+
+        One that hangs can neither be drained nor be told to come back: by now its leases have
+        run out, and others have its work.
+        """
+        hanging = {each.name for each in kept if each.hangs(limits.silence)}
+        ended = [
+            each for each in kept
+            if each.name in hanging or (each.status and _has_ended(each, each.status))
+        ]  # fmt: skip
         for each in ended:
+            if each.name in hanging:
+                log.error("actor.hangs", extra={"actor": each.name})
             await each.end(again=True)
             self.tally.recycled += 1
         if ended or self._one_is_away(kept):
@@ -253,10 +277,12 @@ class Crew:
         )  # fmt: skip
 
 
-async def _dismissed(member: Member) -> bool:
+async def _dismissed(member: Member, limits: Limits) -> bool:
     """One step of letting it go; True when it is gone."""
     if member.status is None:
         gone = member.silent_for > SILENT_SECONDS
+    elif member.hangs(limits.silence):
+        gone = True
     else:
         gone = _has_ended(member, member.status)
         if not gone and not member.status.draining:

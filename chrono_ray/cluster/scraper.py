@@ -27,7 +27,8 @@ DRAIN_SECONDS = 28.0
 class Status:
     """An actor's answer: who it is, what it has done since it started, how much it holds.
 
-    It is `working` until its work has ended, `draining` as well once it was asked to.
+    It is `working` until its work has ended, `draining` as well once it was asked to. `stalled`:
+    seconds since its work last took a turn, whoever answers meanwhile.
     """
 
     pid: int
@@ -37,6 +38,7 @@ class Status:
     claims: int
     working: bool
     draining: bool
+    stalled: float
 
 
 class Scraper:
@@ -75,6 +77,7 @@ class Scraper:
             claims=scrape.claims if scrape else 0,
             working=self._thread.working,
             draining=self._thread.asked,
+            stalled=self._thread.stalled_for,
         )
 
     def retire(self) -> None:

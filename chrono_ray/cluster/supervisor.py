@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import ray
+from asyncpg import PostgresError
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from chrono_ray import settings as chrono_settings
@@ -29,15 +30,21 @@ from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.model.pools import Backlog
 from chrono_ray.observability import log as logs
-from chrono_ray.observability.catalogue import ACTOR_MEMORY, LOOKOUT
+from chrono_ray.observability.catalogue import ACTOR_MEMORY, LEASES_RESCUED, LOOKOUT
 from chrono_ray.observability.metrics import Meter
+from chrono_ray.pipeline.measured import FETCH
+from chrono_ray.pipeline.rescue import sweep
+from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.demand import sole_lookout
+from chrono_ray.storage.settling import Settling
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 2.0
 STOP_SECONDS: Final = 10.0
+SILENCE_MARGIN: Final = 10.0
+"""Seconds beyond a lease until one that is silent is ended: others have its work by then."""
 
 
 class Supervisor:
@@ -51,7 +58,10 @@ class Supervisor:
         self._scrapers = Crew(scrapers(self._settings, budget, environment))
         self._indexers = Crew(indexers(self._settings, budget, environment))
         self._sizing = Sizing(self._settings, budget)
-        self._limits = Limits(self._settings.scraping.rss * MIB, self._settings.scraping.leases)
+        self._limits = (
+            _limits(self._settings, lease=self._settings.scraping.lease),
+            _limits(self._settings, lease=self._settings.indexing.lease),
+        )
         self._looks_out = False
         self._numbers.meter.watch(self._tell)
         self._thread = WorkThread(self._work, name="supervisor")
@@ -59,12 +69,30 @@ class Supervisor:
         self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        record = wiring.database(self._settings, pool_size=1, name="chrono supervisor")
+        record = wiring.database(self._settings, pool_size=2, name="chrono supervisor")
         wiring.watch_pool(self._numbers.meter, "supervisor", record)
         try:
-            await until_stopped(self._forever(record), stop)
+            await until_stopped(self._all(record), stop)
         finally:
             await record.aclose()
+
+    async def _all(self, record: Database) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._forever(record))
+            group.create_task(self._sweep(record))
+
+    async def _sweep(self, record: Database) -> None:
+        """As scrapers do: should all of them hang or be gone, their leases still go back."""
+        found = wiring.frontier(self._settings, record, worker=wiring.worker_name(), archives=())
+        while True:
+            try:
+                swept = await sweep(found, Settling(record))
+                self._numbers.meter.add(LEASES_RESCUED, FETCH, amount=swept.rescued)
+            except Unavailable as error:
+                log.warning("sweep.away", extra={"error": str(error)})
+            except PostgresError:
+                log.error("sweep.refused", exc_info=True)
+            await asyncio.sleep(self._settings.scraping.sweep)
 
     async def _forever(self, record: Database) -> None:
         while True:
@@ -101,8 +129,9 @@ class Supervisor:
         if wanted != present:
             log.info("pools.sizes", extra={"present": list(present), "wanted": list(wanted)})
         try:
-            for crew, size in zip((self._scrapers, self._indexers), wanted, strict=True):
-                await crew.fit(size, self._limits)
+            crews = self._scrapers, self._indexers
+            for crew, size, limits in zip(crews, wanted, self._limits, strict=True):
+                await crew.fit(size, limits)
         except RayError:
             log.warning("ray.away", exc_info=True)
 
@@ -124,6 +153,12 @@ class Supervisor:
         refs = [actor.drain.remote() for actor in actors]
         ready, late = ray.wait(refs, num_returns=len(refs), timeout=DRAIN_SECONDS + 2)
         return not late and all(_drained(ref) for ref in ready)
+
+
+def _limits(settings: Settings, *, lease: float) -> Limits:
+    """One is silent for too long when its leases have run out."""
+    scraping = settings.scraping
+    return Limits(scraping.rss * MIB, scraping.leases, lease + SILENCE_MARGIN)
 
 
 def _drained(ref: Any) -> bool:

@@ -11,9 +11,13 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
 
 import uvloop
+
+TURN_EVERY: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ class WorkThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._begun = threading.Event()
+        self._turned_at = time.monotonic()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def start(self) -> None:
@@ -47,6 +52,11 @@ class WorkThread:
     def asked(self) -> bool:
         """Whether the work was asked to end."""
         return self._stop is not None and self._stop.is_set()
+
+    @property
+    def stalled_for(self) -> float:
+        """Seconds since its loop last took a turn: many when something blocks it."""
+        return time.monotonic() - self._turned_at
 
     def ask(self) -> None:
         """Ask the work to end; do not wait for it."""
@@ -72,7 +82,16 @@ class WorkThread:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._begun.set()
-        await self._work(self._stop)
+        turning = asyncio.create_task(self._turn())
+        try:
+            await self._work(self._stop)
+        finally:
+            turning.cancel()
+
+    async def _turn(self) -> None:
+        while True:
+            self._turned_at = time.monotonic()
+            await asyncio.sleep(TURN_EVERY)
 
 
 async def until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
