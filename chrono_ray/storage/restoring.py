@@ -120,12 +120,7 @@ class Restoring:
             async with asyncio.timeout(LONGEST), self._connection.transaction():
                 return await self._undo()
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            first = str(error).partition("\n")[0]
-            raise Unavailable(
-                "The restore was cut off, and what was there before is not back yet",
-                why=f"{type(error).__name__}: {first}".rstrip(": "),
-                fix=f"Nothing is lost. When PostgreSQL answers: {AGAIN}", code=RECORD_AWAY,
-            ) from error  # fmt: skip
+            raise _cut_off(error) from error
 
     async def _undo(self) -> bool:
         if await self._connection.fetchrow(self._sql["unfinished"]) is None:
@@ -162,3 +157,12 @@ class Restoring:
             await self._connection.execute(f"DROP TABLE {MARK}")
             if await self._was_set_aside():
                 await self._connection.execute(f"ALTER SCHEMA {BEFORE} RENAME TO {REPLACED}")
+
+
+def _cut_off(error: BaseException) -> Unavailable:
+    said = isinstance(error, asyncpg.PostgresError) and str(error).partition("\n")[0]
+    return Unavailable(
+        "The restore was cut off, and what was there before is not back yet",
+        why=said or "the connection to PostgreSQL was lost",
+        fix=f"Nothing is lost. When PostgreSQL answers: {AGAIN}", code=RECORD_AWAY,
+    )  # fmt: skip
