@@ -8,8 +8,9 @@ Every part logs through the standard library, an event name and its fields::
 Nothing else is needed to take part, so no part depends on this module; only a
 process's entry point calls `configure`. Secrets never reach a line: fields
 named like one are masked, and so are user names and passwords in URLs,
-bearer tokens and `token=` arguments in any text. (`name`, `args`, `module` and
-the other attributes of a log record cannot be field names.)
+our tokens, those of `Authorization` and arguments like `token=` in any text.
+(`name`, `args`, `module` and the other attributes of a log record cannot be
+field names.)
 """
 
 from __future__ import annotations
@@ -34,17 +35,27 @@ TEXT_MAX: Final = 4096
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET_NAME: Final = re.compile(
-    r"passw(?:or)?d|passwd|secret|token|authorization|cookie|credential|(?:api|master|access)_?key",
+    r"passw(?:or)?d|passwd|secret|token|ticket|signature|authorization|cookie|credential"
+    r"|(?:api|master|access)_?key",
     re.IGNORECASE,
 )
 _USERINFO: Final = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
-_BEARER: Final = re.compile(r"(?<=\bbearer )\S+", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"(?<!http)(?<!https)://[^\s/?#@:]*:[^\s\"'<>]*@")
+"""In URLs of servers, which hold any character; in others' URLs a path may look the same."""
+_CREDENTIALS: Final = re.compile(
+    r"(?<=\bbearer )\S+|(?<=authorization: basic )\S+"
+    r"|(?<=\bbasic )(?=[a-z]*[0-9+/=])[a-z0-9+/]{6,}=*|\bcr[akr]_[\w-]{6,}",
+    re.IGNORECASE,
+)
+_OURS_ALONE: Final = re.compile(r"\bcr[akr]_")
 _ARGUMENT: Final = re.compile(
-    r"((?:\b|_)(?:token|password|passwd|secret|api_?key|master_?key)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+",
+    r"((?:\b|_)(?:token|ticket|password|passwd|secret|signature|credential|api_?key|master_?key"
+    r"|secret_?key|(?:secret_?)?access_?key(?:_?id)?)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+",
     re.IGNORECASE,
 )
 _HARMLESS: Final = re.compile(r"[\w./-]*+")
-"""Without what each secret that we know needs: `=`, `:`, `@` or a space. Most of what is logged."""
+"""Without what each secret but our tokens needs: `=`, `:`, `@` or a space. Most of what is
+logged."""
 _BARE: Final = re.compile(r"[!#-~]+")
 _INT64: Final = 2**63
 _OURS: Final = "chrono_ray."
@@ -75,10 +86,10 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_moment(record)[:-1].replace('T', ' ')} {record.levelname.lower():<7}"
         fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record))
-        event = _printable(redacted(record.getMessage()))
+        event = printable(redacted(record.getMessage()))
         error = _error(self, record)
         return f"{head} {event}{fields}" + "".join(
-            f"\n    {_printable(line)}" for line in error.splitlines()
+            f"\n    {printable(line)}" for line in error.splitlines()
         )
 
 
@@ -139,10 +150,10 @@ def _level(name: str) -> str:
 def redacted(text: str) -> str:
     """The text without what would let its reader in, cut to `TEXT_MAX`, valid as UTF-8."""
     if len(text) <= TEXT_MAX and text.isascii() and _HARMLESS.fullmatch(text):
-        return text
+        return _CREDENTIALS.sub(MASK, text) if _OURS_ALONE.search(text) else text
     text = text[: 2 * TEXT_MAX].encode("utf-8", "replace").decode()
-    text = _USERINFO.sub(f"{MASK}@", text)
-    text = _ARGUMENT.sub(rf"\1{MASK}", _BEARER.sub(MASK, text))
+    text = _USERINFO.sub(f"{MASK}@", _PASSWORD.sub(f"://{MASK}@", text))
+    text = _ARGUMENT.sub(rf"\1{MASK}", _CREDENTIALS.sub(MASK, text))
     # Cut last: half a secret would not be known for one.
     return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "..."
 
@@ -178,10 +189,10 @@ def _names_a_secret(name: str) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, str) and _BARE.fullmatch(value):
         return value
-    return _printable(orjson.dumps(value).decode())
+    return printable(orjson.dumps(value).decode())
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Line ends and bidirectional overrides escaped: archived text could forge a line with them."""
     if text.isprintable():
         return text

@@ -111,6 +111,15 @@ def test_any_event_is_one_printable_line_of_text(event, fields):
         '{"password": "hunter2"}',
         "master-key CHRONO_MEILISEARCH_KEY master_key=hunter2",
         "refresh_token=hunter2",
+        "postgresql://chrono:hun/ter?2#hunter2@db:5432/chrono",
+        "aws_secret_access_key=hunter2",
+        "secret_key: hunter2",
+        "Authorization: Basic hunter2",
+        "proxy said Basic hunter2==",
+        "GET /live/ws?ticket=hunter2&subscribe=run:1",
+        "https://bucket.example/a?X-Amz-Credential=hunter2&X-Amz-Signature=hunter2",
+        "crk_hunter2",
+        "the key crk_hunter2-and_more is refused",
     ],
 )
 def test_secrets_in_text_are_masked_wherever_they_stand(text):
@@ -135,6 +144,9 @@ def test_fields_named_like_a_secret_are_masked(name):
         "com,example)/a@b",
         "http://a.com/?id=5",
         "tokens: 5 claimed",
+        "http://example.com:8080/a@b",
+        "s3://bucket/folder/a@b",
+        "the basic facilities",
     ],
 )
 def test_what_is_no_secret_is_shown(text):
