@@ -30,7 +30,8 @@ from chrono_ray.cluster.birth import Birth, birth_of
 from chrono_ray.cluster.driver import Driver, driving
 from chrono_ray.cluster.head import Address, Head, Reach
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.embedded.parts import ROOM, EmbeddedParts
+from chrono_ray.embedded.folder import ROOM
+from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.embedded.ports import LOOPBACK, free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
@@ -82,11 +83,16 @@ class Running:
 
 def running(data_dir: Path) -> Running | None:
     """The living owner of this data folder, or None."""
+    found = told(data_dir)
+    return found if found and lives(found) else None
+
+
+def told(data_dir: Path) -> Running | None:
+    """What the last owner of this data folder told, whether it lives or was killed."""
     try:
-        found = Running(**orjson.loads((data_dir / STATE_FILE).read_bytes()))
+        return Running(**orjson.loads((data_dir / STATE_FILE).read_bytes()))
     except (OSError, orjson.JSONDecodeError, TypeError):
         return None
-    return found if lives(found) else None
 
 
 def lives(found: Running) -> bool:
@@ -219,8 +225,8 @@ class Owner:
             self._tell(address, api_error=str(error))
         else:
             chosen = self._settings.serving
-            self._tell(address, api=f"http://{chosen.host}:{chosen.port}")
-            self._tell_prometheus(f"http://{_near(chosen.host)}:{chosen.port}")
+            self._tell(address, api=address_of(chosen.host, chosen.port))
+            self._tell_prometheus(address_of(_near(chosen.host), chosen.port))
 
     async def _keep(self, stop: asyncio.Event) -> None:
         """Everything that may die is watched; the first that cannot be kept ends us."""
@@ -363,6 +369,11 @@ def _reach(settings: Settings) -> Reach | None:
             fix="Write a token into a file (`openssl rand -hex 32`), the same on every node",
         )
     return Reach(settings.ray_host, token)
+
+
+def address_of(host: str, port: int) -> str:
+    """Of an API that listens there, as a URL."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _near(host: str) -> str:

@@ -18,10 +18,14 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import EmbeddedError
 
 FOLDER: Final = "embedded"
@@ -29,6 +33,10 @@ LOCK: Final = "owner.lock"
 RUNNING: Final = "running.json"
 # A reader of `running_parts` holds the lock for an instant; an owner just killed lets it go.
 PATIENCE: Final = 1.0
+ROOM: Final = 48 * MIB
+"""Bytes that PostgreSQL needs to come back: three segments of its log. A full disk is no reason to
+give it up."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +73,9 @@ class OwnedFolder:
 
         Raises `EmbeddedError` naming the other owner's pid.
         """
-        try:
+        with usable(data_dir):
             path = _made(data_dir, mode)
             return cls(path, await _lock(path / LOCK))
-        except OSError as error:
-            raise EmbeddedError(
-                f"the data folder {data_dir} cannot be used",
-                why=str(error),
-                fix="Choose a folder that you may write to (CHRONO_DATA_DIR)",
-            ) from error
 
     def publish(self, database_url: str | None, redis_url: str | None) -> None:
         """Tell other processes of this user where the parts are."""
@@ -84,6 +86,36 @@ class OwnedFolder:
         """Withdraw what was published and give up the lock."""
         (self.path / RUNNING).unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+@contextmanager
+def usable(data_dir: Path) -> Iterator[None]:
+    """Where the data folder is worked with: what the system refuses of it becomes `EmbeddedError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise disk_full(data_dir) from error
+        raise EmbeddedError(
+            f"the data folder {data_dir} cannot be used",
+            why=f"{error.strerror or error} ({error.filename or data_dir})",
+            fix="Choose a folder that you may write to (CHRONO_DATA_DIR)",
+        ) from error
+
+
+def room_in(folder: Path) -> int:
+    """Bytes free on the disk of a folder, which may not be there yet."""
+    standing = next(each for each in (folder, *folder.parents) if each.is_dir())
+    return shutil.disk_usage(standing).free
+
+
+def disk_full(data_dir: Path, *, needed: int = ROOM) -> EmbeddedError:
+    """What to raise where `needed` bytes are not there."""
+    return EmbeddedError(
+        f"the disk of {data_dir} is full",
+        why=f"{room_in(data_dir) // MIB} MiB left, {needed // MIB} MiB needed",
+        fix="Make room there, or choose a data folder on another disk (CHRONO_DATA_DIR)",
+    )
 
 
 def running_parts(data_dir: Path) -> RunningParts | None:
@@ -160,14 +192,34 @@ async def _lock(path: Path) -> int:
             while (descriptor := _try_lock(path)) is None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise EmbeddedError(
-            f"the data folder {path.parent.parent} is in use",
-            why=f"process {_pid_in(path)} owns its PostgreSQL and Valkey",
-            fix="Stop that process first, or choose another data folder (CHRONO_DATA_DIR)",
-        ) from None
+        raise _in_use(path) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     return descriptor
+
+
+def _in_use(path: Path) -> EmbeddedError:
+    """Its lock is kept by whoever took it, and by what that one started."""
+    pid, what = _pid_in(path), f"the data folder {path.parent.parent} is in use"
+    if pid.isdecimal() and not _lives(int(pid)):
+        return EmbeddedError(
+            what, why=f"process {pid} is gone, and one that it started still holds {path}",
+            fix="`chrono doctor` names it: end it",
+        )  # fmt: skip
+    return EmbeddedError(
+        what, why=f"process {pid} owns its PostgreSQL and Valkey",
+        fix="Stop that process first, or choose another data folder (CHRONO_DATA_DIR)",
+    )  # fmt: skip
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _try_lock(path: Path) -> int | None:

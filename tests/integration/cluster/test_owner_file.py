@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from chrono_ray.cluster.birth import birth_of
-from chrono_ray.cluster.owner import STATE_FILE, Running, running
+from chrono_ray.cluster.owner import STATE_FILE, Running, address_of, running
 
 LINUX = sys.platform.startswith("linux")
 NAMED = "import pathlib; pathlib.Path('/proc/self/comm').write_text(') Z 1 (')"
@@ -52,6 +52,11 @@ def test_it_lives_until_it_has_ended(process, told, tmp_path):
     assert running(tmp_path) is None, "a process that nobody has waited for is dead too"
     process.wait()
     assert running(tmp_path) is None
+
+
+def test_the_api_has_a_url_whatever_it_listens_on():
+    for host, url in (("127.0.0.1", "http://127.0.0.1:8000"), ("::", "http://[::]:8000")):
+        assert address_of(host, 8000) == url
 
 
 def test_a_clock_that_was_set_kills_nobody(told, tmp_path, monkeypatch):

@@ -34,6 +34,14 @@ async def test_the_folder_has_one_owner_at_a_time(tmp_path):
     second.release()
 
 
+async def test_a_lock_of_a_process_that_is_gone_is_told_as_such(tmp_path):
+    first = await OwnedFolder.claim(tmp_path, mode=0o700)
+    (first.path / "owner.lock").write_text("999999999")
+    with pytest.raises(EmbeddedError, match="process 999999999 is gone.*chrono doctor"):
+        await OwnedFolder.claim(tmp_path, mode=0o700)
+    first.release()
+
+
 async def test_a_child_that_lives_on_does_not_keep_the_lock(tmp_path):
     first = await OwnedFolder.claim(tmp_path, mode=0o700)
     child = start(["/bin/cat"])
