@@ -37,7 +37,7 @@ async def test_the_folder_has_one_owner_at_a_time(tmp_path):
 async def test_a_lock_of_a_process_that_is_gone_is_told_as_such(tmp_path):
     first = await OwnedFolder.claim(tmp_path, mode=0o700)
     (first.path / "owner.lock").write_text("999999999")
-    with pytest.raises(EmbeddedError, match="process 999999999 is gone.*chrono doctor"):
+    with pytest.raises(EmbeddedError, match=r"process 999999999 is gone.*chrono doctor"):
         await OwnedFolder.claim(tmp_path, mode=0o700)
     first.release()
 
