@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from hypothesis import strategies as st
 
 from chrono_ray.model.errors import ConnectionRefused, Throttled
 from chrono_ray.storage.database import Database
+from chrono_ray.storage.frontier import Nothing
 from chrono_ray.storage.governor import (
+    HORIZON,
     LATENCY,
     LEAST_LATE,
     MOST_LATE,
@@ -28,7 +32,7 @@ from chrono_ray.storage.governor import (
     slot,
 )
 from chrono_ray.storage.migrate import migrate
-from tests.integration.storage.making import Record, capture
+from tests.integration.storage.making import Record, capture, until
 from tests.support.archive.audit import sliding_max, smallest_gaps
 from tests.support.embedded import start_session_parts
 
@@ -149,6 +153,36 @@ async def test_a_claim_takes_no_more_than_the_slots_within_the_horizon(record: R
     step = Limit("wayback", Kind.REPLAY, 120).step.total_seconds()
     assert all(b - a >= step - 0.05 for a, b in pairwise(starts))
     assert await record.claim(50) == []
+
+
+async def test_a_clock_that_was_ahead_once_silences_nobody(record: Record):
+    """What was given then is kept to: the next slot is a step behind the last that may be out."""
+    await budget_of(record.database, 600)
+    run = await record.start()
+    await record.list_all(run, [capture(f"http://a.example/{n}") for n in range(50)])
+    step = Limit("wayback", Kind.REPLAY, 600).step
+    ahead = (
+        "UPDATE archive_budgets SET tat = clock_timestamp() + interval '1 day'"
+        " WHERE kind = 'replay' RETURNING clock_timestamp()"
+    )
+
+    async def first(since: datetime) -> float:
+        """The next slot: so many seconds after any that may be out."""
+        tat: datetime = await record.database.fetchval(
+            "SELECT tat FROM archive_budgets WHERE kind = 'replay' AND egress = 'here'"
+        )
+        return (tat - since - HORIZON).total_seconds()
+
+    was = await record.database.fetchval(ahead)
+    answer = await record.frontier().claim(50, idle=9)
+    assert isinstance(answer, Nothing)
+    assert answer.wait <= step.total_seconds()
+    assert await first(was) >= step.total_seconds()
+    was = await record.database.fetchval(ahead)
+    taken = "SELECT wait FROM take_slots('wayback', 'replay', 'here', 5, $1)"
+    assert await record.database.fetchval(taken, HORIZON) <= step.total_seconds()
+    assert await first(was) >= step.total_seconds()
+    await until(partial(record.claim, 1))
 
 
 async def test_an_archive_that_names_its_pause_gets_exactly_that(database: Database):

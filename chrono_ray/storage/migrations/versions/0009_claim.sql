@@ -35,10 +35,17 @@ BEGIN
          ORDER BY a.archive
     LOOP
         v_now := clock_timestamp();
-        IF v_budget.step > interval '0' AND v_budget.paused_until <= v_now AND v_budget.tat <= v_now + p_horizon THEN
+        IF v_budget.step > interval '0' AND v_budget.paused_until <= v_now
+           AND (v_budget.tat <= v_now + p_horizon OR v_budget.tat > v_now + p_horizon + budget_step(v_budget, v_now)) THEN
             SELECT a.* INTO v_budget FROM archive_budgets a
              WHERE a.archive = v_budget.archive AND a.kind = 'replay' AND a.egress = p_egress FOR UPDATE;
             v_now := clock_timestamp();
+            IF v_budget.tat > v_now + p_horizon + budget_step(v_budget, v_now) THEN
+                -- a clock that was ahead (take_slots)
+                v_budget.tat := v_now + p_horizon + budget_step(v_budget, v_now);
+                UPDATE archive_budgets a SET tat = v_budget.tat
+                 WHERE a.archive = v_budget.archive AND a.kind = 'replay' AND a.egress = p_egress;
+            END IF;
         END IF;
         IF v_budget.paused_until > v_now THEN
             v_wait := least(v_wait, extract(epoch FROM v_budget.paused_until - v_now)::float8);
