@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
+import uvloop
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -279,17 +280,20 @@ def deaf_at(address: str) -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("addresses", [
     ["127.0.0.1"], [DEAD_V6, "127.0.0.1"], [DEAD_V6, "fe80::2", "127.0.0.1"],
     ["127.0.0.1", "127.0.0.2"],
 ], ids=["alone", "no IPv6", "more IPv6 than IPv4", "the other one is deaf"])  # fmt: skip
-async def test_who_refuses_at_one_of_several_addresses_refuses(turn, addresses):
-    with deaf_at("127.0.0.2") as port:
-        archive = ("archive.test", port)
-        limits = Limits(connect=0.1)
+def test_who_refuses_at_one_of_several_addresses_refuses(turn, addresses, loop):
+    async def ask(port: int) -> None:
+        archive, limits = ("archive.test", port), Limits(connect=0.1)
         async with session(archive, resolver=Names(addresses), limits=limits) as http:
             with pytest.raises(ConnectionRefused):
                 await http.get(f"http://archive.test:{port}/", deadline=5, turn=turn)
+
+    with deaf_at("127.0.0.2") as port, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(ask(port))
 
 
 async def test_a_refusal_at_one_address_is_forgotten_when_another_takes_the_connection(turn):
