@@ -50,7 +50,7 @@ class Indexer:
             done=self._indexing.indexed if self._indexing else 0,
             in_flight=0,
             rss=psutil.Process().memory_info().rss,
-            claims=0,
+            leased=0,
             working=self._thread.working,
             draining=self._thread.asked,
             stalled=self._thread.stalled_for,

@@ -20,7 +20,8 @@ from ray.exceptions import ActorDiedError, RayError
 
 from chrono_ray.cluster.indexer import IndexerActor
 from chrono_ray.cluster.scraper import DRAIN_SECONDS, ScraperActor, Status
-from chrono_ray.model.budget import Budget, Share
+from chrono_ray.model.budget import MIB, Budget, Share
+from chrono_ray.pipeline.scrape import CLAIM
 from chrono_ray.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ TOUCH: Final = 0.001
 ASK_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 30.0
 """One too many that has not answered for so long was never placed, or its node is gone."""
+SILENCE_MARGIN: Final = 10.0
+"""Seconds beyond a lease until one that is silent is ended: others have its work by then."""
 UNHEARD: Final = 10
 """So many times longer may one be silent that never answered: its node may only be starting."""
 DRAIN_MOST: Final = DRAIN_SECONDS * 2
@@ -42,14 +45,24 @@ DRAIN_MOST: Final = DRAIN_SECONDS * 2
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an actor is replaced: bytes held, claims made in its life, and seconds of silence."""
+    """When an actor is replaced: bytes held, fetches leased in its life, and seconds of silence."""
 
     rss: int
-    claims: int
+    leased: int
     silence: float
 
     def passed(self, status: Status) -> bool:
-        return status.rss > self.rss or status.claims > self.claims
+        return status.rss > self.rss or status.leased > self.leased
+
+
+def limits_of(settings: Settings, *, lease: float) -> Limits:
+    """One is silent for too long when its leases, of so many seconds, have run out.
+
+    A lease is worth as many fetches as one claim may bring: beside a slow archive claims bring
+    few, and an actor is worn by what it fetched.
+    """
+    scraping = settings.scraping
+    return Limits(scraping.rss * MIB, scraping.leases * CLAIM, lease + SILENCE_MARGIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ DRAIN_SECONDS = 28.0
 class Status:
     """An actor's answer: who it is, what it has done since it started, how much it holds.
 
+    `done` and `leased` count fetches (pages, of an indexer).
     It is `working` until its work has ended, `draining` as well once it was asked to. `stalled`:
     seconds since its work last took a turn, whoever answers meanwhile.
     """
@@ -35,7 +36,7 @@ class Status:
     done: int
     in_flight: int
     rss: int
-    claims: int
+    leased: int
     working: bool
     draining: bool
     stalled: float
@@ -74,7 +75,7 @@ class Scraper:
             done=scrape.settle.tally.fetches if scrape else 0,
             in_flight=scrape.in_flight if scrape else 0,
             rss=psutil.Process().memory_info().rss,
-            claims=scrape.claims if scrape else 0,
+            leased=scrape.claimed if scrape else 0,
             working=self._thread.working,
             draining=self._thread.asked,
             stalled=self._thread.stalled_for,

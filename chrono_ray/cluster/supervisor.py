@@ -22,11 +22,10 @@ from chrono_ray import wiring
 from chrono_ray.cluster.crew_metrics import tell_crew
 from chrono_ray.cluster.machine import budget_here
 from chrono_ray.cluster.metrics import Exporter
-from chrono_ray.cluster.pools import Crew, Limits, existing, indexers, names, scrapers
+from chrono_ray.cluster.pools import Crew, existing, indexers, limits_of, names, scrapers
 from chrono_ray.cluster.scraper import DRAIN_SECONDS, Status
 from chrono_ray.cluster.sizing import Sizing
 from chrono_ray.cluster.work import WorkThread, until_stopped
-from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.model.pools import Backlog
 from chrono_ray.observability import log as logs
@@ -34,7 +33,6 @@ from chrono_ray.observability.catalogue import ACTOR_MEMORY, LEASES_RESCUED, LOO
 from chrono_ray.observability.metrics import Meter
 from chrono_ray.pipeline.measured import FETCH
 from chrono_ray.pipeline.rescue import sweep
-from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.demand import sole_lookout
 from chrono_ray.storage.settling import Settling
@@ -43,8 +41,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 2.0
 STOP_SECONDS: Final = 10.0
-SILENCE_MARGIN: Final = 10.0
-"""Seconds beyond a lease until one that is silent is ended: others have its work by then."""
 
 
 class Supervisor:
@@ -59,8 +55,8 @@ class Supervisor:
         self._indexers = Crew(indexers(self._settings, budget, environment))
         self._sizing = Sizing(self._settings, budget)
         self._limits = (
-            _limits(self._settings, lease=self._settings.scraping.lease),
-            _limits(self._settings, lease=self._settings.indexing.lease),
+            limits_of(self._settings, lease=self._settings.scraping.lease),
+            limits_of(self._settings, lease=self._settings.indexing.lease),
         )
         self._looks_out = False
         self._numbers.meter.watch(self._tell)
@@ -153,12 +149,6 @@ class Supervisor:
         refs = [actor.drain.remote() for actor in actors]
         ready, late = ray.wait(refs, num_returns=len(refs), timeout=DRAIN_SECONDS + 2)
         return not late and all(_drained(ref) for ref in ready)
-
-
-def _limits(settings: Settings, *, lease: float) -> Limits:
-    """One is silent for too long when its leases have run out."""
-    scraping = settings.scraping
-    return Limits(scraping.rss * MIB, scraping.leases, lease + SILENCE_MARGIN)
 
 
 def _drained(ref: Any) -> bool:

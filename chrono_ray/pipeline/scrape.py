@@ -49,6 +49,8 @@ from chrono_ray.storage.frontier import FetchLease, Frontier, Nothing
 from chrono_ray.storage.governor import Governor, Kind
 from chrono_ray.storage.settling import Kept, Settlement, Settling
 
+CLAIM: Final = 32
+"""Fetches that one claim leases at most."""
 READS: Final = 3
 """How often a page is read that ends its reader."""
 ASKED: Final = 4
@@ -86,7 +88,7 @@ class Pace:
     in_flight: int = 48
     begin: int = 4
     forget: float = 10.0
-    claim: int = 32
+    claim: int = CLAIM
     idle: float = 0.5
     renew_every: float = 15.0
     watch_every: float = 1.0
@@ -153,7 +155,7 @@ class Scrape:
         self._allowance = pace.begin
         self._worked_at = time.monotonic()
         self.claimed = 0
-        self.claims = 0
+        """Fetches leased since it began."""
         self._measured.watch(lambda: self.in_flight, lambda: self.settle.waiting)
 
     @property
@@ -201,9 +203,10 @@ class Scrape:
         if isinstance(got, Nothing):
             if not (got.silent or self.in_flight):
                 self._idle.set()
-            return got.wait
+            # a limited archive's slots come one by one: what waits a little finds several, and none
+            # is missed, since they reach further ahead
+            return max(got.wait, self._pace.idle) if got.silent else got.wait
         self._idle.clear()
-        self.claims += 1
         self.claimed += len(got.leases)
         self._held.update((lease.fetch_id, lease) for lease in got.leases)
         if got.leases[0].alone:

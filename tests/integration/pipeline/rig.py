@@ -20,6 +20,7 @@ from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.model.page import Document
 from chrono_ray.model.priority import QueueClass
 from chrono_ray.model.retry import ATTEMPTS, LATE_PASSES
+from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.redecide import Redeciding
@@ -92,7 +93,9 @@ class Rig:
             limits=BatchLimits(50, 10**6, 0.1),
         )  # fmt: skip
 
-    def new_scrape(self, *, batching: Batching | None = None, lease: float = 10) -> Scrape:
+    def new_scrape(
+        self, *, batching: Batching | None = None, lease: float = 10, meter: Meter = SILENT
+    ) -> Scrape:
         settling = Settling(self.database)
         frontier = Frontier(
             self.database, worker=self.worker, egress="here", archives=tuple(self.archives),
@@ -101,7 +104,10 @@ class Rig:
         parts = Parts(
             frontier, settling, self.governor, self.blobs, self.archives, self.understanding
         )
-        return Scrape(parts, pace=self.pace, batching=batching or Batching(seconds=0.05, retry=0.1))
+        return Scrape(
+            parts, pace=self.pace, batching=batching or Batching(seconds=0.05, retry=0.1),
+            meter=meter,
+        )  # fmt: skip
 
     @property
     def discoverer(self) -> Discoverer:

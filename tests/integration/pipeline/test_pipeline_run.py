@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from chrono_ray.extraction.process import ExtractionProcess
 from chrono_ray.model.errors import ExtractionFailed, NotFound, Unavailable
 from chrono_ray.model.page import Document
+from chrono_ray.observability.metrics import Registry, Spread
 from chrono_ray.storage.projects import Projects, RunState
 from chrono_ray.storage.stats import Stats
 from tests.integration.pipeline.rig import (
@@ -258,13 +260,20 @@ async def test_a_paused_run_sends_nothing_and_goes_on_when_resumed(
 async def test_a_run_keeps_within_the_budget_by_the_archive_s_own_log(
     rig: Rig, server: HostileArchive, site: Site
 ):
+    """Slots come one by one; a claim waits for several of them all the same."""
     await rig.limit(listing=600, replay=900)
+    rig.pace, counted = replace(PACE, idle=0.5, begin=48, in_flight=48), Registry()
+    rig.scrape = rig.new_scrape(meter=counted)
     run = await rig.collect(site.domain)
     await rig.assert_whole(run, len(site.records))
     replays = times_of(list(server.log.entries()), Kind.REPLAY)
     step = 60.5 / 899
     for window in (1.0, 2.0):
         assert sliding_max(replays, window) <= (window + 0.5 + 0.1) / step + 1
+    assert len(replays) / (max(replays) - min(replays)) > 0.7 / step, "no slot was missed"
+    [granted] = [each for each in counted.readings() if each.values == ("granted",)]
+    assert isinstance(granted, Spread)
+    assert sum(granted.counts) < 10
 
 
 async def test_a_stopped_worker_gives_everything_back(rig: Rig, server: HostileArchive, site: Site):

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import ray
 
+from chrono_ray import settings
 from chrono_ray.cluster import pools
-from chrono_ray.cluster.pools import Crew, Kind, Limits, Member
+from chrono_ray.cluster.pools import Crew, Kind, Limits, Member, limits_of
 from chrono_ray.cluster.scraper import Status
 from chrono_ray.cluster.work import WorkThread
 from chrono_ray.model.budget import MIB, Share
 
 WELL = Status(
-    pid=1, done=5, in_flight=3, rss=200 * MIB, claims=1, working=True, draining=False, stalled=0.2
+    pid=1, done=5, in_flight=3, rss=200 * MIB, leased=9, working=True, draining=False, stalled=0.2
 )
-LIMITS = Limits(rss=400 * MIB, claims=1000, silence=0.2)
+LIMITS = Limits(rss=400 * MIB, leased=1000, silence=0.2)
 
 
 @dataclass(slots=True)
@@ -132,6 +133,12 @@ async def test_one_that_holds_too_much_drains_first_and_then_is_a_fresh_process(
     heavy.says = WELL
     await scene.look()
     assert other.says.draining, "then the other"
+
+
+def test_at_the_wayback_machines_rate_a_scraper_lives_for_half_an_hour_and_no_longer_than_one():
+    limits = limits_of(settings.load({}), lease=60)
+    assert not limits.passed(replace(WELL, leased=480 * 30))
+    assert limits.passed(replace(WELL, leased=480 * 60))
 
 
 def test_work_that_blocks_its_loop_is_seen_from_outside():
