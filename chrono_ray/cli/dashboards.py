@@ -159,6 +159,7 @@ def _grafana(target: Target) -> Iterator[GrafanaApi]:
     grafana: GrafanaApi = GrafanaApi.from_url(
         f"{target.url}/", credential=target.token, timeout=DEADLINE
     )
+    grafana.client.s.trust_env = False  # a proxy of the environment would have the token
     grafana.client.s.max_redirects = 0  # a POST that is sent elsewhere becomes a GET on the way
     with grafana.client.s:
         yield grafana

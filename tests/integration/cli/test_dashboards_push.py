@@ -126,7 +126,10 @@ def grafana(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Grafana
     token.chmod(0o600)
     monkeypatch.setenv("CHRONO_GRAFANA__URL", found.url)
     monkeypatch.setenv("CHRONO_GRAFANA__TOKEN_FILE", str(token))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for each in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(each, raising=False)
+    for each in ("HTTP_PROXY", "http_proxy"):  # nobody is there, and nobody may be asked
+        monkeypatch.setenv(each, "http://127.0.0.1:9")
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
