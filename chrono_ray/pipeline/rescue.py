@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Sweeping:
-    """A worker's sweeps: it takes leases from nobody who could not renew them.
+    """A worker's sweeps: it tells of itself, and takes leases from nobody who could not renew them.
 
     While PostgreSQL is away all leases run out, and who lives renews them as
     soon as it is back. So a sweeper that just began, or had no answer for long,
@@ -45,6 +45,7 @@ class Sweeping:
         began = time.monotonic()
         was_away = began - self._answered > self._long
         rescue = not was_away and began - self._back >= self._renewal
+        await self._frontier.be_seen()
         swept = await sweep(self._frontier, self._settling, rescue=rescue)
         self._answered = time.monotonic()
         if was_away:

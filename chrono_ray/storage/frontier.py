@@ -171,8 +171,15 @@ class Frontier:
         """Begin the schedules that are due; returns the first run of each."""
         return await self._schedules.start_due()
 
+    async def be_seen(self) -> None:
+        """Say that these archives can be asked from here: what nobody says of is not waited for."""
+        await self._database.fetch(self._sql["be_seen"], self._egress, self._archives)
+
     async def _take_over(self) -> None:
-        """What waits under a run that does not run, or for an archive that is silent, moves."""
+        """What waits under a run that does not run, or for an archive that is silent, moves.
+
+        So does what waits for an archive that nobody can ask.
+        """
         waiting = await self._database.fetch(self._sql["waiting"])
         if waiting:
             await self._database.fetch(self._sql["take_over"], [row["id"] for row in waiting])

@@ -107,6 +107,8 @@ class Governor:
     async def configure(self, limits: Sequence[Limit]) -> None:
         """Make the budgets what the settings say; what is spent stays spent, pauses stay.
 
+        They count as in use from now on (`Frontier.be_seen`).
+
         A new egress joins the archive's pause, should there be one.
         """
         async with self._database.transaction() as connection:
@@ -117,9 +119,10 @@ class Governor:
                     " SELECT $1, $2, $3, $4, $5, coalesce(max(paused_until), '-infinity'),"
                     " coalesce(max(pause_reason), ''), coalesce(max(pauses), 0)"
                     " FROM archive_budgets WHERE archive = $1"
-                    " ON CONFLICT (archive, kind, egress) DO UPDATE"
-                    " SET per_minute = excluded.per_minute, step = excluded.step"
-                    " WHERE archive_budgets.step <> excluded.step",
+                    " ON CONFLICT (archive, kind, egress) DO UPDATE SET step = excluded.step,"
+                    " per_minute = excluded.per_minute, seen_at = clock_timestamp()"
+                    " WHERE archive_budgets.step <> excluded.step"
+                    " OR archive_budgets.seen_at < clock_timestamp() - interval '1 minute'",
                     limit.archive, limit.kind.value, self._egress, limit.per_minute, limit.step,
                 )  # fmt: skip
 

@@ -94,13 +94,27 @@ UPDATE runs r SET ready = k.floor IS NOT NULL, floor_key = coalesce(k.floor, r.f
   FROM unnest($1::bigint[]) AS w (id) CROSS JOIN LATERAL least_keys(w.id) k
  WHERE r.id = w.id
 
+-- name: be_seen
+-- once a minute is enough; who holds a row is not waited for
+UPDATE archive_budgets SET seen_at = clock_timestamp()
+ WHERE ctid = ANY (ARRAY (SELECT b.ctid FROM archive_budgets b
+                           WHERE b.egress = $1 AND b.archive = ANY ($2::text[])
+                             AND b.seen_at < clock_timestamp() - interval '1 minute' FOR UPDATE SKIP LOCKED))
+
 -- name: waiting
--- runs that have nothing left of their own, where a run that does not run has something queued. Asked
--- first: taking over looks at every capture of theirs, though all they wait for is with a live run.
+-- runs that have nothing left of their own, where a run that does not run has something queued, or one
+-- whose archive nobody asks any more (a job for local files that was killed, an archive that is no longer
+-- set up). Asked first: taking over looks at every capture of theirs, though all they wait for is with a
+-- live run.
+WITH asked AS MATERIALIZED (
+    SELECT archive FROM archive_budgets WHERE kind = 'replay' AND seen_at > clock_timestamp() - interval '5 minutes'
+)
 SELECT n.id FROM runs n
  WHERE n.state = 'active' AND n.goal <> 'plan'
    AND EXISTS (SELECT 1 FROM runs o CROSS JOIN LATERAL (SELECT FROM queue q WHERE q.run_id = o.id ORDER BY q.order_key LIMIT 1) w
-                WHERE o.project_id = n.project_id AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'))
+                WHERE o.project_id = n.project_id
+                  AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'
+                       OR (o.state = 'active' AND o.archive NOT IN (SELECT archive FROM asked) AND n.archive IN (SELECT archive FROM asked))))
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
    AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
    AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
@@ -110,8 +124,11 @@ SELECT n.id FROM runs n
 -- they take them over. A run asks its own archive only: where the other's was another, the capture
 -- changes too, and not to one that was given up: what only the other may have waits for it. Driven
 -- from the waiting run, so that a paused run's queue costs nothing.
-WITH waiting AS MATERIALIZED (
-    SELECT n.id, n.archive FROM runs n WHERE n.id = ANY ($1::bigint[]) AND n.state = 'active'
+WITH asked AS MATERIALIZED (
+    SELECT archive FROM archive_budgets WHERE kind = 'replay' AND seen_at > clock_timestamp() - interval '5 minutes'
+), waiting AS MATERIALIZED (
+    SELECT n.id, n.archive, n.archive IN (SELECT archive FROM asked) AS asked
+      FROM runs n WHERE n.id = ANY ($1::bigint[]) AND n.state = 'active'
 ), wanted AS (
     SELECT DISTINCT ON (f.id) f.id AS fetch_id, q.ctid AS tid, n.id AS run_id,
            CASE WHEN n.archive = q.archive THEN q.capture_id ELSE cc.id END AS capture_id
@@ -120,7 +137,8 @@ WITH waiting AS MATERIALIZED (
                           UNION ALL
                          SELECT c.id, c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = n.id) cc
       JOIN fetches f ON f.id = cc.fetch_id AND f.state = 'pending'
-      JOIN runs o ON o.id = f.run_id AND (o.state <> 'active' OR o.goal = 'plan')
+      JOIN runs o ON o.id = f.run_id
+       AND (o.state <> 'active' OR o.goal = 'plan' OR (n.asked AND o.archive NOT IN (SELECT archive FROM asked)))
       JOIN queue q ON q.fetch_id = f.id AND q.run_id = o.id
      WHERE n.archive = q.archive
         OR (SELECT true FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = cc.id AND a.final LIMIT 1) IS NULL

@@ -420,6 +420,32 @@ async def test_a_run_takes_over_what_a_stopped_run_of_another_archive_had_queued
     assert await record.faults() == []
 
 
+async def test_what_an_archive_holds_that_nobody_asks_is_had_where_another_run_listed_it(
+    record: Record,
+):
+    """Local files that only a killed ingest job reached; an archive that is no longer set up."""
+    files = "warc:/data/crawl.warc"
+    await record.governor.configure([Limit(files, kind, 0) for kind in Kind])
+    ingest, run = await record.start(archive=files), await record.start()
+    mine = capture("http://a.example/", "20010101000000", body="x")
+    await record.list_all(ingest, [mine], archive=files)
+    rows = [capture("http://a.example/", "20020101000000", body="x"), capture("http://a.example/2")]
+    await record.list_all(run, rows)
+    sweeping = Sweeping(record.frontier(), record.settling, renewal=0, every=1)
+    [own] = await record.claim()
+    await record.settling.settle([stored(own)])
+    await sweeping.sweep()
+    assert await record.claim() == [], "the job lives"
+    await record.database.fetch("UPDATE archive_budgets SET seen_at = '2001-01-01'")
+    await sweeping.sweep()
+    [lease] = await record.claim()
+    assert (lease.run_id, lease.archive) == (run, "wayback")
+    await record.settling.settle([stored(lease)])
+    await sweeping.sweep()
+    assert [await record.state_of(each) for each in (ingest, run)] == ["done", "done"]
+    assert await record.faults() == []
+
+
 async def test_a_large_cancelled_run_ends_in_parts_and_the_sweep_goes_on(record: Record):
     """A sweep that ended all of it would keep what others lost from being rescued."""
     big = await fill(record, 600)

@@ -66,3 +66,13 @@ BEGIN
      WHERE a.archive = p_archive AND a.kind = p_kind AND a.egress = p_egress;
     RETURN QUERY SELECT granted, extract(epoch FROM v_start - v_now)::float8, extract(epoch FROM v_step)::float8, 0::float8;
 END $$;
+
+-- When somebody who can ask that archive from there last said so; who works does it again and again.
+ALTER TABLE archive_budgets ADD COLUMN seen_at timestamptz NOT NULL DEFAULT now();
+
+-- What an archive may be asked now: without egresses that nobody has used for five minutes while others
+-- were. Where all are as old, as when nobody works, all count.
+CREATE VIEW budgets_in_use AS
+SELECT b.archive, b.kind, b.egress, b.per_minute, b.step, b.paused_until
+  FROM (SELECT a.*, max(a.seen_at) OVER (PARTITION BY a.archive) AS newest FROM archive_budgets a) b
+ WHERE b.seen_at >= b.newest - interval '5 minutes';
