@@ -17,6 +17,7 @@ from chrono_ray.cli.boundary import login_refused, not_migrated
 from chrono_ray.cli.following import teller
 from chrono_ray.cli.remote import only_here
 from chrono_ray.cluster.owner import Owner, attached, running
+from chrono_ray.embedded.folder import FOLDER, usable
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.model.errors import Unavailable
 from chrono_ray.observability import log as logs
@@ -69,17 +70,13 @@ def end(*, json: bool) -> int:
 def _end_what_was_left(settings: Settings, *, json: bool) -> int:
     """An owner that was killed leaves its servers and its Ray head working: end them too."""
     told = "chrono_ray does not run here"
-    if (settings.data_dir / "embedded").exists():
-        asyncio.run(_own_and_end(settings))
+    with usable(settings.data_dir):
+        known = (settings.data_dir / FOLDER).exists()
+    if known:
+        asyncio.run(Owner(settings, api=False).end_left_behind())
         told += "; nothing of an earlier one is left"
     _say({"state": "absent"}, told + ".", json=json)
     return 0
-
-
-async def _own_and_end(settings: Settings) -> None:
-    stop = asyncio.Event()
-    stop.set()
-    await Owner(settings, api=False).run(stop)
 
 
 def _say(told: dict[str, str], text: str, *, json: bool) -> None:

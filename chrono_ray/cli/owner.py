@@ -27,6 +27,7 @@ from chrono_ray.cluster.owner import (
     lives,
     running,
 )
+from chrono_ray.embedded.folder import usable
 from chrono_ray.model.errors import Conflict, EmbeddedError
 from chrono_ray.settings import Settings
 from chrono_ray.storage.migrate import MIGRATED_BY_ANOTHER, MIGRATING, SIGNS
@@ -86,7 +87,8 @@ def keep(owned: Owned) -> None:
 
 
 def _use(data_dir: Path) -> IO[str]:
-    use = (data_dir / "use.lock").open("w")
+    with usable(data_dir):
+        use = (data_dir / "use.lock").open("w")
     fcntl.flock(use, fcntl.LOCK_SH)
     return use
 
@@ -128,8 +130,11 @@ def stop(found: Running) -> bool:
 @contextlib.contextmanager
 def _one_at_a_time(data_dir: Path) -> Iterator[None]:
     """Two commands at once: the second waits and then uses what the first has started."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "start.lock").open("w") as lock, _listening(data_dir, _silent) as heard:
+    with contextlib.ExitStack() as opened:
+        with usable(data_dir):
+            data_dir.mkdir(parents=True, exist_ok=True)
+            lock = opened.enter_context((data_dir / "start.lock").open("w"))
+            heard = opened.enter_context(_listening(data_dir, _silent))
         ends = time.monotonic() + START_SECONDS + STOP_SECONDS
         while not _taken(lock):
             if heard.migrating():

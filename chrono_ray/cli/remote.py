@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from chrono_ray import settings as chrono_settings
+from chrono_ray.embedded.folder import usable
 from chrono_ray.model.errors import (
     ChronoError,
     Conflict,
@@ -152,11 +153,14 @@ def chosen(settings: Settings) -> Login | None:
 
 def _kept(data_dir: Path) -> Login | None:
     path = data_dir / LOGIN
+    with usable(data_dir):
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
     try:
-        said = orjson.loads(path.read_bytes())
+        said = orjson.loads(text)
         return Login(str(said["server"]), str(said["key"]), int(said["key_id"]))
-    except FileNotFoundError:
-        return None
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{path} cannot be read", why=str(error), fix="Delete it, then: chrono login URL"
@@ -165,7 +169,8 @@ def _kept(data_dir: Path) -> Login | None:
 
 def _keep(data_dir: Path, kept: Login) -> None:
     """For its owner's eyes alone, from its first byte on."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    with usable(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True)
     told = {"server": kept.server, "key": kept.key, "key_id": kept.key_id}
     part = data_dir / f"{LOGIN}.{os.getpid()}"
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 (a descriptor)

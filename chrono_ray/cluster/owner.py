@@ -136,7 +136,7 @@ class Owner:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
         _starts("PostgreSQL and Valkey, unless they are elsewhere")
         await self._parts.claim()
-        head = asyncio.create_task(self._start_early(stop))
+        head = asyncio.create_task(self._start_early())
         stopping = asyncio.create_task(stop.wait())
         tasks: list[asyncio.Task[object]] = [head, stopping]
         try:
@@ -153,12 +153,24 @@ class Owner:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._end()
 
-    async def _start_early(self, stop: asyncio.Event) -> Address | None:
+    async def end_left_behind(self) -> None:
+        """End what a killed owner of this folder left at work: its Ray head, then its servers.
+
+        Nothing is started for that. Raises `EmbeddedError` when another owner works here.
+        """
+        await self._parts.claim()
+        try:
+            await self._head.stop()
+        finally:
+            await self._parts.end_left_behind()
+            (self._settings.data_dir / STATE_FILE).unlink(missing_ok=True)
+
+    async def _start_early(self) -> Address | None:
         """A head of our own, while the record is not there yet: it takes longer than all the rest.
 
         None where there is nothing to start, or one left behind has to be drained first.
         """
-        if stop.is_set() or self._settings.ray_address or self._head.left_behind():
+        if self._settings.ray_address or self._head.left_behind():
             return None
         await self._head.stop()  # what is left of one that takes no orders
         return await self._head.start()

@@ -90,9 +90,11 @@ class OwnedFolder:
 
 @contextmanager
 def usable(data_dir: Path) -> Iterator[None]:
-    """Where the data folder is worked with: what the system refuses of it becomes `EmbeddedError`."""
+    """For work with the data folder: what its disk or the system refuses is an `EmbeddedError`."""
     try:
         yield
+    except (TimeoutError, ConnectionError):
+        raise  # of a server, not of the disk
     except OSError as error:
         if error.errno in NO_ROOM:
             raise disk_full(data_dir) from error

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from chrono_ray.embedded.account import Account, server_account
-from chrono_ray.embedded.folder import OwnedFolder
+from chrono_ray.embedded.folder import ROOM, OwnedFolder, room_in, usable
 from chrono_ray.embedded.postgres import PostgresRecipe, PostgresTuning
 from chrono_ray.embedded.server import Came, Server
 from chrono_ray.embedded.valkey import ValkeyRecipe, ValkeyTuning
@@ -25,9 +24,6 @@ LOOK_EVERY: Final = 0.1
 STEADY: Final = 5.0
 """Seconds a server must live for its earlier deaths to be forgotten."""
 MOST_DEATHS: Final = 5
-ROOM: Final = 48 * 1024 * 1024
-"""Bytes that PostgreSQL needs to come back: three segments of its log. A full disk is no reason to
-give it up."""
 FIRST_PAUSE: Final = 0.25
 """Seconds before the second restart in a row, doubling; the first is at once."""
 
@@ -192,12 +188,23 @@ class EmbeddedParts:
             self._valkey = None
         await self.stop()
 
+    async def end_left_behind(self) -> None:
+        """Stop what a killed owner left at work in the claimed folder, and give the folder up.
+
+        Nothing is launched for that: what was never there stays so.
+        """
+        if self._owned is None:
+            raise RuntimeError("claim() comes first")
+        try:
+            self._make_servers(self._owned.path, server_account())
+            await _all(server.end_left_behind() for server in self._servers)
+        finally:
+            await self.stop()
+
     async def _stop_servers(self) -> None:
-        stops = await asyncio.gather(*(s.stop() for s in self._servers), return_exceptions=True)
+        stops = [server.stop() for server in self._servers]
         self._postgres, self._valkey = None, None
-        for error in stops:
-            if error is not None:
-                raise error
+        await _all(stops)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -235,7 +242,8 @@ class EmbeddedParts:
 
     async def _start_one(self, server: Server) -> None:
         begin = time.monotonic()
-        came = await server.start()
+        with usable(self._data_dir):
+            came = await server.start()
         seconds = time.monotonic() - begin
         if came == "attached":
             self._found.append(server)
@@ -256,11 +264,11 @@ class EmbeddedParts:
             up_since = time.monotonic()
 
     async def _waited_for_room(self, server: Server) -> bool:
-        free = shutil.disk_usage(self._data_dir).free
+        free = room_in(self._data_dir)
         if free >= ROOM:
             return False
         self._report(Waits(server.name, free))
-        while shutil.disk_usage(self._data_dir).free < ROOM:
+        while room_in(self._data_dir) < ROOM:
             await asyncio.sleep(LOOK_EVERY)
         return True
 
@@ -281,6 +289,13 @@ class EmbeddedParts:
             return  # still dead: found so at the next look, as one more death
         seconds = time.monotonic() - noticed
         self._report(Revived(server.name, server.pid, server.port, seconds))
+
+
+async def _all(works: Iterable[Awaitable[None]]) -> None:
+    """Do all to the end, whichever fails; then raise what the first of these raised."""
+    for error in await asyncio.gather(*works, return_exceptions=True):
+        if error is not None:
+            raise error
 
 
 def _first(errors: ExceptionGroup) -> Exception:

@@ -16,16 +16,18 @@ import asyncpg
 
 from chrono_ray.embedded.account import Account, private_folder
 from chrono_ray.embedded.binaries import PostgresPrograms, find_postgres
-from chrono_ray.embedded.folder import sync_folder
+from chrono_ray.embedded.folder import ROOM, disk_full, room_in, sync_folder
 from chrono_ray.embedded.ports import LOOPBACK
 from chrono_ray.embedded.process import FOLDER, Command, Premises, ServerProcess
-from chrono_ray.embedded.server import Endpoint, PasswordRefused, size_of, tail
+from chrono_ray.embedded.server import Endpoint, PasswordRefused, gist, size_of, tail
 from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import EmbeddedError
 
 ROLE: Final = "chrono"
 DATABASE: Final = "chrono"
 INITDB_DEADLINE: Final = 120.0
+FRESH: Final = 48 * MIB + ROOM
+"""Bytes: what initdb writes (PostgreSQL 18), and room to work."""
 ASK_DEADLINE: Final = 5.0
 LOG: Final = "postgres.log"
 MARK: Final = "chrono-mark-"
@@ -103,6 +105,8 @@ class PostgresRecipe:
             _clear_marks(data)
             self._found = await asyncio.to_thread(self._find_for, data)
         else:
+            if room_in(data) < FRESH:
+                raise disk_full(data.parent.parent, needed=FRESH)
             self._found = await asyncio.to_thread(
                 find_postgres, self._account, bin_dir=self._bin_dir
             )
@@ -274,6 +278,7 @@ async def _run_to_end(command: Command, *, account: Account, log: Path, what: st
     if not ended or process.exit_code != 0:
         raise EmbeddedError(
             f"{what} failed" if ended else f"{what} took over {INITDB_DEADLINE:.0f} s",
-            why=tail(log, offset),
-            fix="Is the disk full or slow? Choose another data folder (CHRONO_DATA_DIR)",
+            why=gist(tail(log, offset)) or "it said nothing",
+            fix=f"The whole story is in {log}. Is the disk slow? Choose another data folder "
+            "(CHRONO_DATA_DIR)",
         )

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from chrono_ray.embedded.account import Account, private_folder
-from chrono_ray.embedded.folder import Credentials, load_credentials, store_credentials
+from chrono_ray.embedded.folder import (
+    ROOM,
+    Credentials,
+    disk_full,
+    load_credentials,
+    room_in,
+    store_credentials,
+)
 from chrono_ray.embedded.ports import free_port
 from chrono_ray.embedded.process import Command, Premises, ServerProcess, runs
 from chrono_ray.model.errors import EmbeddedError
@@ -28,6 +35,8 @@ CLEAR_DEADLINE: Final = 10.0
 PORT_ATTEMPTS: Final = 5
 LOG_LIMIT: Final = 16 * 1024 * 1024
 TAIL: Final = 2000
+LINES: Final = " | "
+BAD: Final = ("fatal", "panic", "error")
 
 PORT_CLASH: Final = 2.0
 """Seconds in which a server that cannot have its port has ended."""
@@ -180,6 +189,15 @@ class Server:
             )
         self._process = None
 
+    async def end_left_behind(self) -> None:
+        """Stop the server of this folder if one is at work, and what a dead one left running."""
+        known = load_credentials(self._notes)
+        if known is not None:
+            self._credentials = known
+            await self._attach()
+        await self.stop()
+        await self._premises.clear(seconds=CLEAR_DEADLINE)
+
     @property
     def _endpoint(self) -> Endpoint:
         return Endpoint(self._credentials.port, self._credentials.password)
@@ -213,7 +231,7 @@ class Server:
         elif ours and process.alive:
             raise EmbeddedError(
                 f"{self.name} (pid {pid}) holds {self._data} but does not answer",
-                why=tail(self._log, 0),
+                why=gist(tail(self._log, 0)),
                 fix=f"Look at {self._log}; end process {pid} and start again",
             )
         return answered
@@ -272,10 +290,12 @@ class Server:
                 why="another server listens on it",
                 fix="Start again for another port, or stop that server",
             )
+        if room_in(self._data) < ROOM:
+            return disk_full(self._data.parent.parent)
         ended = f"ended with code {process.exit_code}"
         return EmbeddedError(
             f"{self.name} did not start ({ended})",
-            why=said or "it said nothing",
+            why=gist(said) or "it said nothing",
             fix=f"Its log is {self._log}",
         )
 
@@ -306,7 +326,14 @@ def tail(log: Path, offset: int) -> str:
         end = file.seek(0, 2)
         file.seek(max(offset, end - TAIL))
         text = file.read().decode("utf-8", "replace")
-    return " | ".join(line.strip() for line in text.splitlines() if line.strip())
+    return LINES.join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def gist(said: str) -> str:
+    """Of what `tail` gave, the last line that tells of an error; without one the last of all."""
+    lines = said.split(LINES)
+    bad = [line for line in lines if any(word in line.lower() for word in BAD)]
+    return (bad or lines)[-1]
 
 
 def _rotate(log: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import pytest
 from chrono_ray.cli.main import main
 from tests.conftest import PostgresServer, run_apart
 
+ANYTHING = (("up",), ("run", "x.example"), ("status",), ("backup", "/tmp/x"), ("down",))
+SMALL = "20m"
 NOBODY = "http://127.0.0.1:9"
 READING: tuple[tuple[tuple[str, ...], int], ...] = (
     (("status",), 0),
@@ -76,6 +79,22 @@ def chrono(
 
 
 @pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Too small for a record; skips where the machine does not let us have a disk of our own."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL},mode=755", "tmpfs", str(where)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system may be mounted here: {error}")
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=True, timeout=10)
+
+
+@pytest.fixture
 def on_server(postgres_server: PostgresServer) -> Callable[[str], None]:
     return lambda statement: run_apart(lambda: postgres_server.execute(statement))
 
@@ -131,6 +150,40 @@ def test_what_the_database_refuses_is_one_line_without_sql(
     said = chrono("status", record="postgresql://nobody@127.0.0.1:1/none")
     assert said.code == 1
     assert_one_line(said, "PostgreSQL does not answer")
+
+
+@pytest.mark.parametrize("typed", ANYTHING)
+def test_a_data_folder_that_cannot_be_used_is_one_line(
+    chrono: Chrono, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: tuple[str, ...]
+) -> None:
+    """Where the kernel lets nobody write, root neither: in /proc, below a file."""
+    (tmp_path / "file").write_text("no folder")
+    for folder in ("/proc/nowhere", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
+        monkeypatch.setenv("CHRONO_DATA_DIR", folder)
+        said = chrono(*typed)
+        if typed == ("down",) and folder == "/proc/nowhere":
+            assert (said.code, said.err) == (0, "")
+            continue
+        assert said.code == 1, (folder, said)
+        assert_one_line(said, "cannot be used", folder, "CHRONO_DATA_DIR")
+
+
+def test_a_full_disk_is_said_before_anything_is_begun(
+    chrono: Chrono, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHRONO_DATA_DIR", str(disk))
+    monkeypatch.setenv("CHRONO_RAY_ADDRESS", "127.0.0.1:1")  # no head of our own
+    for typed in (("up",), ("status",)):
+        said = chrono(*typed)
+        assert said.code == 1
+        told = said.err.splitlines()[-1]
+        assert f"the disk of {disk} is full: " in told, told
+        assert " MiB left" in told
+        assert len(told) < 400
+    said = chrono("down")
+    assert (said.code, said.err) == (0, "")
+    assert "nothing of an earlier one is left" in said.out
+    assert not list(disk.glob("embedded/*postgres"))
 
 
 @pytest.mark.parametrize("number", ["0", "-1", str(2**63), "9" * 30, "x"])

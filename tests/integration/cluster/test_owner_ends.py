@@ -29,13 +29,12 @@ def owner(folder: Path, **chosen: str) -> Owner:
     return Owner(chrono_settings.load({"CHRONO_DATA_DIR": str(folder), **chosen}), api=False)
 
 
-async def test_who_only_ends_what_was_left_starts_no_ray(tmp_path: Path):
+async def test_who_only_ends_what_was_left_starts_nothing(tmp_path: Path):
     """As `chrono down` does after a crash: the folder is free afterwards."""
-    stop = asyncio.Event()
-    stop.set()
+    (tmp_path / STATE_FILE).write_text("a dead one's")
     async with asyncio.timeout(60):
-        await owner(tmp_path).run(stop)
-    assert not (tmp_path / "ray").exists()
+        await owner(tmp_path).end_left_behind()
+    assert {path.name for path in tmp_path.rglob("*")} == {"embedded", "owner.lock"}
     async with EmbeddedParts(tmp_path, postgres=False, valkey=False):
         pass
 
@@ -62,10 +61,8 @@ async def test_logs_that_cannot_be_kept_keep_nothing_alive(
     (ray / "logs").write_text("no folder: nothing can be moved here")
     note = ray / "head.json"
     note.write_bytes(orjson.dumps(asdict(_Noted(999_999, "boot", 0.0, "127.0.0.1:1", "none"))))
-    stop = asyncio.Event()
-    stop.set()
     async with asyncio.timeout(60):
-        await owner(tmp_path).run(stop)
+        await owner(tmp_path).end_left_behind()
     assert "ray.logs.lost" in caplog.messages
     assert not note.exists()
     assert not short.exists()

@@ -140,8 +140,10 @@ async def test_who_only_looks_leaves_what_a_killed_owner_left_at_work(tmp_path, 
         assert looking.database_url == url
         await looking.leave()
         assert await sql(str(url), "SELECT 1") == 1
-    await looking.start()
-    await looking.stop()
+    await looking.claim()
+    await looking.end_left_behind()
+    with pytest.raises(ConnectionRefusedError):
+        await sql(url, "SELECT 1")
     own = quick_parts(tmp_path, postgres=True, valkey=False)
     await own.start()
     url = own.database_url
