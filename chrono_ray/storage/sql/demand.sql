@@ -18,7 +18,7 @@ SELECT a.archive, a.replays, a.listings, coalesce(l.n, 0) + f.n AS fetches, s.n 
                     CASE WHEN NOT bool_or(b.kind = 'listing' AND b.step = '0' AND b.paused_until <= clock_timestamp())
                          THEN coalesce(sum(b.per_minute) FILTER (WHERE b.kind = 'listing' AND b.paused_until <= clock_timestamp()),
                                        0) / 60.0 END::float8 AS listings
-               FROM archive_budgets b WHERE b.archive = ANY ($3::text[]) GROUP BY b.archive) a ON true
+               FROM budgets_in_use b WHERE b.archive = ANY ($3::text[]) GROUP BY b.archive) a ON true
   LEFT JOIN (SELECT r.archive, count(*) AS n FROM (SELECT run_id FROM leases LIMIT $1) h JOIN runs r ON r.id = h.run_id
               GROUP BY r.archive) l ON l.archive = a.archive
  CROSS JOIN LATERAL (SELECT count(*) AS n FROM (

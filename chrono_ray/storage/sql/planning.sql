@@ -53,7 +53,7 @@ SELECT r.archive, s.start_ts, s.end_ts, s.reason, s.detail FROM slices s JOIN ru
 -- name: rates
 -- a limit on one egress and none on another is no limit
 SELECT archive, CASE WHEN bool_or(per_minute = 0) THEN 0 ELSE sum(per_minute) END AS per_minute
-  FROM archive_budgets WHERE kind = 'replay' GROUP BY archive ORDER BY archive
+  FROM budgets_in_use WHERE kind = 'replay' GROUP BY archive ORDER BY archive
 
 -- name: start
 -- one that is still listing fetches from now on what it has listed; a paused one stays paused

@@ -92,6 +92,19 @@ async def test_rates_add_up_over_the_egresses_that_may_send(database: Database):
     assert of(await backlog(database), "wayback") == Waiting("wayback", 0, 0, 0.0, 0.0)
 
 
+async def test_an_egress_that_nobody_uses_any_more_counts_no_longer(database: Database):
+    """Labels that are a host's name go with the host."""
+    limits = [Limit("wayback", Kind.REPLAY, 480), Limit("wayback", Kind.LISTING, 24)]
+    for egress in ("here", "gone"):
+        await Governor(database, egress=egress).configure(limits)
+    await database.fetch("UPDATE archive_budgets SET seen_at = '2001-01-01'")
+    rates = statements("planning")["rates"]
+    assert of(await backlog(database), "wayback").replays == 16, "nobody works now"
+    await Record(database).frontier().be_seen()
+    assert of(await backlog(database), "wayback") == Waiting("wayback", 0, 0, 8.0, 0.4)
+    assert await database.fetchval(f"SELECT per_minute FROM ({rates}) r") == 480
+
+
 async def test_it_counts_no_further_than_it_is_asked_to(record: Record):
     await record.start()
     await record.database.fetch(MANY)
