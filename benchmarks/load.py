@@ -24,6 +24,7 @@ import orjson
 from benchmarks.record import ROOT, scratch
 from benchmarks.report import Figure, Report, show, versions
 from chrono_ray.cli.perf import Asked, chosen_instance
+from chrono_ray.perf.apart import apart
 from chrono_ray.perf.catalogue import Target
 from chrono_ray.perf.holdings import holdings
 from chrono_ray.perf.instance import Instance
@@ -84,9 +85,8 @@ def figures(told: Mapping[str, Any]) -> list[Figure]:
 
 async def measure(instance: Instance, folder: Path, *, users: int, seconds: int) -> list[Figure]:
     async with visiting(instance, _tell) as visit:
-        with visit.viewing() as c:
-            words = await asyncio.to_thread(lambda: holdings(c).words)
-        people = People(visit.guests[:ACCOUNTS], visit.projects, words)
+        held = await apart(visit.viewing, lambda c, _: holdings(c))
+        people = People(visit.guests[:ACCOUNTS], visit.projects, held.words)
         told = await asyncio.to_thread(
             drive, instance.url, people, folder, users=users, seconds=seconds
         )

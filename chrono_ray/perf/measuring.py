@@ -14,6 +14,7 @@ import asyncpg
 
 from chrono_ray.model.errors import ChronoError
 from chrono_ray.perf import claim, latency, scrape, sockets, statistics, users
+from chrono_ray.perf.apart import apart
 from chrono_ray.perf.asking import Asking, asking
 from chrono_ray.perf.catalogue import Measure
 from chrono_ray.perf.figures import Figure, Measured, Result, failed, figures, none_of
@@ -90,8 +91,7 @@ class _Measuring:
         site = self._here().site
         if site is None:
             raise OutOfReach("It cannot be asked for here", why=ITS_OWN)
-        with self._visit.client() as c:
-            return await scrape.scrape(c, self._visit.projects[0], site)
+        return await scrape.scrape(self._visit.client, self._visit.projects[0], site)
 
     async def _api(self) -> Mapping[str, Result]:
         wanted = latency.asks(await self._holdings(), self._visit.projects)
@@ -118,16 +118,14 @@ class _Measuring:
         visit, instance = self._visit, self._instance
         owner = instance.owner if isinstance(instance, Here) else 0
         watched = sockets.Watched(instance.url, visit.guests, visit.projects[0])
-        with visit.client() as c:
-            return await sockets.sockets(watched, c, partial(memory_below, owner, LIVE))
+        return await sockets.sockets(watched, visit.client, partial(memory_below, owner, LIVE))
 
     async def _memory(self) -> Mapping[str, Result]:
         return {"memory.api": Measured(memory_below(self._here().owner, API))}
 
     async def _holdings(self) -> Holdings:
         if self._held is None:
-            with self._visit.viewing() as c:
-                self._held = await asyncio.to_thread(holdings, c)
+            self._held = await apart(self._visit.viewing, lambda c, _: holdings(c))
         return self._held
 
     def _here(self) -> Here:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Event
 from typing import Final
 
 from chrono_ray.client import Chrono
 from chrono_ray.client.answers import RunDetail
+from chrono_ray.perf.apart import apart
 from chrono_ray.perf.figures import Failed, Measured, Result
 
 LOOK_SECONDS: Final = 0.25
@@ -38,12 +39,12 @@ class Seen:
         return self.is_stored and self.indexed >= self.pages
 
 
-async def scrape(c: Chrono, project: int, site: str) -> dict[str, Result]:
+async def scrape(client: Callable[[], Chrono], project: int, site: str) -> dict[str, Result]:
     """A run from its beginning until all its pages are searchable."""
-    return told(await asyncio.to_thread(_watched, c, project, site))
+    return told(await apart(client, lambda c, ended: _watched(c, project, site, ended)))
 
 
-def _watched(c: Chrono, project: int, site: str) -> list[Seen]:
+def _watched(c: Chrono, project: int, site: str, ended: Event) -> list[Seen]:
     began = time.monotonic()
     run = c.runs.begin(project=project, url=site, match="domain", archives=["wayback"]).run
     seen: list[Seen] = []
@@ -52,7 +53,8 @@ def _watched(c: Chrono, project: int, site: str) -> list[Seen]:
         seen.append(now)
         if now.is_indexed:
             return seen
-        time.sleep(LOOK_SECONDS)
+        if ended.wait(LOOK_SECONDS):
+            break
     if not seen[-1].is_stored:
         c.runs.cancel(run)
     return seen

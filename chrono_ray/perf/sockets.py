@@ -16,6 +16,7 @@ import orjson
 
 from chrono_ray.client import Chrono
 from chrono_ray.model.errors import Unavailable
+from chrono_ray.perf.apart import apart
 from chrono_ray.perf.catalogue import SOCKETS
 from chrono_ray.perf.figures import Failed, Measured, Result, Unmeasured, of_p95
 from chrono_ray.perf.instance import OutOfReach
@@ -45,7 +46,9 @@ class Watched:
     project: int
 
 
-async def sockets(watched: Watched, c: Chrono, memory: Memory) -> dict[str, Result]:
+async def sockets(
+    watched: Watched, client: Callable[[], Chrono], memory: Memory
+) -> dict[str, Result]:
     """Opened, as many as the server takes, told of three events one after the other, closed."""
     if len(watched.keys) * EACH < SOCKETS:
         raise OutOfReach(f"{SOCKETS} WebSockets cannot be opened", why=TOO_FEW)
@@ -55,7 +58,7 @@ async def sockets(watched: Watched, c: Chrono, memory: Memory) -> dict[str, Resu
         late: list[float] = []
         told = len(listening)
         for _ in range(ROUNDS if listening else 0):
-            times = await _round(listening, c, watched.project)
+            times = await _round(listening, client, watched.project)
             told = min(told, len(times))
             late += times
         cost = _cost(before, _seen(memory), len(listening))
@@ -77,10 +80,10 @@ def _why(opened: int, told: int, refused: Counter[str]) -> str:
 
 
 async def _round(
-    listening: Sequence[aiohttp.ClientWebSocketResponse], c: Chrono, project: int
+    listening: Sequence[aiohttp.ClientWebSocketResponse], client: Callable[[], Chrono], project: int
 ) -> list[float]:
     """Milliseconds from the answer that an export begins until each was told of it."""
-    export, began = await asyncio.to_thread(_begin, c, project)
+    export, began = await apart(client, lambda c, _: _begin(c, project))
     deadline = asyncio.get_running_loop().time() + EVENT_SECONDS
     came = await asyncio.gather(*(_told_of(each, export, deadline) for each in listening))
     return [max((each - began) * 1000, 0.0) for each in came if each is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from chrono_ray.perf import sockets
+from chrono_ray.client import Chrono
+from chrono_ray.perf import measuring, sockets
 from chrono_ray.perf.asking import Ask, asking
 from chrono_ray.perf.catalogue import ROWS, SOCKETS, USERS, Measure
 from chrono_ray.perf.figures import Failed, Figure, Measured, Unmeasured
+from chrono_ray.perf.holdings import Holdings, holdings
 from chrono_ray.perf.instance import ELSEWHERE, Here, Instance, There
 from chrono_ray.perf.latency import latency
 from chrono_ray.perf.measuring import ITS_OWN, NO_SCRATCH, Wanted, measure
@@ -122,20 +125,31 @@ async def test_what_a_killed_measurement_left_goes_with_the_next(served: Served)
     assert await held(served) == before
 
 
-async def test_one_that_is_ended_takes_away_what_it_made(served: Served) -> None:
-    before, told = await held(served), asyncio.Event()
+async def test_one_that_is_ended_takes_away_what_it_made(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the connections of a thread, which is not ended with whoever waits for it."""
+    before, looks, go = await held(served), asyncio.Event(), threading.Event()
+    loop, found = asyncio.get_running_loop(), list[Holdings]()
+
+    def look(c: Chrono) -> Holdings:
+        loop.call_soon_threadsafe(looks.set)
+        go.wait(20)
+        found.append(holdings(c))
+        return found[0]
+
+    monkeypatch.setattr(measuring, "holdings", look)
     here = Here(served.url, served.database_url, os.getpid(), scratch=False)
-
-    def tell(line: str) -> None:
-        if line.startswith("Measuring"):
-            told.set()
-
-    work = asyncio.create_task(measure(here, Wanted((Measure.USERS,), 60.0), tell))
+    work = asyncio.create_task(measure(here, Wanted((Measure.USERS,), 60.0), lambda _: None))
     async with asyncio.timeout(30):
-        await told.wait()
+        await looks.wait()
         work.cancel()
+        for _ in range(9):
+            await asyncio.sleep(0)  # it is told
+        go.set()
         with pytest.raises(asyncio.CancelledError):
             await work
+    assert found, "its client was closed before it ended"
     assert await held(served) == before
 
 
