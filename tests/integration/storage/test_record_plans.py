@@ -129,7 +129,7 @@ def scans_of(found: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
 def claim_inside() -> str:
     """The statement inside the claim function, with its variables as parameters."""
     folder = resources.files("chrono_ray.storage") / "migrations" / "versions"
-    text = (folder / "0009_claim.sql").read_text("utf-8")
+    text = (folder / "0009_rescue.sql").read_text("utf-8")
     body = re.search(r"RETURN QUERY\s+(WITH pick AS MATERIALIZED.*?);", text, re.DOTALL)
     assert body is not None, "the claim has changed: change this test with it"
     inside = body.group(1)

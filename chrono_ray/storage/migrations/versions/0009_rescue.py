@@ -13,7 +13,6 @@ works_with = "0007"
 
 def upgrade() -> None:
     run("0009_rescue")
-    run("0009_claim")
 
 
 def downgrade() -> None:
