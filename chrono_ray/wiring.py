@@ -17,13 +17,13 @@ from chrono_ray.archives.base import Archive
 from chrono_ray.archives.mementos import Mementos
 from chrono_ray.model.errors import InvalidInput, SettingsError
 from chrono_ray.observability.metrics import SILENT, Meter
-from chrono_ray.observability.own import tell_pool
+from chrono_ray.observability.own import tell_pool, watch_disks
 from chrono_ray.pipeline.discover import Discoverer
 from chrono_ray.pipeline.export import ExportParts
 from chrono_ray.pipeline.export_kept import KeptExports
 from chrono_ray.pipeline.index import Indexing
 from chrono_ray.pipeline.kinds import KindParts, open_steps
-from chrono_ray.pipeline.measured import watch_reader
+from chrono_ray.pipeline.measured import begin_at_zero, watch_reader
 from chrono_ray.pipeline.prune import PruneParts
 from chrono_ray.pipeline.purge import PurgeParts
 from chrono_ray.pipeline.rebuild import Rebuilding
@@ -97,6 +97,12 @@ def watch_pool(meter: Meter, part: str, record: Database) -> None:
 
 def blobs(settings: Settings) -> Blobs:
     return Blobs(settings.blobs_url or str(settings.data_dir / "payloads"))
+
+
+def written_to(settings: Settings) -> dict[str, Path]:
+    """The folders of this machine whose disks must not fill, by what they are for."""
+    payloads = blobs(settings).folder
+    return {"data": settings.data_dir, **({"payloads": payloads} if payloads else {})}
 
 
 def exports_place(settings: Settings) -> str:
@@ -247,6 +253,8 @@ async def scraper(
     found = archives(settings)
     await governor(record, settings).configure(limits(settings))
     watch_pool(meter, "scraper", record)
+    watch_disks(meter, written_to(settings))
+    begin_at_zero(meter, found)
     scrape = await _scrape(
         settings, stack, record, found, worker=worker, pace=_pace(settings), meter=meter
     )

@@ -9,8 +9,7 @@ from typing import Final
 import yaml
 
 from chrono_ray.observability import catalogue as m
-from dashboards import rays
-from dashboards.promql import increase, most, quantile, rate, series, told
+from dashboards.promql import happened, increase, most, quantile, rate, series, told
 
 RUNBOOKS: Final = "docs/runbooks.md"
 SERVED: Final = 'application="api"'
@@ -25,7 +24,8 @@ REPLICA: Final = 'part="api"'
 WORKING: Final = 'state="working"'
 RECYCLED: Final = 'reason="recycled"'
 WANTED: Final = told(m.POOL_WANTED, ("pool",))
-NOBODY_IS_LEFT_ALONE: Final = f"unless on () {most(m.ARCHIVE_PAUSED)} == 1"
+RESCUED: Final = 'work=~"fetch|task"'
+OPEN: Final = 'state="open"'
 
 
 class Severity(StrEnum):
@@ -68,10 +68,9 @@ WHOLE: Final = (
     ),
     Alert(
         "ChronoDiskNearlyFull", CRITICAL, "10m",
-        f"min by (instance) ({series(rays.NODE_DISK_FREE)} / ({series(rays.NODE_DISK_FREE)}"
-        f" + {series(rays.NODE_DISK_USED)})) < 0.1",
-        "Less than a tenth of a disk is free",
-        "{{ $labels.instance }} has {{ $value | humanizePercentage }} of its disk left.",
+        f"min by (instance, folder) ({series(m.DISK_FREE)} / {series(m.DISK_SIZE)}) < 0.1",
+        "Less than a tenth of the disk of {{ $labels.folder }} is free",
+        "{{ $value | humanizePercentage }} of it are left, by {{ $labels.instance }}.",
     ),
 )  # fmt: skip
 
@@ -84,15 +83,15 @@ ARCHIVES: Final = (
         " at least, doubling.",
     ),
     Alert(
-        # a pause that ends and comes again is one
+        # a pause that ends and comes again is one, for another reason too
         "ChronoArchivePaused", WARNING, "15m",
-        f"max by (archive, reason) (avg_over_time({PAUSED}[15m])) > 0.8",
+        f"avg_over_time(max by (archive) ({PAUSED})[15m:30s]) > 0.8",
         "{{ $labels.archive }} has been left alone for most of half an hour",
-        "Reason: {{ $labels.reason }}. Its runs wait; nothing is lost.",
+        "Its runs wait; nothing is lost. The board of scraping and politeness says why.",
     ),
     Alert(
         "ChronoArchiveThrottles", WARNING, "0m",
-        f"{increase(m.ARCHIVE_THROTTLED, ('archive',), over='1h')} > 5",
+        f"{happened(m.ARCHIVE_THROTTLED, ('archive',), over='1h')} > 5",
         "{{ $labels.archive }} asks for silence again and again",
         "{{ $value | humanize }} answers in the last hour asked for silence: it allows less than"
         " its limit here says.",
@@ -109,10 +108,10 @@ WORK: Final = (
     Alert(
         "ChronoWorkWaits", CRITICAL, "10m",
         f"{told(m.QUEUE_DEPTH, (), WAITING)} > 0"
-        f" and on () ({told(m.QUEUE_DEPTH, (), LEASED)} or vector(0)) == 0 {NOBODY_IS_LEFT_ALONE}",
+        f" and on () ({told(m.QUEUE_DEPTH, (), LEASED)} or vector(0)) == 0",
         "Work waits and nobody takes it",
-        "{{ $value | humanize }} fetches and parts of listings wait, no archive is left alone, and"
-        " for ten minutes nobody has held a lease.",
+        "{{ $value | humanize }} fetches and parts of listings wait at archives that may be asked,"
+        " and for ten minutes nobody has held a lease.",
     ),
     Alert(
         "ChronoTasksWait", WARNING, "5m",
@@ -123,21 +122,21 @@ WORK: Final = (
     ),
     Alert(
         "ChronoNoProgress", CRITICAL, "25m",
-        f"{told(m.RUNS_ACTIVE)} > 0 and on () sum(changes({series(m.CAPTURES)}[10m])) == 0"
-        f" {NOBODY_IS_LEFT_ALONE}",
+        f"{told(m.RUNS_ACTIVE, (), OPEN)} > 0"
+        f" and on () sum(changes({series(m.CAPTURES)}[10m])) == 0",
         "Runs are at work and nothing comes of it",
-        "{{ $value | humanize }} runs are active, no archive is left alone, and in half an hour no"
-        " capture was listed, stored or given up.",
+        "{{ $value | humanize }} runs are active at archives that may be asked, and in half an hour"
+        " no capture was listed, stored or given up.",
     ),
     Alert(
         "ChronoLeasesRescued", WARNING, "0m",
-        f"{increase(m.LEASES_RESCUED, ('work',), over='15m')} > 100",
+        f"{happened(m.LEASES_RESCUED, ('work',), over='15m')} > 100",
         "Workers die with work in hand",
         "{{ $value | humanize }} leases ({{ $labels.work }}) ran out in a quarter of an hour and"
         " went back into the queue.",
     ),
     Alert(
-        "ChronoLeasesExpired", CRITICAL, "5m", f"{told(m.LEASES_EXPIRED)} > 0",
+        "ChronoLeasesExpired", CRITICAL, "5m", f"{told(m.LEASES_EXPIRED, (), RESCUED)} > 0",
         "Nobody takes back what dead workers held",
         "{{ $value | humanize }} leases ran out and were not rescued, which any living scraper does"
         " every few seconds.",
@@ -151,9 +150,11 @@ WORK: Final = (
 
 SERVING: Final = (
     Alert(
-        "ChronoApiErrors", CRITICAL, "5m",
-        f"{rate(m.HTTP_REQUESTS, (), FAULTS, over='5m')}"
-        f" / {rate(m.HTTP_REQUESTS, (), SERVED, over='5m')} > 0.01",
+        # a burst is over five minutes after its last fault; a fault alone is for the log
+        "ChronoApiErrors", CRITICAL, "2m",
+        f"{rate(m.HTTP_ANSWERS, (), FAULTS, over='5m')}"
+        f" / {rate(m.HTTP_ANSWERS, (), SERVED, over='5m')} > 0.01"
+        f" and {increase(m.HTTP_ANSWERS, (), FAULTS, over='5m')} > 5",
         "The API fails",
         "{{ $value | humanizePercentage }} of the requests of the last five minutes ended in 5xx.",
     ),
@@ -213,14 +214,14 @@ ACTORS: Final = (
     Alert(
         "ChronoRecyclesTooOften", WARNING, "0m",
         f"{increase(m.ACTOR_ENDS, ('pool',), RECYCLED, over='30m')}"
-        f" > on (pool) 10 * {WANTED}",
+        f" > on (pool) 10 * max by (pool) (max_over_time({series(m.POOL_WANTED)}[30m]))",
         "Actors are replaced all the time",
         "{{ $value | humanize }} actors of the pool {{ $labels.pool }} were recycled in half an"
         " hour: each lives for less than three minutes.",
     ),
     Alert(
         "ChronoReadersCrash", WARNING, "0m",
-        f"{increase(m.EXTRACTION_RESTARTS, over='15m')} > 30",
+        f"{happened(m.EXTRACTION_RESTARTS, over='15m')} > 30",
         "Many pages end their reader",
         "{{ $value | humanize }} extraction processes hung, bloated or crashed in a quarter of an"
         " hour. Each page is read three times, then fails with its bytes kept.",
@@ -235,17 +236,19 @@ ALERTS: Final = tuple(alert for group in GROUPS.values() for alert in group)
 HEAD: Final = "# Built by `make dashboards` from dashboards/alerts.py.\n"
 
 
-def rules() -> str:
-    """Prometheus' rule file."""
+def rules(runbooks: str = "") -> str:
+    """Prometheus' rule file. `runbooks`: the URL under which docs/runbooks.md can be read."""
     groups = [
-        {"name": name, "rules": [_rule(alert) for alert in alerts]}
+        {"name": name, "rules": [_rule(alert, runbooks) for alert in alerts]}
         for name, alerts in GROUPS.items()
     ]
     text = yaml.safe_dump({"groups": groups}, sort_keys=False, width=100, allow_unicode=True)
     return f"{HEAD}{text}"
 
 
-def _rule(alert: Alert) -> dict[str, object]:
+def _rule(alert: Alert, runbooks: str) -> dict[str, object]:
+    """A link must lead somewhere: without a URL the runbook is told by its place among the docs."""
+    url = {"runbook_url": f"{runbooks}#{alert.name.lower()}"}
     return {
         "alert": alert.name,
         "expr": alert.expression,
@@ -253,6 +256,6 @@ def _rule(alert: Alert) -> dict[str, object]:
         "labels": {"severity": str(alert.severity)},
         "annotations": {
             "summary": alert.summary, "description": alert.description,
-            "runbook_url": alert.runbook,
+            **(url if runbooks else {"runbook": alert.runbook}),
         },
     }  # fmt: skip

@@ -1,4 +1,7 @@
-"""Writes the boards and the alert rules: `python -m dashboards.build`, or `--check` them."""
+"""Writes the boards and the alert rules: `python -m dashboards.build`, or `--check` them.
+
+`--runbooks URL` writes nothing: it shows the rules with links to the runbooks under that URL.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,9 @@ def stale(wanted: dict[Path, str]) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--runbooks"]:
+        sys.stdout.write(rules(*arguments[1:]))
+        return 0
     wanted = files()
     old = stale(wanted)
     if arguments == ["--check"]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from chrono_ray.observability.catalogue import Source, exported, source_of
+from chrono_ray.observability.catalogue import UP, Source, exported, source_of
 from chrono_ray.observability.metrics import Counter, Gauge, Histogram, Metric
 from dashboards.rays import RAYS
 
@@ -43,6 +43,12 @@ def most(metric: Gauge, by: Sequence[str] = (), where: str = "") -> str:
     return _grouped("max", by, series(metric, where))
 
 
+def least(metric: Gauge, by: Sequence[str] = (), where: str = "") -> str:
+    """The lowest value of a gauge."""
+    _check(metric, by, where)
+    return _grouped("min", by, series(metric, where))
+
+
 def rate(metric: Counter, by: Sequence[str] = (), where: str = "", *, over: str = INTERVAL) -> str:
     """A second's increase of a counter."""
     _check(metric, by, where)
@@ -60,6 +66,19 @@ def increase(metric: Counter, by: Sequence[str] = (), where: str = "", *, over: 
     """How much a counter grew in a window."""
     _check(metric, by, where)
     return _grouped("sum", by, f"increase({series(metric, where)}[{over}])")
+
+
+def happened(metric: Counter, by: Sequence[str] = (), where: str = "", *, over: str) -> str:
+    """`increase` of what is rare: what a process's series began with in the window counts too.
+
+    Unless Prometheus had not looked before: then nobody knows when it happened.
+    """
+    _check(metric, by, where)
+    found = series(metric, where)
+    grown = f"increase({found}[{over}])"
+    first = f"min_over_time({found}[{over}]) unless {found} offset {over}"
+    seen = f"and on () {series(UP)} offset {over}"
+    return _grouped("sum", by, f"{grown} + (({first} {seen}) or 0 * {grown})")
 
 
 def observed(

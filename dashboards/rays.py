@@ -16,12 +16,10 @@ NODE_CPU: Final = Gauge(
 )
 NODE_MEMORY_USED: Final = Gauge("ray_node_mem_used", "Memory used on a node.", ("instance",))
 NODE_MEMORY: Final = Gauge("ray_node_mem_total", "Memory of a node.", ("instance",))
-NODE_DISK_USED: Final = Gauge("ray_node_disk_usage", "Disk used on a node.", ("instance",))
-NODE_DISK_FREE: Final = Gauge("ray_node_disk_free", "Disk free on a node.", ("instance",))
 OBJECT_STORE: Final = Gauge(
     "ray_object_store_memory", "Memory of Ray's object store.", ("Location",)
 )
 
 RAYS: Final[tuple[Metric, ...]] = (
-    ACTORS, NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY, NODE_DISK_USED, NODE_DISK_FREE, OBJECT_STORE,
+    ACTORS, NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY, OBJECT_STORE,
 )  # fmt: skip

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from fastapi import Depends, FastAPI
 
-from chrono_ray import __version__
+from chrono_ray import __version__, wiring
 from chrono_ray.api import problems
 from chrono_ray.api.addresses import include
 from chrono_ray.api.compression import Compression
@@ -45,6 +45,7 @@ from chrono_ray.api.routes import (
 )
 from chrono_ray.api.traffic import Traffic
 from chrono_ray.observability.metrics import SILENT, Meter
+from chrono_ray.observability.own import watch_disks
 from chrono_ray.settings import Settings
 
 ROUTERS: Final = (
@@ -65,11 +66,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watch_disks(meter, wiring.written_to(settings))
         async with (
             opened(settings, actors, meter=meter, part="api") as app.state.parts,
             live_parts.opened(settings, app.state.parts, meter=meter) as app.state.live,
+            aclosing(wiring.database(settings, pool_size=1, name="chrono api")) as looked_at,
         ):
-            app.state.record_metrics = RecordMetrics(app.state.parts.record)
+            app.state.record_metrics = RecordMetrics(looked_at)
             yield
 
     app = FastAPI(

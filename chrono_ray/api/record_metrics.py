@@ -26,10 +26,11 @@ REASONS: Final = (
 )  # fmt: skip
 """Why an archive may be left alone."""
 STATES: Final = {
-    "fetch": ("waiting", "leased", "parked", "held"),
-    "listing": ("waiting", "leased", "parked"),
+    "fetch": ("waiting", "silent", "leased", "parked", "held"),
+    "listing": ("waiting", "silent", "leased", "parked"),
     "task": ("waiting", "leased", "parked"),
 }
+RUNS: Final = {"open": False, "silent": True}
 CAPTURES: Final = (
     "discovered", "stored", "unchanged", "known", "repeated", "skipped", "gone", "refused",
     "failed", "cancelled",
@@ -41,7 +42,10 @@ SESSIONS: Final = ("active", "idle", "idle_in_transaction")
 
 
 class RecordMetrics:
-    """The text of /metrics. `text` asks the record every `KEPT_SECONDS` at most."""
+    """The text of /metrics. `text` asks the record every `KEPT_SECONDS` at most.
+
+    On a connection of its own: while requests wait for theirs the record is not away.
+    """
 
     def __init__(self, record: Database) -> None:
         self._glances = Glances(record)
@@ -97,8 +101,9 @@ def _tell_work(found: Glance, registry: Registry) -> None:
     oldest = {(each.queue, each.work): each.seconds for each in found.oldest}
     for queue, work in product(QueueClass, ("fetch", "task")):
         registry.set(catalogue.QUEUE_OLDEST, queue, work, value=oldest.get((queue, work), 0))
-    for queue in QueueClass:
-        registry.set(catalogue.RUNS_ACTIVE, queue, value=found.runs.get(queue, 0))
+    runs = {(each.queue, each.silent): each.count for each in found.runs}
+    for queue, (state, silent) in product(QueueClass, RUNS.items()):
+        registry.set(catalogue.RUNS_ACTIVE, queue, state, value=runs.get((queue, silent), 0))
     for work in STATES:
         registry.set(catalogue.LEASES_EXPIRED, work, value=found.expired.get(work, 0))
     for state in CAPTURES:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chrono_ray.observability.catalogue import (
+    HTTP_ANSWERS,
     HTTP_IN_FLIGHT,
     HTTP_REQUESTS,
     HTTP_SECONDS,
     HTTP_SLOW,
     HTTP_STATEMENTS,
+    STATUSES,
 )
 from chrono_ray.observability.metrics import OTHER, Meter
 
@@ -26,6 +28,9 @@ class Traffic:
         self._meter = meter
         self._application = application
         self._under_way = 0
+        for status in STATUSES:
+            meter.add(HTTP_ANSWERS, application, status, amount=0)
+        meter.add(HTTP_SLOW, application, amount=0)
         meter.watch(self._tell)
 
     def begins(self) -> None:
@@ -38,15 +43,23 @@ class Traffic:
         self._under_way -= 1
         method = scope["method"] if scope["method"] in METHODS else OTHER
         asked = self._application, self._route(scope), method
-        self._meter.add(HTTP_REQUESTS, *asked, f"{status // 100}xx")
+        answered = f"{status // 100}xx"
+        self._meter.add(HTTP_ANSWERS, self._application, answered)
+        self._meter.add(HTTP_REQUESTS, *asked, answered)
         self._meter.observe(HTTP_SECONDS, *asked, value=seconds)
         if statements:
             self._meter.add(HTTP_STATEMENTS, *asked, amount=statements)
 
     def _route(self, scope: Mapping[str, Any]) -> str:
-        """FastAPI 0.165 tells the path within its router, without what it was included under."""
-        path = getattr(scope.get("route"), "path", None)
-        if not isinstance(path, str):
+        """FastAPI 0.165 tells the path within its router, without what it was included under.
+
+        It tells a route too whose path alone fits: whoever asks could make a series of each method.
+        """
+        route = scope.get("route")
+        path = getattr(route, "path", None)
+        if not isinstance(path, str) or scope["method"] not in (
+            getattr(route, "methods", None) or ()
+        ):
             return OTHER
         return f"{self._prefix}{path}" if scope["path"].startswith(self._prefix) else path
 

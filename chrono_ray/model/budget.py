@@ -27,10 +27,10 @@ OBJECT_STORE_MEMORY: Final = 128 * MIB
 """Bytes of `ray`'s own share that its object store takes: ids and counters need no more."""
 
 CONNECTIONS: Final = {
-    "api": 4, "stats": 4, "live": 4, "supervisor": 2, "indexer": 4, "job": 6, "scraper": 6
+    "api": 5, "stats": 4, "live": 4, "supervisor": 2, "indexer": 4, "job": 6, "scraper": 6
 }  # fmt: skip
-"""The most connections to PostgreSQL that one process of a part holds: the size of its pool."""
-COMMANDS: Final = 20
+"""The most connections to PostgreSQL that one process of a part holds: the size of its pools."""
+COMMANDS: Final = 18
 """Connections beside them: the owner, deployments, replicas that replace others, people's commands.
 """
 SPARE: Final = 10

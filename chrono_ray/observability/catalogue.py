@@ -18,6 +18,8 @@ from chrono_ray.observability.metrics import Counter, Gauge, Histogram, Metric
 RAY_PREFIX: Final = "ray_"
 OPERATIONS: Final = 200
 """More than the API has, one route and method each."""
+ASKED: Final = ("route", "method")
+STATUSES: Final = ("2xx", "3xx", "4xx", "5xx")
 
 REQUEST_SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ARCHIVE_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
@@ -47,8 +49,8 @@ SCHEMA_INFO: Final = Gauge(
 )
 QUEUE_DEPTH: Final = Gauge(
     "chrono_queue_depth",
-    "Work by class, up to 10000 of each. work: fetch, listing or task; state: waiting, leased,"
-    " parked (until its next try) or held (its run is paused).",
+    "Work by class, up to 10000 of each. work: fetch, listing or task; state: waiting, silent (its"
+    " archive is left alone), leased, parked (until its next try) or held (its run is paused).",
     ("class", "work", "state"),
 )
 QUEUE_OLDEST: Final = Gauge(
@@ -56,12 +58,17 @@ QUEUE_OLDEST: Final = Gauge(
     "Since the oldest waiting task was asked for, or the oldest run with waiting fetches begun.",
     ("class", "work"),
 )
-RUNS_ACTIVE: Final = Gauge("chrono_runs_active", "Runs at work or waiting for it.", ("class",))
+RUNS_ACTIVE: Final = Gauge(
+    "chrono_runs_active",
+    "Runs at work or waiting for it. state: open, or silent while their archive is left alone.",
+    ("class", "state"),
+)
 LEASES_EXPIRED: Final = Gauge(
     "chrono_leases_expired", "Leases that ran out and nobody rescued yet, up to 10000.", ("work",)
 )
 LISTING_HOLES: Final = Gauge(
-    "chrono_listing_holes", "Parts of listings that were given up, to be tried again, up to 10000."
+    "chrono_listing_holes",
+    "Parts of listings that were given up, to be tried again, up to 10000: none of cancelled runs.",
 )
 OUTBOX_PAGES: Final = Gauge(
     "chrono_outbox_pages",
@@ -115,17 +122,22 @@ RECORD_DEAD_ROWS: Final = Gauge(
 RECORD_BYTES: Final = Gauge("chrono_record_bytes", "Size of the database on its disk.")
 CONNECTIONS: Final = Gauge(
     "chrono_database_connections",
-    "Connections to the database by who holds them. state: active, idle or idle_in_transaction.",
+    "Clients' connections to the database by who holds them. state: active, idle or"
+    " idle_in_transaction.",
     ("part", "state"),
 )
 CONNECTIONS_MOST: Final = Gauge(
-    "chrono_database_connections_most", "Connections that the server admits."
+    "chrono_database_connections_most",
+    "Connections that the server admits to the database, less those that others of its databases"
+    " hold.",
 )
 OLDEST_STATEMENT: Final = Gauge(
-    "chrono_database_oldest_statement_seconds", "Since the oldest statement under way began."
+    "chrono_database_oldest_statement_seconds",
+    "Since the oldest statement of a client under way began.",
 )
 OLDEST_TRANSACTION: Final = Gauge(
-    "chrono_database_oldest_transaction_seconds", "Since the oldest open transaction began."
+    "chrono_database_oldest_transaction_seconds",
+    "Since the oldest open transaction of a client began.",
 )
 TRANSACTIONS: Final = Counter(
     "chrono_database_transactions",
@@ -163,10 +175,20 @@ PROCESS_MEMORY: Final = Gauge(
 PROCESS_CPU: Final = Counter(
     "chrono_process_cpu_seconds", "Processor time of the process alone.", ("part",)
 )
+DISK_FREE: Final = Gauge(
+    "chrono_disk_free_bytes",
+    "What may still be written to the disk of a folder that the process uses. folder: data or"
+    " payloads.",
+    ("folder",),
+)
+DISK_SIZE: Final = Gauge(
+    "chrono_disk_size_bytes", "Size of that disk, without what is kept for root.", ("folder",)
+)
 LOG_EVENTS: Final = Counter(
     "chrono_log_events",
     "Lines logged, at the level logged; events beyond the hundredth name are `other`.",
     ("part", "level", "event"),
+    wide=("event",),
 )
 POOL_CONNECTIONS: Final = Gauge(
     "chrono_database_pool_connections",
@@ -181,16 +203,24 @@ POOL_SIZE: Final = Gauge(
 
 HTTP_REQUESTS: Final = Counter(
     "chrono_http_requests",
-    "Requests answered. route: its template, `other` for none; status: 2xx, 3xx, 4xx or 5xx.",
-    ("application", "route", "method", "status"),
-    OPERATIONS * 4,
+    "Requests answered. route: its template, `other` where none has the method; status: 2xx, 3xx,"
+    " 4xx or 5xx.",
+    ("application", *ASKED, "status"),
+    OPERATIONS * len(STATUSES),
+    ASKED,
+)
+HTTP_ANSWERS: Final = Counter(
+    "chrono_http_answers",
+    "Requests answered, by status alone, each from 0 on. status: 2xx, 3xx, 4xx or 5xx.",
+    ("application", "status"),
 )
 HTTP_SECONDS: Final = Histogram(
     "chrono_http_request_duration_seconds",
     "Until an answer began.",
-    ("application", "route", "method"),
+    ("application", *ASKED),
     REQUEST_SECONDS,
     OPERATIONS,
+    ASKED,
 )
 HTTP_IN_FLIGHT: Final = Gauge(
     "chrono_http_requests_in_flight", "Requests under way, streams included.", ("application",)
@@ -203,8 +233,9 @@ HTTP_SLOW: Final = Counter(
 HTTP_STATEMENTS: Final = Counter(
     "chrono_http_statements",
     "Statements sent to the record for requests.",
-    ("application", "route", "method"),
+    ("application", *ASKED),
     OPERATIONS,
+    ASKED,
 )
 LIVE_CONNECTIONS: Final = Gauge(
     "chrono_live_connections",
@@ -348,8 +379,9 @@ LOOKOUT: Final = Gauge(
 )
 
 ACTOR: Final[tuple[Metric, ...]] = (
-    PROCESS_INFO, PROCESS_START, PROCESS_MEMORY, PROCESS_CPU, LOG_EVENTS, POOL_CONNECTIONS,
-    POOL_SIZE, HTTP_REQUESTS, HTTP_SECONDS, HTTP_IN_FLIGHT, HTTP_SLOW, HTTP_STATEMENTS,
+    PROCESS_INFO, PROCESS_START, PROCESS_MEMORY, PROCESS_CPU, DISK_FREE, DISK_SIZE, LOG_EVENTS,
+    POOL_CONNECTIONS, POOL_SIZE, HTTP_REQUESTS, HTTP_ANSWERS, HTTP_SECONDS, HTTP_IN_FLIGHT,
+    HTTP_SLOW, HTTP_STATEMENTS,
     LIVE_CONNECTIONS, LIVE_MESSAGES, CACHE_ANSWERS, CACHE_CORRUPT, CACHE_AWAY, FETCHES,
     FETCH_FAILURES, FETCHED_BYTES, ARCHIVE_REQUESTS, ARCHIVE_SECONDS_SPENT, ARCHIVE_THROTTLED,
     ROWS_LISTED, CLAIM_SECONDS, SETTLE_SECONDS, SETTLE_SIZE, SETTLE_WAITING, EXTRACTION_SECONDS,

@@ -21,7 +21,7 @@ from typing import Final, Protocol, assert_never
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SERIES_MAX: Final = 100
-"""Label combinations of most metrics; further ones are counted together as `other`."""
+"""Label combinations of most metrics; in further ones what is `wide` is counted as `other`."""
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 OTHER: Final = "other"
@@ -29,12 +29,17 @@ OTHER: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Only ever grows. At most `series` combinations of labels are told apart."""
+    """Only ever grows. At most `series` combinations of labels are told apart.
+
+    Of a further one the labels in `wide` are `other`, or all of them where none is named; the rest
+    must have few values.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
     series: int = SERIES_MAX
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Gauge:
     help: str
     labels: tuple[str, ...] = ()
     series: int = SERIES_MAX
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class Histogram:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = SECONDS
     series: int = SERIES_MAX
+    wide: tuple[str, ...] = ()
 
 
 Metric = Counter | Gauge | Histogram
@@ -252,7 +259,10 @@ def _series(
         raise ValueError(f"{metric.name} takes the labels {metric.labels}, not {values}")
     if len(known) < metric.series:
         return values
-    return (OTHER,) * len(values)
+    wide = metric.wide or metric.labels
+    return tuple(
+        OTHER if name in wide else value for name, value in zip(metric.labels, values, strict=True)
+    )
 
 
 def _read(family: _Family) -> Iterator[Reading]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import psutil
 
 from chrono_ray import __version__
 from chrono_ray.observability.catalogue import (
+    DISK_FREE,
+    DISK_SIZE,
     POOL_CONNECTIONS,
     POOL_SIZE,
     PROCESS_CPU,
@@ -27,11 +31,35 @@ def watch_process(meter: Meter, part: str) -> None:
     meter.watch(partial(_tell, psutil.Process(), part))
 
 
+def watch_disks(meter: Meter, folders: Mapping[str, Path]) -> None:
+    """The disks of the folders that a process uses, by what they are for.
+
+    One that is not there yet is on the disk of the folder it will stand in; one that cannot be
+    looked at is not told of.
+    """
+    meter.watch(partial(_tell_disks, folders))
+
+
 def tell_pool(meter: Meter, part: str, *, size: int, used: int, idle: int) -> None:
     """How much of its pool of connections a process uses."""
     meter.set(POOL_SIZE, part, value=size)
     meter.set(POOL_CONNECTIONS, part, USED, value=used)
     meter.set(POOL_CONNECTIONS, part, IDLE, value=idle)
+
+
+def _tell_disks(folders: Mapping[str, Path], meter: Meter) -> None:
+    meter.clear(DISK_FREE)
+    meter.clear(DISK_SIZE)
+    for name, folder in folders.items():
+        there = next(
+            each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
+        )
+        try:
+            disk = psutil.disk_usage(str(there))
+        except OSError:
+            continue
+        meter.set(DISK_FREE, name, value=disk.free)
+        meter.set(DISK_SIZE, name, value=disk.used + disk.free)
 
 
 def _tell(process: psutil.Process, part: str, meter: Meter) -> None:

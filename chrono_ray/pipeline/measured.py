@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Final, assert_never
 
 from chrono_ray.archives.base import Turn
@@ -22,18 +23,30 @@ from chrono_ray.model.retry import Fail, Late, Retry, Snooze
 from chrono_ray.observability import catalogue
 from chrono_ray.observability.metrics import Meter
 from chrono_ray.search.batch import Delivered
-from chrono_ray.storage.governor import Kind
+from chrono_ray.storage.governor import SILENCED, Kind
 from chrono_ray.storage.settling import Cancelled, Settlement
 
 FETCH: Final = "fetch"
 TASK: Final = "task"
 LISTING: Final = "listing"
 UNDERSTOOD: Final = "understood"
+RESTARTS: Final = ("timeout", "memory", "crashed", "exit")
 
 
 def archive_label(archive: str) -> str:
     """Local files are archives by their paths: as a label they are one."""
     return archive.partition(":")[0]
+
+
+def begin_at_zero(meter: Meter, archives: Iterable[str]) -> None:
+    """Have what is rare told before it happens: nobody sees what a series begins with as growth."""
+    labels = sorted(set(map(archive_label, archives)))
+    for archive, kind, reason in product(labels, Kind, SILENCED):
+        meter.add(catalogue.ARCHIVE_THROTTLED, archive, kind.value, reason, amount=0)
+    for metric, work in product((catalogue.LEASES_LOST, catalogue.LEASES_RESCUED), (FETCH, TASK)):
+        meter.add(metric, work, amount=0)
+    for reason in RESTARTS:
+        meter.add(catalogue.EXTRACTION_RESTARTS, reason, amount=0)
 
 
 class Request:

@@ -23,7 +23,7 @@ _CLASSES: Final = tuple(QueueClass)
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Work of a class: `work` is fetch, listing or task; `state` waiting, leased, parked, held."""
+    """Work of a class: `work` is fetch, listing or task; `state` as the catalogue has them."""
 
     queue: QueueClass
     work: str
@@ -38,6 +38,15 @@ class Oldest:
     queue: QueueClass
     work: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Active runs of a class, by whether their archive is left alone at the moment."""
+
+    queue: QueueClass
+    silent: bool
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,10 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class ServerGlance:
-    """PostgreSQL's own numbers of this database; `bytes` on its disk, times in seconds."""
+    """PostgreSQL's own numbers of this database; `bytes` on its disk, times in seconds.
+
+    `connections_most`: what other databases hold of the server's is not in it.
+    """
 
     revision: str
     bytes: int
@@ -96,7 +108,7 @@ class Glance:
 
     depths: tuple[Depth, ...]
     oldest: tuple[Oldest, ...]
-    runs: Mapping[QueueClass, int]
+    runs: tuple[Active, ...]
     expired: Mapping[str, int]
     budgets: tuple[BudgetGlance, ...]
     captures: Mapping[str, int]
@@ -122,7 +134,7 @@ class Glances:
         return Glance(
             depths=tuple(map(_depth, _rows(row["depth"]))),
             oldest=tuple(map(_oldest, _rows(row["oldest"]))),
-            runs={_CLASSES[each["class"]]: each["n"] for each in _rows(row["runs"])},
+            runs=tuple(map(_active, _rows(row["runs"]))),
             expired={each["work"]: each["n"] for each in _rows(row["expired"])},
             budgets=tuple(map(_budget, _rows(row["budgets"]))),
             captures={each["state"]: each["n"] for each in _rows(row["captures"])},
@@ -149,6 +161,10 @@ def _depth(row: _Row) -> Depth:
 
 def _oldest(row: _Row) -> Oldest:
     return Oldest(_CLASSES[row["class"]], row["work"], row["seconds"])
+
+
+def _active(row: _Row) -> Active:
+    return Active(_CLASSES[row["class"]], row["silent"], row["n"])
 
 
 def _budget(row: _Row) -> BudgetGlance:

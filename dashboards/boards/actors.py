@@ -5,7 +5,17 @@ from typing import Final
 from chrono_ray.observability import catalogue as m
 from dashboards import rays
 from dashboards.board import Board, Limits, Query, Row, Unit, lines, number, stack
-from dashboards.promql import increase, most, observed, per_minute, quantile, rate, series, told
+from dashboards.promql import (
+    increase,
+    least,
+    most,
+    observed,
+    per_minute,
+    quantile,
+    rate,
+    series,
+    told,
+)
 
 NOW: Final = Row("Now", (
     number(
@@ -28,9 +38,9 @@ NOW: Final = Row("Now", (
     ),
     number(
         "Disk free", Unit.SHARE,
-        Query(f"min({series(rays.NODE_DISK_FREE)} / ({series(rays.NODE_DISK_FREE)}"
-              f" + {series(rays.NODE_DISK_USED)}))"), limits=Limits(0.2, 0.1),
-        about="Of the disk of the node that has the least left, as Ray sees it.",
+        Query(f"min({series(m.DISK_FREE)} / {series(m.DISK_SIZE)})"), limits=Limits(0.2, 0.1),
+        about="Of the disk of the data folder or of the payloads that has the least left, of any"
+        " node. A PostgreSQL of yours is on a disk that only its own machine knows.",
     ),
     number(
         "Memory used", Unit.SHARE,
@@ -138,10 +148,11 @@ NODES: Final = Row("Nodes, as Ray sees them", (
         width=12, about="Ray carries ids and counters here, never pages: it stays small.",
     ),
     lines(
-        "Disk of nodes", Unit.BYTES,
-        Query(most(rays.NODE_DISK_USED, ("instance",)), "{{instance}} used"),
-        Query(most(rays.NODE_DISK_FREE, ("instance",)), "{{instance}} free"),
-        width=12, about="The disk on which Ray keeps its sessions.",
+        "Disks", Unit.BYTES,
+        Query(least(m.DISK_FREE, ("folder",)), "{{folder}} free"),
+        Query(least(m.DISK_SIZE, ("folder",)), "{{folder}} of"),
+        width=12, about="The disks of the data folder and of the payloads; of several nodes', the"
+        " fullest and the smallest.",
     ),
 ))  # fmt: skip
 

@@ -22,8 +22,7 @@ NOW: Final = Row("Now", (
     ),
     number(
         "Our faults", Unit.SHARE,
-        Query(share(f"({rate(m.HTTP_REQUESTS, (), WRONG)} or 0 * {rate(m.HTTP_REQUESTS, (), OF)})",
-                    rate(m.HTTP_REQUESTS, (), OF))),
+        Query(share(rate(m.HTTP_ANSWERS, (), WRONG), rate(m.HTTP_ANSWERS, (), OF))),
         limits=Limits(0.001, 0.01), width=6,
         about="Share of the requests that ended in 5xx. 503 while a part is away counts too.",
     ),
@@ -50,7 +49,6 @@ HOW_FAST: Final = Row("How fast", (
     lines(
         "Slow requests", Unit.PER_MINUTE,
         Query(per_minute(m.HTTP_SLOW, ("application",), OF), "{{application}}"),
-        empty="no request is slow while all is well",
         about="Requests a minute beyond CHRONO_METRICS__SLOW; each is logged with its statements.",
     ),
 ))  # fmt: skip
@@ -58,7 +56,7 @@ HOW_FAST: Final = Row("How fast", (
 HOW_MUCH: Final = Row("How much", (
     stack(
         "Requests by status", Unit.PER_SECOND,
-        Query(rate(m.HTTP_REQUESTS, ("status",), OF), "{{status}}"),
+        Query(rate(m.HTTP_ANSWERS, ("status",), OF), "{{status}}"),
         about="Requests a second by the class of their status.",
     ),
     stack(

@@ -55,7 +55,7 @@ DOING: Final = Row("What does it do?", (
     ),
     stack(
         "Requests to the API", Unit.PER_SECOND,
-        Query(rate(m.HTTP_REQUESTS, ("status",)), "{{status}}"),
+        Query(rate(m.HTTP_ANSWERS, ("status",)), "{{status}}"),
         about="Requests a second by the class of their status. 5xx are our faults.",
     ),
     stack(

@@ -44,7 +44,6 @@ POLITENESS: Final = Row("Politeness", (
     lines(
         "Asked for silence", Unit.PER_MINUTE,
         Query(per_minute(m.ARCHIVE_THROTTLED, ("archive", "reason"), OF), "{{archive}} {{reason}}"),
-        empty="an archive that is asked within its limits does not throttle",
         about="429, 503 and refused connections a minute. Each of them pauses the archive.",
     ),
 ))  # fmt: skip
@@ -117,8 +116,8 @@ QUEUE: Final = Row("The queue", (
     stack(
         "Depth", Unit.COUNT, Query(told(m.QUEUE_DEPTH, ("class", "work", "state")),
                                    "{{class}} {{work}} {{state}}"),
-        about="Work by class, up to 10,000 of each: waiting, leased, parked until its next try, or"
-        " held because its run is paused.",
+        about="Work by class, up to 10,000 of each: waiting, silent while its archive is left"
+        " alone, leased, parked until its next try, or held because its run is paused.",
     ),
     lines(
         "Oldest", Unit.SECONDS,
@@ -131,7 +130,6 @@ QUEUE: Final = Row("The queue", (
         "Leases that changed hands", Unit.PER_MINUTE,
         Query(per_minute(m.LEASES_RESCUED, ("work",)), "{{work}} rescued"),
         Query(per_minute(m.LEASES_LOST, ("work",)), "{{work}} lost"),
-        empty="no worker dies while all is well",
         about="Leases a minute that ran out and went back, and that a worker found were no longer"
         " its own.",
     ),
@@ -168,7 +166,6 @@ WORK: Final = Row("The work", (
     lines(
         "Readers restarted", Unit.PER_MINUTE,
         Query(per_minute(m.EXTRACTION_RESTARTS, ("reason",)), "{{reason}}"),
-        empty="only a page that hangs, bloats or crashes ends its reader",
         about="Extraction processes a minute that a page ended: it hung, bloated or crashed them.",
     ),
 ))  # fmt: skip

@@ -16,10 +16,21 @@ SELECT s.run_id AS run, count(*) AS holes FROM slices s JOIN runs r ON r.id = s.
  WHERE s.state = 'hole' AND r.state <> 'cancelled' GROUP BY s.run_id ORDER BY s.run_id DESC LIMIT $1
 
 -- name: expired
--- leases that nobody has renewed or taken back for $1, counted up to $2
-SELECT count(*) AS leases, count(DISTINCT x.worker) AS workers,
+-- leases that nobody has renewed or taken back for $1, counted up to $2 of a kind. A part of a listing is taken back
+-- by whoever lists next at its archive: while somebody lists there, or the archive is left alone, it only waits.
+SELECT count(*) AS leases, greatest(count(DISTINCT nullif(x.worker, '')), least(count(*), 1)) AS workers,
        coalesce(extract(epoch FROM clock_timestamp() - min(x.leased_until)), 0)::float8 AS seconds
-  FROM (SELECT l.worker, l.leased_until FROM leases l WHERE l.leased_until < clock_timestamp() - $1::interval LIMIT $2) x
+  FROM ((SELECT l.worker, l.leased_until FROM leases l WHERE l.leased_until < clock_timestamp() - $1::interval LIMIT $2)
+        UNION ALL
+        (SELECT t.worker, t.leased_until FROM tasks t
+          WHERE t.token IS NOT NULL AND t.leased_until < clock_timestamp() - $1::interval LIMIT $2)
+        UNION ALL
+        (SELECT '', s.leased_until FROM runs r JOIN slices s ON s.run_id = r.id AND s.state = 'pending'
+          WHERE r.state = 'active' AND s.leased_until < clock_timestamp() - $1::interval
+            AND NOT EXISTS (SELECT FROM runs o JOIN slices b ON b.run_id = o.id AND b.state = 'pending'
+                             WHERE o.state = 'active' AND o.archive = r.archive AND b.leased_until >= clock_timestamp())
+            AND NOT EXISTS (SELECT FROM archive_budgets g WHERE g.archive = r.archive AND g.paused_until > clock_timestamp())
+          LIMIT $2)) x
 
 -- name: unfinished
 -- active runs, and processes that could work on them, by name: `chrono scraper HOST:PID`

@@ -8,15 +8,20 @@ WITH RECURSIVE waiting (id) AS (
     SELECT min(q.run_id) FROM queue q
     UNION ALL
     SELECT (SELECT min(q.run_id) FROM queue q WHERE q.run_id > w.id) FROM waiting w WHERE w.id IS NOT NULL
+), silent AS MATERIALIZED (
+    SELECT DISTINCT b.archive FROM archive_budgets b WHERE b.paused_until > clock_timestamp()
 ), queued AS MATERIALIZED (
-    SELECT r.id, r.class, r.state, r.created_at FROM (SELECT w.id FROM waiting w LIMIT $1) w JOIN runs r ON r.id = w.id
+    SELECT r.id, r.class, r.created_at,
+           CASE WHEN r.state = 'active' AND EXISTS (SELECT FROM silent i WHERE i.archive = r.archive) THEN 'silent' ELSE r.state END AS state
+      FROM (SELECT w.id FROM waiting w LIMIT $1) w JOIN runs r ON r.id = w.id
 ), active AS MATERIALIZED (
-    SELECT r.id, r.class FROM runs r WHERE r.state = 'active'
+    SELECT r.id, r.class, EXISTS (SELECT FROM silent i WHERE i.archive = r.archive) AS silent
+      FROM runs r WHERE r.state = 'active'
 ), depth (class, work, state, n) AS (
     SELECT k.class, 'fetch', s.state,
            (SELECT count(*) FROM (SELECT 1 FROM queued g CROSS JOIN LATERAL (SELECT 1 FROM queue q WHERE q.run_id = g.id LIMIT $1) w
                                    WHERE g.class = k.class AND g.state = s.run LIMIT $1) x)
-      FROM generate_series(0, 3) k (class) CROSS JOIN (VALUES ('waiting', 'active'), ('held', 'paused')) s (state, run)
+      FROM generate_series(0, 3) k (class) CROSS JOIN (VALUES ('waiting', 'active'), ('silent', 'silent'), ('held', 'paused')) s (state, run)
     UNION ALL
     SELECT r.class, 'fetch', 'leased', count(*) FROM (SELECT e.run_id FROM leases e LIMIT $1) x JOIN runs r ON r.id = x.run_id GROUP BY r.class
     UNION ALL
@@ -24,7 +29,8 @@ WITH RECURSIVE waiting (id) AS (
     UNION ALL
     SELECT x.class, 'listing', x.state, count(*)
       FROM (SELECT a.class, CASE WHEN s.leased_until > clock_timestamp() THEN 'leased'
-                                 WHEN s.not_before > clock_timestamp() THEN 'parked' ELSE 'waiting' END AS state
+                                 WHEN s.not_before > clock_timestamp() THEN 'parked'
+                                 WHEN a.silent THEN 'silent' ELSE 'waiting' END AS state
               FROM active a JOIN slices s ON s.run_id = a.id AND s.state = 'pending' LIMIT $1) x GROUP BY x.class, x.state
     UNION ALL
     SELECT x.class, 'task', x.state, count(*)
@@ -32,7 +38,7 @@ WITH RECURSIVE waiting (id) AS (
                                  WHEN t.not_before > clock_timestamp() THEN 'parked' ELSE 'waiting' END AS state
               FROM tasks t WHERE t.state = 'pending' LIMIT $1) x GROUP BY x.class, x.state
 ), oldest (class, work, seconds) AS (
-    SELECT q.class, 'fetch', extract(epoch FROM clock_timestamp() - min(q.created_at)) FROM queued q WHERE q.state = 'active' GROUP BY q.class
+    SELECT q.class, 'fetch', extract(epoch FROM clock_timestamp() - min(q.created_at)) FROM queued q WHERE q.state IN ('active', 'silent') GROUP BY q.class
     UNION ALL
     SELECT x.class, 'task', extract(epoch FROM clock_timestamp() - min(x.created_at))
       FROM (SELECT t.class, t.created_at FROM tasks t
@@ -63,11 +69,12 @@ WITH RECURSIVE waiting (id) AS (
     SELECT CASE WHEN a.application_name LIKE 'chrono %' THEN split_part(a.application_name, ' ', 2) ELSE 'other' END AS part,
            CASE WHEN a.state = 'active' THEN 'active' WHEN a.state LIKE 'idle in%' THEN 'idle_in_transaction' ELSE 'idle' END AS state,
            a.query_start, a.xact_start
-      FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+      FROM pg_stat_activity a
+     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
 )
 SELECT (SELECT json_agg(x) FROM depth x)::text AS depth,
        (SELECT json_agg(x) FROM oldest x)::text AS oldest,
-       (SELECT json_agg(x) FROM (SELECT a.class, count(*) AS n FROM active a GROUP BY a.class) x)::text AS runs,
+       (SELECT json_agg(x) FROM (SELECT a.class, a.silent, count(*) AS n FROM active a GROUP BY a.class, a.silent) x)::text AS runs,
        (SELECT json_agg(x) FROM expired x)::text AS expired,
        (SELECT json_agg(x) FROM budgets x)::text AS budgets,
        (SELECT json_agg(x) FROM captures x)::text AS captures,
@@ -77,7 +84,8 @@ SELECT (SELECT json_agg(x) FROM depth x)::text AS depth,
                                   WHERE t.relid = ANY ($3::text[]::regclass[])) x)::text AS tables,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(s.query_start)) FROM sessions s WHERE s.state = 'active'), 0)::float8 AS statement,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(s.xact_start)) FROM sessions s), 0)::float8 AS transaction,
-       (SELECT count(*) FROM (SELECT 1 FROM slices s WHERE s.state = 'hole' LIMIT $1) x) AS holes,
+       (SELECT count(*) FROM (SELECT 1 FROM slices s JOIN runs r ON r.id = s.run_id
+                              WHERE s.state = 'hole' AND r.state <> 'cancelled' LIMIT $1) x) AS holes,
        o.pages, o.sending, o.lag, d.*, (SELECT a.version_num FROM alembic_version a) AS revision
   FROM (SELECT count(*) AS pages, count(x.token) AS sending,
                coalesce(extract(epoch FROM clock_timestamp() - min(x.queued_at)), 0)::float8 AS lag
@@ -85,6 +93,10 @@ SELECT (SELECT json_agg(x) FROM depth x)::text AS depth,
  CROSS JOIN (
     SELECT pg_database_size(b.oid) AS bytes, s.xact_commit AS committed, s.xact_rollback AS rolled_back, s.blks_hit AS hit,
            s.blks_read AS read, s.deadlocks,
-           least(current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
-                 nullif(b.datconnlimit, -1)) AS connections_most
+           -- what other databases of the server hold is not to be had; never 0, which nothing could be divided by
+           greatest(least(current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                          - coalesce(current_setting('reserved_connections', true)::int, 0)
+                          - (SELECT count(*)::int FROM pg_stat_activity a
+                              WHERE a.backend_type = 'client backend' AND a.datname <> current_database()),
+                          nullif(b.datconnlimit, -1)), 1) AS connections_most
       FROM pg_database b JOIN pg_stat_database s ON s.datid = b.oid WHERE b.datname = current_database()) d

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +13,10 @@ from fastapi import FastAPI
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray.api.app import create_app
+from chrono_ray.api.parts import POOL_SIZE
 from chrono_ray.model.accounts import Role, Scope
 from chrono_ray.observability import catalogue
-from chrono_ray.observability.catalogue import HTTP_REQUESTS, exported
+from chrono_ray.observability.catalogue import HTTP_ANSWERS, HTTP_REQUESTS, OPERATIONS, exported
 from chrono_ray.observability.metrics import Registry
 from chrono_ray.settings import Settings
 from chrono_ray.storage.database import Database
@@ -23,6 +25,7 @@ from tests.integration.api.counting import Queries
 from tests.support.accounts import bearer, user_with_key
 
 HTTP: Final = exported(HTTP_REQUESTS)[0].removeprefix(catalogue.RAY_PREFIX)
+ANSWERS: Final = exported(HTTP_ANSWERS)[0].removeprefix(catalogue.RAY_PREFIX)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -60,6 +63,18 @@ async def test_however_many_scrape_the_record_is_asked_once(
     async with queries.at_most(1):
         answers = [await client.get("/metrics") for _ in range(5)]
     assert len({each.text for each in answers}) == 1
+
+
+async def test_while_requests_wait_for_connections_the_record_is_not_away(
+    settings: Settings,
+) -> None:
+    app = create_app(settings)
+    async with serving(settings, app=app) as client, AsyncExitStack() as held:
+        for _ in range(POOL_SIZE):
+            await held.enter_async_context(app.state.parts.record.connection())
+        async with asyncio.timeout(4):  # half of which a full pool would be waited for
+            found = read((await client.get("/metrics")).text)
+    assert found[("chrono_up", frozenset())] == 1
 
 
 async def test_without_the_record_that_alone_is_told(tmp_path: Path) -> None:
@@ -112,16 +127,28 @@ async def test_a_request_is_counted_by_its_route_and_never_by_its_path(
     settings: Settings, queries: Queries
 ) -> None:
     counted = Registry()
-    async with serving(settings, app=create_app(settings, meter=counted)) as client:
+    app = create_app(settings, meter=counted)
+    assert answers(counted) == {"2xx": 0, "3xx": 0, "4xx": 0, "5xx": 0}
+    async with serving(settings, app=app) as client:
         for path in ("runs/999999", "runs/999998", "none/such"):
             await client.get(f"/api/v1/{path}")
-        await client.request("BREW", "/api/v1/projects")
+        for method in ("BREW", "PUT", "PATCH"):  # whoever asks could fill the series with methods
+            await client.request(method, "/api/v1/projects")
         async with asyncio.timeout(5):
-            while len(asked := requests(read(counted.render()))) < 3:
+            while answers(counted)["4xx"] < 6:
                 await asyncio.sleep(0)
-    assert asked[("/api/v1/runs/{run_id}", "GET")] == 2
-    assert asked[("other", "GET")] == 1
-    assert {method for _, method in asked} == {"GET", "other"}
+    asked = requests(read(counted.render()))
+    assert asked.pop(("/api/v1/runs/{run_id}", "GET")) == 2
+    assert asked == {("other", each): 1 for each in ("GET", "other", "PUT", "PATCH")}
+    assert sum(map(len, app.openapi()["paths"].values())) < OPERATIONS
+
+
+def answers(counted: Registry) -> dict[str, float]:
+    """By the class of their status."""
+    found = read(counted.render())
+    return {
+        dict(labels)["status"]: value for (name, labels), value in found.items() if name == ANSWERS
+    }
 
 
 def requests(found: Samples) -> dict[tuple[str, str], float]:

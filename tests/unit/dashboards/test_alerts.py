@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import yaml
 
 from chrono_ray.cli.main import app
 from dashboards.alerts import ALERTS
-from dashboards.build import FOLDER
+from dashboards.build import ALERTS as ALERTS_FILE
+from dashboards.build import FOLDER, main
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
@@ -53,6 +55,19 @@ def test_commands_that_runbooks_name_exist():
     known = {each.name or each.callback.__name__ for each in app.registered_commands}
     known |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"`chrono\s+([a-z]+)", RUNBOOKS)) - known == set()
+
+
+def test_a_runbook_is_a_link_only_where_one_says_where_it_leads(capsys: pytest.CaptureFixture[str]):
+    def annotations() -> list[dict[str, str]]:
+        groups = yaml.safe_load(capsys.readouterr().out)["groups"]
+        return [rule["annotations"] for group in groups for rule in group["rules"]]
+
+    sys.stdout.write(ALERTS_FILE.read_text("utf-8"))
+    told = annotations()
+    assert [each["runbook"] for each in told] == [alert.runbook for alert in ALERTS]
+    assert not any("runbook_url" in each for each in told)
+    assert main(["--runbooks", "https://wiki.example/r"]) == 0
+    assert annotations()[0]["runbook_url"] == "https://wiki.example/r#chrononotscraped"
 
 
 def test_every_alert_is_seen_to_fire():

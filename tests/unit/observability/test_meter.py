@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,11 +26,13 @@ from chrono_ray.observability.metrics import (
     Spread,
     Stands,
 )
+from chrono_ray.observability.own import watch_disks
 
 FETCHES = Counter("chrono_fetches", "Fetches ended, by outcome.", ("outcome",))
 DEPTH = Gauge("chrono_queue_depth", "Captures waiting.", ("queue",))
 SECONDS = Histogram("chrono_fetch_seconds", "From lease to answer.", ("archive",), (0.1, 1.0))
 PLAIN = Counter("chrono_plain", "Without labels.")
+ASKED = Counter("chrono_asked", "By whom, for what.", ("part", "path", "status"), 5, ("path",))
 
 
 def read(registry: Registry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -95,6 +99,17 @@ def test_label_values_beyond_the_limit_are_counted_together():
     assert len(samples) == SERIES_MAX + 1
     assert samples[("chrono_fetches_total", (("outcome", "other"),))] == 50
     assert samples[("chrono_fetches_total", (("outcome", "host0.example"),))] == 2
+
+
+def test_beyond_the_limit_only_what_is_wide_is_told_no_longer():
+    registry = Registry()
+    for number in range(20):
+        registry.add(ASKED, "api", f"/{number}", "4xx")
+    registry.add(ASKED, "api", "/new", "5xx", amount=7)
+    assert registry.readings()[-2:] == [
+        Counted(ASKED, ("api", "other", "4xx"), 15),
+        Counted(ASKED, ("api", "other", "5xx"), 7),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -226,3 +241,16 @@ def test_a_line_logged_by_a_collection_amid_a_reading_stops_nobody(counting: Reg
     gc.collect()
     lines = [each for each in counting.readings() if each.metric is LOG_EVENTS]
     assert lines == [Counted(LOG_EVENTS, ("scraper", "error", "other"), 10)]
+
+
+def test_the_disks_of_folders_are_told_before_the_folders_are_there(tmp_path: Path):
+    registry = Registry()
+    watch_disks(registry, {"data": tmp_path, "payloads": tmp_path / "not" / "yet"})
+    stands = {
+        (each.metric.name, each.values): each.value
+        for each in registry.readings() if isinstance(each, Stands)
+    }  # fmt: skip
+    size, free = (shutil.disk_usage(tmp_path)[at] for at in (0, 2))
+    for folder in ("data", "payloads"):
+        assert 0 < stands[("chrono_disk_size_bytes", (folder,))] <= size
+        assert stands[("chrono_disk_free_bytes", (folder,))] == pytest.approx(free, rel=0.05)
