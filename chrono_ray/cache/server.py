@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -22,7 +23,8 @@ class CacheServer:
     """Memory in bytes, 0 for no limit. `hits` and `misses` of all its keys since it started.
 
     An answer that is looked up counts several times, once for each of its
-    tags. `hit_rate` is from 0 to 1, None when nothing was asked.
+    tags. `hit_rate` is from 0 to 1, None when nothing was asked. What a server
+    does not tell is 0 or empty.
     """
 
     version: str
@@ -54,15 +56,28 @@ async def asked(url: str, *, seconds: float) -> CacheServer:
             "Redis does not answer", why=f"{type(error).__name__}: {error}".rstrip(": "),
             fix="Start it, or check CHRONO_REDIS_URL; without it reads are only slower",
         ) from error  # fmt: skip
-    hits, misses = int(told["keyspace_hits"]), int(told["keyspace_misses"])
+    return _server(told, keys)
+
+
+def _server(told: Mapping[str, object], keys: object) -> CacheServer:
+    hits, misses = _number(told, "keyspace_hits"), _number(told, "keyspace_misses")
     return CacheServer(
-        version=str(told.get("valkey_version") or told["redis_version"]), role=str(told["role"]),
-        keys=int(keys), hits=hits, misses=misses,
-        memory=int(told["used_memory"]), memory_most=int(told["maxmemory"]),
-        policy=str(told["maxmemory_policy"]), evicted=int(told["evicted_keys"]),
-        clients=int(told["connected_clients"]),
+        version=str(told.get("valkey_version") or told.get("redis_version") or ""),
+        role=str(told.get("role") or ""), keys=_whole(keys), hits=hits, misses=misses,
+        memory=_number(told, "used_memory"), memory_most=_number(told, "maxmemory"),
+        policy=str(told.get("maxmemory_policy") or ""), evicted=_number(told, "evicted_keys"),
+        clients=_number(told, "connected_clients"),
         hit_rate=hits / (hits + misses) if hits + misses else None,
     )  # fmt: skip
+
+
+def _number(told: Mapping[str, object], name: str) -> int:
+    return _whole(told.get(name))
+
+
+def _whole(value: object) -> int:
+    """Servers of another make say other things, or nothing."""
+    return int(value) if isinstance(value, int | float) else 0
 
 
 def _client(url: str, seconds: float) -> Redis:
@@ -70,8 +85,10 @@ def _client(url: str, seconds: float) -> Redis:
         return Redis.from_url(
             url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0)
         )
-    except ValueError as error:
+    except ValueError:  # its own words hold the password
         raise Unavailable(
-            "The Redis URL cannot be used", why=str(error).partition("\n")[0],
-            fix="Set CHRONO_REDIS_URL to redis://:password@host:port/0, or unset it",
-        ) from error  # fmt: skip
+            "The Redis URL cannot be used",
+            why="it is no redis://, rediss:// or unix:// URL with a port that is a number",
+            fix="Set CHRONO_REDIS_URL to redis://:password@host:port/0, or unset it (in a password"
+            " / is %2F, ? is %3F, # is %23)",
+        ) from None  # fmt: skip

@@ -14,6 +14,7 @@ from chrono_ray.cli.following import interrupted
 from chrono_ray.cli.overview import Onlooker, Overview
 from chrono_ray.cli.remote import only_here
 from chrono_ray.cli.words import amount, duration
+from chrono_ray.observability.log import printable
 from chrono_ray.pipeline.overview import Away, RecordView, RunView
 
 
@@ -38,7 +39,7 @@ def watch(every: float, *, once: bool, json: bool) -> int:
 def line(seen: Overview) -> str:
     """One look on one line."""
     record = [f"record: {seen.record.away}"] if isinstance(seen.record, Away) else _of(seen.record)
-    return f"{seen.at:%H:%M:%S} " + " · ".join([*record, *_parts(seen)])
+    return printable(f"{seen.at:%H:%M:%S} " + " · ".join([*record, *_parts(seen)]))
 
 
 def _of(record: RecordView) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import asyncpg
 import httpx2
@@ -29,6 +29,7 @@ from chrono_ray.cluster.owner import Running, attached, running
 from chrono_ray.cluster.sizing import Sizing
 from chrono_ray.embedded.folder import FOLDER
 from chrono_ray.model.errors import ChronoError, Unavailable
+from chrono_ray.observability.log import redacted
 from chrono_ray.observability.processes import PartMemory, below, memory, server_in
 from chrono_ray.pipeline.overview import Away, RecordView, look
 from chrono_ray.settings import Settings
@@ -39,7 +40,11 @@ PART_SECONDS: Final = 5.0
 """No part is waited for longer."""
 API_SECONDS: Final = 4.0
 PID_FILES: Final = (("postgres/postmaster.pid", "postgres"), ("valkey/valkey.pid", "valkey"))
+STATES: Final = ("ok", "degraded", "down")
 NOBODY: Final = Away("chrono_ray does not run here. Start it: chrono up")
+
+NONSENSE: Final = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading an answer raises that is none of the kind expected."""
 
 T = TypeVar("T")
 
@@ -66,13 +71,18 @@ class ActorView:
 
 @dataclass(frozen=True, slots=True)
 class ApiView:
-    """What the API says of its parts, and how long it took to."""
+    """What the API says of its parts, and how long it took to; `why` of those that are not well.
+
+    `status` is one of `STATES`. Strangers are told no more than that: then `version` is empty,
+    `parts` is, and `actors` is None.
+    """
 
     status: str
     version: str
     milliseconds: float
     parts: Mapping[str, str]
-    actors: Mapping[str, ActorView]
+    why: Mapping[str, str]
+    actors: Mapping[str, ActorView] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +215,13 @@ def _pools(
     """`alone`: there is never more than one indexer."""
     if isinstance(seen, Away):
         return seen
-    if not isinstance(api, Away):
-        indexers: int | None = _named(api, "indexer-")
+    if not isinstance(api, Away) and api.actors and api.parts.get("ray") == "ok":
+        indexers: int | None = sum(name.startswith("indexer-") for name in api.actors)
     elif alone or not seen.indexer_connections:
         indexers = min(seen.indexer_connections, 1)
     else:
         indexers = None
     return Pools(PoolView(wanted[0], seen.scrapers), PoolView(wanted[1], indexers))
-
-
-def _named(api: ApiView, kind: str) -> int:
-    return sum(name.startswith(kind) for name in api.actors)
 
 
 def _record_of(before: Overview | None) -> RecordView | None:
@@ -234,30 +240,40 @@ async def _seen_cache(settings: Settings) -> CacheServer:
     return await cache_server.asked(settings.redis_url.get_secret_value(), seconds=PART_SECONDS)
 
 
-async def api_view(url: str) -> ApiView | Away:
-    """What the API at this address says of its parts now."""
+async def api_view(url: str) -> ApiView:
+    """What the API at this address says of its parts now. Raises `Unavailable`."""
     async with httpx2.AsyncClient(timeout=API_SECONDS, trust_env=False) as http:
-        return await _within(_asked_api(http, url))
+        return await _asked_api(http, url)
 
 
 async def _asked_api(http: httpx2.AsyncClient, url: str) -> ApiView:
     began = time.monotonic()
     try:
         got = await http.get(f"{url}/api/v1/health")
-        told: dict[str, Any] = orjson.loads(got.content)
-        return ApiView(
-            status=told["status"], version=told.get("version", ""),
-            milliseconds=round((time.monotonic() - began) * 1000, 1),
-            parts={name: each["state"] for name, each in told.get("parts", {}).items()},
-            actors={
-                name: ActorView(each["state"], each["done"], each["in_flight"], each["rss"])
-                for name, each in told.get("actors", {}).items()
-            },
-        )  # fmt: skip
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable(
-            "The API does not answer", why=f"{type(error).__name__}: {error}".rstrip(": ")
-        ) from error
+        milliseconds = round((time.monotonic() - began) * 1000, 1)
+        return _api_told(orjson.loads(got.content), got.status_code, milliseconds)
+    except (httpx2.HTTPError, httpx2.InvalidURL, *NONSENSE) as error:
+        raise _no_api(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+
+def _api_told(told: object, code: int, milliseconds: float) -> ApiView:
+    """Also what a proxy says that has nobody behind it is JSON with a `status`."""
+    if not isinstance(told, dict) or told.get("status") not in STATES:
+        raise _no_api(f"what answers there is none of chrono_ray's: HTTP {code}")
+    parts, actors = told.get("parts") or {}, told.get("actors")
+    return ApiView(
+        status=str(told["status"]), version=told.get("version") or "", milliseconds=milliseconds,
+        parts={name: each["state"] for name, each in parts.items()},
+        why={name: each["detail"] for name, each in parts.items() if each.get("detail")},
+        actors=None if actors is None else {
+            name: ActorView(each["state"], each["done"], each["in_flight"], each["rss"])
+            for name, each in actors.items()
+        },
+    )  # fmt: skip
+
+
+def _no_api(why: str) -> Unavailable:
+    return Unavailable("The API does not answer", why=why)
 
 
 def _held(settings: Settings, found: Running | None) -> Memory:
@@ -272,7 +288,7 @@ def _held(settings: Settings, found: Running | None) -> Memory:
 
 
 async def _within(asked: Awaitable[T]) -> T | Away:
-    """The answer, or why there is none within `PART_SECONDS`."""
+    """The answer, or why there is none within `PART_SECONDS`; the other parts go on."""
     try:
         async with asyncio.timeout(PART_SECONDS):
             return await asked
@@ -280,6 +296,8 @@ async def _within(asked: Awaitable[T]) -> T | Away:
         return Away(f"no answer within {PART_SECONDS:g} s")
     except ChronoError as error:
         refused = login_refused(error) if isinstance(error, Unavailable) else None
-        return Away(str(refused or error))
+        return Away(redacted(str(refused or error)))
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
-        return Away(str(database_error(error) or error))  # it is not migrated, above all
+        return Away(redacted(str(database_error(error) or error)))  # it is not migrated, above all
+    except Exception as error:  # noqa: BLE001 (servers of another make say anything)
+        return Away(redacted(f"{type(error).__name__}: {error}"))

@@ -24,6 +24,7 @@ from chrono_ray.cli.overview import ApiView, Memory, Onlooker, Overview, Pools
 from chrono_ray.cli.remote import only_here
 from chrono_ray.cli.words import amount, duration
 from chrono_ray.model.errors import InvalidInput
+from chrono_ray.observability.log import printable
 from chrono_ray.pipeline.overview import Away, RecordView, RunView
 from chrono_ray.storage.admin import BudgetState
 
@@ -110,7 +111,9 @@ def picture(seen: Overview, width: int, height: int) -> RenderableType:
     """One look on a screen so large; what it has no room for is left out, from the runs first."""
     record = seen.record
     if isinstance(record, Away):
-        body: list[RenderableType] = [Text(f"record   {record.away}", "red", overflow="fold")]
+        body: list[RenderableType] = [
+            Text(f"record   {printable(record.away)}", "red", overflow="fold")
+        ]
     else:
         body = list(_of_record(record, width, height))
     return Group(_head(seen), *body, *_parts(seen), Text("q or Ctrl+C ends", "dim"))
@@ -175,6 +178,11 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _add(table: Table, *cells: str | Text) -> None:
+    """What others wrote is no markup, and moves no cursor."""
+    table.add_row(*(Text(printable(each)) if isinstance(each, str) else each for each in cells))
+
+
 def _runs(runs: tuple[RunView, ...], width: int) -> RenderableType:
     if not runs:
         return Text("runs     none yet. Begin: chrono run iana.org --from 2012 --to 2014")
@@ -185,8 +193,8 @@ def _runs(runs: tuple[RunView, ...], width: int) -> RenderableType:
         more = (
             (_bar(each.share), f"{each.stored:,}", f"{each.failed:,}", each.archive) if wide else ()
         )
-        table.add_row(
-            f"{each.run} {each.url}", Text(each.state, COLOURS.get(each.state, "")),
+        _add(
+            table, f"{each.run} {each.url}", Text(each.state, COLOURS.get(each.state, "")),
             f"{each.ended:,}/{each.listed:,}",
             f"{each.rate:.1f}" if each.state == "active" else "", _left(each), *more,
         )  # fmt: skip
@@ -210,9 +218,9 @@ def _budgets(budgets: list[BudgetState]) -> RenderableType:
     for each in budgets:
         silent = f"{duration(each.wait)} ({each.reason})" if each.paused_until else ""
         limit = f"{each.rate:.0f} of {each.per_minute}" if each.rate else "no limit"
-        table.add_row(
-            f"{each.archive} {each.kind}", limit, "" if each.now is None else str(each.now),
-            Text(silent, "yellow"),
+        _add(
+            table, f"{each.archive} {each.kind}", limit, "" if each.now is None else str(each.now),
+            Text(printable(silent), "yellow"),
         )  # fmt: skip
     return table
 
@@ -224,8 +232,8 @@ def _queues(record: RecordView, width: int) -> Table:
     for each in record.queues.classes:
         oldest = max(each.seconds, each.tasks_seconds)
         more = (f"{each.listings:,}", f"{each.tasks:,}", f"{each.held:,}") if wide else ()
-        table.add_row(
-            each.queue, f"{each.queued:,}", f"{each.leased:,}", f"{each.parked:,}",
+        _add(
+            table, each.queue, f"{each.queued:,}", f"{each.leased:,}", f"{each.parked:,}",
             duration(oldest) if oldest else "", *more,
         )  # fmt: skip
     return table
@@ -235,7 +243,7 @@ def _slow(record: RecordView) -> Table:
     table = _table("slow", "for", "waits for")
     table.add_column("statement", no_wrap=True, overflow="ellipsis", ratio=1)
     for each in record.slow:
-        table.add_row(each.name, duration(each.seconds), each.waits_for, each.query)
+        _add(table, each.name, duration(each.seconds), each.waits_for, each.query)
     return table
 
 
@@ -255,8 +263,9 @@ def _parts(seen: Overview) -> Iterator[Text]:
 
 def _line(name: str, part: T | Away, told: Callable[[T], str]) -> Text:
     if isinstance(part, Away):
-        return Text(f"{name:<8} {part.away}", "yellow", no_wrap=True, overflow="ellipsis")
-    return Text(f"{name:<8} {told(part)}", no_wrap=True, overflow="ellipsis")
+        away = printable(part.away)
+        return Text(f"{name:<8} {away}", "yellow", no_wrap=True, overflow="ellipsis")
+    return Text(f"{name:<8} {printable(told(part))}", no_wrap=True, overflow="ellipsis")
 
 
 def _workers(pools: Pools) -> str:
@@ -268,7 +277,7 @@ def _workers(pools: Pools) -> str:
 
 def _api(api: ApiView) -> str:
     ill = ", ".join(f"{name} {state}" for name, state in api.parts.items() if state != "ok")
-    silent = [name for name, each in api.actors.items() if each.state == "silent"]
+    silent = [name for name, each in (api.actors or {}).items() if each.state == "silent"]
     return f"{api.status}, {api.milliseconds:.0f} ms" + "".join(
         f"; {each}" for each in (ill, ", ".join(silent) + " silent" if silent else "") if each
     )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
-from chrono_ray import __version__, wiring
+from chrono_ray import wiring
 from chrono_ray.cli.boundary import database_error
 from chrono_ray.cli.doctor import machine, record, servers
 from chrono_ray.cli.doctor import settings as chosen
@@ -27,17 +28,17 @@ from chrono_ray.cli.doctor.finding import (
     Severity,
     Skipped,
     problem,
-    warning,
 )
-from chrono_ray.cli.overview import PID_FILES, ApiView, api_view
+from chrono_ray.cli.overview import PID_FILES, api_view
+from chrono_ray.cli.owner import LOG_FILE
 from chrono_ray.cli.words import duration
 from chrono_ray.cluster.machine import budget_here
-from chrono_ray.cluster.owner import STATE_FILE, Running, attached, running
+from chrono_ray.cluster.owner import STATE_FILE, Running, attached, running, told
 from chrono_ray.embedded.folder import FOLDER, LOCK
 from chrono_ray.model.budget import Budget
-from chrono_ray.model.errors import ChronoError, SettingsError
+from chrono_ray.model.errors import ChronoError, SettingsError, Unavailable
+from chrono_ray.observability.log import redacted
 from chrono_ray.observability.processes import below, server_in
-from chrono_ray.pipeline.overview import Away
 from chrono_ray.settings import BY_FILE, LOOPBACK, Settings
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Kind
@@ -49,15 +50,18 @@ TURN_SECONDS: Final = 15.0
 UNREACHED: Final = frozenset(
     {Code.POSTGRESQL_AWAY, Code.POSTGRESQL_LOGIN, Code.SETTINGS_INVALID, Code.NO_ANSWER}
 )
-"""With one of these nothing more is asked of the record."""
+"""With one of these of PostgreSQL nothing more is asked of the record."""
 DATABASE_URL: Final = "Set CHRONO_DATABASE_URL to postgresql://user:password@host:port/name"
-SEARCHLESS: Final = frozenset(
-    {Code.MEILISEARCH_AWAY, Code.MEILISEARCH_LOGIN, Code.DATA_DIR_UNWRITABLE}
-)
-"""Nor of the index."""
+SEARCHLESS: Final = {
+    "meilisearch": frozenset({Code.MEILISEARCH_AWAY, Code.MEILISEARCH_LOGIN, Code.NO_ANSWER}),
+    "files": frozenset({Code.DATA_DIR_UNWRITABLE}),
+}
+"""Nor of the index, with one of these of the checks by that name."""
 NOT_RUNNING: Final = NotSeen("chrono_ray does not run here, and starts its own: chrono up")
 
 Check = Callable[[], Awaitable[Seen | NotSeen]]
+Checked = Mapping[str, Seen | NotSeen]
+"""What was seen, by the check's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +80,47 @@ async def examine(environment: Mapping[str, str], *, ask_archives: bool = False)
     findings, skipped = _noted("settings", read.seen)
     if read.settings is None:
         return Report(findings, (*skipped, Skipped("everything else", "the settings are unusable")))
-    owner = running(read.settings.data_dir)
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            owner = await asyncio.to_thread(running, read.settings.data_dir)
+    except TimeoutError:
+        more, _ = _noted("owner", _no_answer("owner", f"{read.settings.data_dir} does not answer"))
+        return Report((*findings, *more), (Skipped("everything else", "it needs the data folder"),))
     settings = attached(read.settings, owner) if owner else read.settings
     patient = Patient(settings, environment, owner, ask_archives)
-    for name, check in _checks(patient).items():
-        more, less = _noted(name, await _within(name, check))
-        findings, skipped = (*findings, *more), (*skipped, *less)
-    ill = frozenset(each.code for each in findings if each.severity is Severity.PROBLEM)
-    more, less = await _of_record(patient, ill)
-    return Report((*findings, *more), (*skipped, *less))
+    seen = {"settings": read.seen, **await _all(_checks(patient))}
+    return _report({**seen, **await _of_record(patient, seen)})
+
+
+def _report(seen: Checked) -> Report:
+    noted = [_noted(name, each) for name, each in seen.items()]
+    return Report(
+        tuple(finding for found, _ in noted for finding in found),
+        tuple(skipped for _, left in noted for skipped in left),
+    )
 
 
 def _noted(name: str, seen: Seen | NotSeen) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
+    """Without secrets, which servers' and libraries' words may hold."""
     if isinstance(seen, NotSeen):
-        return (), (Skipped(name, seen.why),)
-    return seen.findings or (Finding(name, Severity.FINE, seen.told),), ()
+        return (), (Skipped(name, redacted(seen.why)),)
+    found = seen.findings or (Finding(name, Severity.FINE, seen.told),)
+    return tuple(
+        replace(each, what=redacted(each.what), why=redacted(each.why)) for each in found
+    ), ()  # fmt: skip
+
+
+async def _all(checks: Mapping[str, Check]) -> dict[str, Seen | NotSeen]:
+    """All at once: whatever hangs, nobody waits longer than for one."""
+    async with asyncio.TaskGroup() as group:
+        doing = {
+            name: group.create_task(_within(name, check)) for name, check in checks.items()
+        }  # fmt: skip
+    return {name: each.result() for name, each in doing.items()}
 
 
 async def _within(name: str, check: Check) -> Seen | NotSeen:
-    """What it found; a check that does not end is a finding, too."""
+    """What it found; a check that does not end, or breaks off, is a finding, too."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check()
@@ -104,7 +130,7 @@ async def _within(name: str, check: Check) -> Seen | NotSeen:
         return _no_answer(name, str(error))
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
         return _no_answer(name, str(database_error(error) or error))
-    except (OSError, psutil.Error) as error:
+    except Exception as error:  # noqa: BLE001 (servers of another make say anything)
         return _no_answer(name, f"{type(error).__name__}: {error}")
 
 
@@ -122,10 +148,10 @@ def _checks(patient: Patient) -> dict[str, Check]:
         "versions": _at_once(machine.versions),
         "disk": lambda: asyncio.to_thread(machine.disks, _folders(settings)),
         "files": lambda: asyncio.to_thread(
-            machine.permissions, settings.data_dir, _secrets(patient)
+            lambda: machine.permissions(settings.data_dir, _secrets(patient))
         ),
         "owner": lambda: asyncio.to_thread(_claims, settings.data_dir, owner),
-        "token": _at_once(lambda: _token(patient)),
+        "token": lambda: asyncio.to_thread(_token, patient),
         "memory": _at_once(lambda: _memory(settings)),
         "ports": lambda: asyncio.to_thread(_ports, settings, owner),
         "api": lambda: _api(patient),
@@ -175,7 +201,8 @@ def _claims(data_dir: Path, owner: Running | None) -> Seen:
     return machine.claims(
         machine.Claims(
             owner=owner.pid if owner else 0, left=state if state.is_file() and not owner else None,
-            locked=locked, holder=holder, servers=tuple(pid for pid in servers_there if pid),
+            lock=folder / LOCK, locked=locked, holder=holder,
+            servers=tuple(pid for pid in servers_there if pid),
         )
     )  # fmt: skip
 
@@ -210,12 +237,16 @@ def _budget() -> tuple[Budget | None, str]:
 def _ports(settings: Settings, owner: Running | None) -> Seen | NotSeen:
     serving = settings.serving
     if owner is None:
+        left = told(settings.data_dir)
+        if left is not None and left.api and urlsplit(left.api).port == serving.port:
+            return NotSeen("what a dead owner left may listen there yet: chrono down ends it")
         return machine.port_to_take(serving.host, serving.port)
     if settings.ray_host:
         return NotSeen("CHRONO_RAY_HOST is set: that only hosts of the cluster reach it is yours")
     roots = [owner.pid, *(server_in(settings.data_dir / FOLDER / n, p) for n, p in PID_FILES)]
     ours = {each.pid for each in below([pid for pid in roots if pid])}
-    allowed = [] if serving.host in LOOPBACK else [serving.port]
+    api = urlsplit(owner.api)  # where it does listen: the settings may have changed since
+    allowed = [api.port] if api.port and api.hostname not in LOOPBACK else []
     try:
         return machine.ports_beyond(list(machine.listening(ours)), allowed=allowed)
     except psutil.AccessDenied:
@@ -233,25 +264,15 @@ async def _api(patient: Patient) -> Seen | NotSeen:
             Code.API_FAILED, "The API did not start", why=owner.api_error,
             fix="Mend that, then: chrono down, chrono up",
         ),))  # fmt: skip
-    seen = await api_view(owner.api)
-    if isinstance(seen, Away):
+    log = patient.settings.data_dir / LOG_FILE
+    try:
+        seen = await api_view(owner.api)
+    except Unavailable as error:
         return Seen("", (problem(
-            Code.API_AWAY, "The API does not answer", why=seen.away,
-            fix="Restart it: chrono down, chrono up. Its log: DATA_DIR/owner.log",
+            Code.API_AWAY, error.what, why=error.why,
+            fix=f"Restart it: chrono down, chrono up. Its log: {log}",
         ),))  # fmt: skip
-    return Seen(f"{owner.api} answers in {seen.milliseconds:.0f} ms", tuple(_of_api(seen)))
-
-
-def _of_api(seen: ApiView) -> list[Finding]:
-    if seen.version == __version__:
-        return []
-    return [
-        warning(
-            Code.API_OTHER_VERSION, "What runs is not what is installed",
-            why=f"{seen.version} runs, {__version__} is installed",
-            fix="Restart it: chrono down, chrono up",
-        )
-    ]  # fmt: skip
+    return Seen(f"{owner.api} answers in {seen.milliseconds:.0f} ms", tuple(servers.api(seen, log)))
 
 
 async def _postgresql(settings: Settings) -> Seen | NotSeen:
@@ -288,34 +309,38 @@ async def _payloads(settings: Settings) -> Seen | NotSeen:
     return await servers.blobs(place)
 
 
-async def _of_record(
-    patient: Patient, ill: frozenset[str]
-) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
-    """The schema first: without it nothing else can be asked. `ill`: problems found so far."""
+async def _of_record(patient: Patient, seen: Checked) -> Checked:
+    """The schema first: without it nothing else can be asked. `seen`: what was so far."""
     names = ("schema", "work", "archives", "index")
     if patient.settings.database_url is None:
-        return (), tuple(Skipped(name, NOT_RUNNING.why) for name in names)
-    if ill & UNREACHED:
-        return (), tuple(Skipped(name, "PostgreSQL was not reached") for name in names)
+        return dict.fromkeys(names, NOT_RUNNING)
+    if _ill(seen, "postgresql", UNREACHED):
+        return dict.fromkeys(names, NotSeen("PostgreSQL was not reached"))
+    searchable = not any(_ill(seen, name, codes) for name, codes in SEARCHLESS.items())
     async with _opened(patient.settings) as database:
-        findings, skipped = _noted(
-            "schema", await _within("schema", lambda: record.schema(database))
-        )
-        if any(each.severity is Severity.PROBLEM for each in findings):
-            return findings, tuple(Skipped(name, "its schema is another") for name in names[1:])
-        for name, check in _inside(patient, database, ill).items():
-            more, less = _noted(name, await _within(name, check))
-            findings, skipped = (*findings, *more), (*skipped, *less)
-    return findings, skipped
+        schema = await _within("schema", lambda: record.schema(database))
+        if isinstance(schema, NotSeen) or any(
+            each.severity is Severity.PROBLEM for each in schema.findings
+        ):
+            other = NotSeen("its schema is another, or was not seen")
+            return {"schema": schema, **dict.fromkeys(names[1:], other)}
+        checks = _inside(patient, database, searchable=searchable)
+        return {"schema": schema, **await _all(checks)}
 
 
-def _inside(patient: Patient, database: Database, ill: frozenset[str]) -> dict[str, Check]:
+def _ill(seen: Checked, name: str, codes: Collection[str]) -> bool:
+    """Whether this check found one of these."""
+    found = seen.get(name)
+    return isinstance(found, Seen) and any(each.code in codes for each in found.findings)
+
+
+def _inside(patient: Patient, database: Database, *, searchable: bool) -> dict[str, Check]:
     """Of the record's contents."""
     settings = patient.settings
     checks: dict[str, Check] = {
         "work": lambda: record.work(database, elsewhere=settings.meilisearch_url is not None),
         "archives": lambda: record.archives(database),
-        "index": lambda: _index(settings, database, ill),
+        "index": lambda: _index(settings, database, searchable=searchable),
     }
     if patient.ask_archives:
         addresses = {"wayback": settings.archives.wayback.url, "pywb": settings.archives.pywb.url,
@@ -326,8 +351,8 @@ def _inside(patient: Patient, database: Database, ill: frozenset[str]) -> dict[s
     return checks
 
 
-async def _index(settings: Settings, database: Database, ill: frozenset[str]) -> Seen | NotSeen:
-    if ill & SEARCHLESS:
+async def _index(settings: Settings, database: Database, *, searchable: bool) -> Seen | NotSeen:
+    if not searchable:
         return NotSeen("where it should be it was not reached")
     searched = wiring.index(settings, "reader")
     try:

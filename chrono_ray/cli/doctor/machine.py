@@ -186,8 +186,8 @@ def permissions(data_dir: Path, secrets: Collection[Path]) -> Seen:
     elif not os.access(_standing(data_dir), os.W_OK | os.X_OK):
         found.append(problem(
             Code.DATA_DIR_UNWRITABLE, f"Nothing can be written in {_standing(data_dir)}",
-            why="this user has no leave to",
-            fix="Give yourself leave to, or set CHRONO_DATA_DIR to another folder",
+            why=_why_not(_standing(data_dir)),
+            fix="Mend that, or set CHRONO_DATA_DIR to another folder",
         ))  # fmt: skip
     readable = [each for each in secrets if each.is_file() and each.stat().st_mode & OTHERS]
     found += [
@@ -198,6 +198,13 @@ def permissions(data_dir: Path, secrets: Collection[Path]) -> Seen:
     ]  # fmt: skip
     kept = sum(each.is_file() for each in secrets)
     return Seen(f"{data_dir} and {kept} files with secrets are ours alone", tuple(found))
+
+
+def _why_not(folder: Path) -> str:
+    """Why nothing can be written there."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "its disk is mounted read-only"
+    return "this user has no leave to"
 
 
 def token(path: Path | None, *, given: bool) -> Seen:
@@ -228,12 +235,13 @@ def token(path: Path | None, *, given: bool) -> Seen:
 class Claims:
     """Who says that the data folder is theirs: 0 for nobody, and files that say so of the dead.
 
-    `holder` is the process in the lock that is held now, `servers` those
+    `holder` is the process in the `lock` that is held now, `servers` those
     that work in the folder.
     """
 
     owner: int
     left: Path | None
+    lock: Path
     locked: bool
     holder: int
     servers: tuple[int, ...]
@@ -249,7 +257,7 @@ def claims(claimed: Claims) -> Seen:
             fix="End what it left behind: chrono down. Then: chrono up (nothing is lost)",
         ))  # fmt: skip
     if claimed.locked and claimed.holder != claimed.owner:
-        found.append(_held(claimed.holder))
+        found.append(_held(claimed.holder, claimed.lock))
     elif claimed.servers and not claimed.locked and claimed.left is None:
         found.append(problem(
             Code.SERVERS_ORPHANED, "PostgreSQL or Valkey run here, and nobody looks after them",
@@ -260,17 +268,28 @@ def claims(claimed: Claims) -> Seen:
     return Seen(f"the data folder: {owner}", tuple(found))
 
 
-def _held(pid: int) -> Finding:
+def _held(pid: int, path: Path) -> Finding:
     if psutil.pid_exists(pid):
         return warning(
             Code.LOCK_HELD, "Another process has the data folder for itself",
             why=f"{_name(pid)} holds its lock", fix=f"Wait for it; should it hang: kill {pid}",
         )  # fmt: skip
+    holders = list(_openers(path))
+    named = ", ".join(map(_name, holders)) or "one that it started"
+    end = f"End it: kill {' '.join(map(str, holders))}" if holders else f"Find it: fuser {path}"
     return problem(
         Code.LOCK_HELD, "The data folder is locked for a process that is gone",
-        why=f"process {pid} took the lock, and one that it started still holds it",
-        fix="Find it with `fuser DATA_DIR/embedded/owner.lock` and end it",
+        why=f"process {pid} took the lock, and {named} still holds it", fix=end,
     )  # fmt: skip
+
+
+def _openers(path: Path) -> Iterator[int]:
+    """Processes that have this file open, as far as we may see it."""
+    there = str(path.resolve())
+    for each in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if any(opened.path == there for opened in each.open_files()):
+                yield each.pid
 
 
 def lock(path: Path) -> tuple[bool, int]:

@@ -1,21 +1,24 @@
-"""Whether PostgreSQL, Redis, Meilisearch, the payloads and the archives can be reached, and how
-they are set up."""
+"""Whether the API, PostgreSQL, Redis, Meilisearch, the payloads and the archives can be reached,
+and how they are set up."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 import orjson
 
+from chrono_ray import __version__
 from chrono_ray.cache import server as cache_server
 from chrono_ray.cli.boundary import login_refused
 from chrono_ray.cli.doctor.finding import Code, Finding, Seen, problem, warning
+from chrono_ray.cli.overview import NONSENSE, ActorView, ApiView
 from chrono_ray.cli.words import amount
 from chrono_ray.model.budget import SPARE
 from chrono_ray.model.errors import NotFound, SettingsError, Unavailable
@@ -29,6 +32,7 @@ ASK_SECONDS: Final = 5.0
 SKEW_MOST: Final = 2.0
 """Seconds that this machine's clock may differ from PostgreSQL's: archives' slots last as long."""
 LATELY: Final = timedelta(days=1)
+SHOWN: Final = 5
 SURELY: Final = timedelta(seconds=-60)
 """Older than this is everything, also what was just written."""
 
@@ -46,6 +50,63 @@ class Clocks:
         """At least so much do they differ, in seconds: the answer may have been made at any moment
         between."""
         return max(self.before - self.server, self.server - self.after, 0.0)
+
+
+PARTS: Final = {
+    "redis": "Start Redis, or check CHRONO_REDIS_URL; without it reads are only slower",
+    "index": "Start Meilisearch, or look at the index: chrono verify",
+    "blobs": "Check CHRONO_BLOBS_URL, its disk, and leave to write there",
+    "ray": "Restart the cluster: chrono down, chrono up",
+}
+"""What to do about a part of the API that is away."""
+
+
+def api(seen: ApiView, log: Path) -> Iterator[Finding]:
+    """What the API says of itself, of its parts and of the workers."""
+    if seen.status == "down":
+        yield problem(
+            Code.API_DOWN, "The API cannot serve",
+            why=f"it says that the record is away{_of(seen, 'database')}",
+            fix=f"Have PostgreSQL run and be reached; the log: {log}",
+        )  # fmt: skip
+    ill = [name for name, state in seen.parts.items() if state == "away" and name != "database"]
+    for name in ill:
+        yield problem(
+            Code.API_PART_AWAY, f"The API does not reach a part: {name}",
+            why=f"it says that it is away{_of(seen, name)}", fix=PARTS.get(name, f"See {log}"),
+        )  # fmt: skip
+    if seen.status == "degraded" and not seen.parts:
+        yield problem(
+            Code.API_PART_AWAY, "The API does not reach one of its parts",
+            why="it says that it is degraded, and a stranger is not told more",
+            fix="Ask as an admin: GET /api/v1/health",
+        )  # fmt: skip
+    yield from _of_workers(seen.actors or {}, log)
+    if seen.version not in (__version__, ""):
+        yield warning(
+            Code.API_OTHER_VERSION, "What runs is not what is installed",
+            why=f"{seen.version} runs, {__version__} is installed",
+            fix="Restart it: chrono down, chrono up",
+        )  # fmt: skip
+
+
+def _of(seen: ApiView, part: str) -> str:
+    return f": {seen.why[part]}" if part in seen.why else ""
+
+
+def _of_workers(actors: Mapping[str, ActorView], log: Path) -> Iterator[Finding]:
+    silent = [name for name, each in actors.items() if each.state == "silent"]
+    if not silent:
+        return
+    named = ", ".join(silent[:SHOWN]) + (" ..." if len(silent) > SHOWN else "")
+    tell, what = (
+        (problem, "No worker answers") if len(silent) == len(actors)
+        else (warning, "Some workers do not answer")
+    )  # fmt: skip
+    yield tell(
+        Code.WORKERS_SILENT, what, why=f"{len(silent)} of {len(actors)} are silent: {named}",
+        fix=f"Look again in a minute; if it stays so: chrono down, chrono up. The log: {log}",
+    )  # fmt: skip
 
 
 async def postgresql(record: Database, *, connections: int) -> Seen:
@@ -142,18 +203,19 @@ async def redis(url: str) -> Seen:
 
 
 def _of_redis(facts: cache_server.CacheServer) -> Iterator[Finding]:
+    """What it does not tell is nobody's fault."""
     version = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdecimal())
-    if version < OLDEST_REDIS:
+    if version and version < OLDEST_REDIS:
         yield warning(
             Code.REDIS_OLD, "Redis is too old", why=f"version {facts.version}",
             fix="Use Redis 7, or Valkey 8, or newer",
         )  # fmt: skip
-    if facts.role != "master":
+    if facts.role not in ("master", ""):
         yield problem(
             Code.REDIS_COPY, "This Redis copies another one and takes no writes",
             why=f"its role is {facts.role}", fix="Set CHRONO_REDIS_URL to the one it copies",
         )  # fmt: skip
-    if facts.memory_most == 0 or facts.policy == "noeviction":
+    if facts.policy and (facts.memory_most == 0 or facts.policy == "noeviction"):
         limit = "maxmemory is not set" if facts.memory_most == 0 else "its policy is noeviction"
         yield warning(
             Code.REDIS_KEEPS_ALL, "Redis keeps everything until its memory is full", why=limit,
@@ -176,7 +238,7 @@ async def meilisearch(url: str, key: str) -> Seen:
                 why=f"it answers {version.status_code}", fix="Check CHRONO_MEILISEARCH_KEY",
             ),))  # fmt: skip
         return _of_meilisearch(_body(version), _body(failed))
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, *NONSENSE) as error:
         return Seen("", (problem(
             Code.MEILISEARCH_AWAY, "Meilisearch does not answer",
             why=f"{type(error).__name__}: {error}".rstrip(": "),
@@ -196,6 +258,8 @@ def _lately_failed() -> dict[str, str]:
 def _body(answer: httpx2.Response) -> dict[str, Any]:
     answer.raise_for_status()
     found: dict[str, Any] = orjson.loads(answer.content)
+    if not isinstance(found, dict):
+        raise TypeError("it answers no object")
     return found
 
 

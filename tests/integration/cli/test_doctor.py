@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,7 +25,11 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from chrono_ray.cli.doctor.examine import examine
+from chrono_ray import __version__
+from chrono_ray.cli.doctor import examine as examine_module
+from chrono_ray.cli.doctor import machine
+from chrono_ray.cli.doctor.examine import Patient as Sick
+from chrono_ray.cli.doctor.examine import _api, _ports, examine
 from chrono_ray.cli.doctor.finding import Code, Severity
 from chrono_ray.cli.main import main
 from chrono_ray.cluster.birth import birth_of
@@ -34,6 +40,7 @@ from chrono_ray.embedded.ports import free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.model.budget import SPARE
 from chrono_ray.model.errors import Throttled
+from chrono_ray.settings import load
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor, Kind, Limit
 from chrono_ray.storage.migrate import migrate
@@ -317,8 +324,12 @@ async def token_deleted(patient: Patient) -> AsyncIterator[None]:
 
 @plants(Code.OWNER_DEAD)
 async def dead_owner(patient: Patient) -> AsyncIterator[None]:
-    patient.kept_owner(born=1.0)  # another process had our pid
-    yield
+    """Its proxy still listens: that is no stranger's."""
+    with socket.create_server(("127.0.0.1", 0)) as left:
+        port = left.getsockname()[1]
+        patient.environment["CHRONO_SERVING__PORT"] = str(port)
+        patient.kept_owner(born=1.0, api=f"http://127.0.0.1:{port}")  # another had our pid
+        yield
 
 
 @plants(Code.LOCK_HELD)
@@ -534,6 +545,123 @@ async def test_without_the_record_what_needs_it_is_said_not_to_be_seen(patient: 
         assert skipped[check] == "PostgreSQL was not reached"
 
 
+async def test_a_check_that_breaks_off_keeps_no_other_from_being_made(patient: Patient) -> None:
+    patient.environment["RAY_AUTH_TOKEN_PATH"] = "/" + 5000 * "x"  # no system has such a name
+    report = await examine(patient.environment)
+    codes = {each.code for each in report.findings}
+    assert Code.NO_ANSWER in codes
+    assert {"postgresql", "schema", "work", "index"} <= codes, "the record was reached"
+
+
+Answering = Callable[[bytes], bytes]
+
+
+@asynccontextmanager
+async def served(answer: Answering) -> AsyncIterator[str]:
+    """A server of whatever make; its host and port."""
+
+    serving: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        while asked := await reader.read(4096):
+            writer.write(answer(asked))
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+        async with asyncio.timeout(10):
+            await asyncio.gather(*serving)
+
+
+def http(body: bytes, status: int = 200) -> Answering:
+    head = f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    return lambda _: head + body
+
+
+def sparing_redis(asked: bytes) -> bytes:
+    """It speaks the protocol, and tells next to nothing of itself."""
+    info = b"redis_version:7.2.0\r\n"
+    answers = {b"INFO": b"$%d\r\n%s\r\n" % (len(info), info), b"DBSIZE": b":3\r\n"}
+    words = [word for word in asked.split(b"\r\n") if word.isupper() and word.isalpha()]
+    commands = [word for word in words if word in (*answers, b"CLIENT", b"HELLO", b"PING")]
+    return b"".join(answers.get(command, b"+OK\r\n") for command in commands)
+
+
+async def test_servers_of_another_make_end_nothing(patient: Patient) -> None:
+    async with served(sparing_redis) as redis, served(http(b"null")) as meilisearch:
+        patient.environment |= {
+            "CHRONO_REDIS_URL": f"redis://{redis}/0", "CHRONO_MEILISEARCH_KEY": KEY,
+            "CHRONO_MEILISEARCH_URL": f"http://{meilisearch}",
+        }  # fmt: skip
+        report = await examine(patient.environment)
+    ill = [each.code for each in report.findings if each.severity is not Severity.FINE]
+    assert ill == [Code.MEILISEARCH_AWAY], "what a Redis does not tell is no fault"
+
+
+def health(status: str = "degraded", **parts: str) -> bytes:
+    told = {name: {"state": state, "detail": "no answer"} for name, state in parts.items()}
+    silent = {"state": "silent", "done": 0, "in_flight": 0, "rss": 0}
+    actors = {"scraper-0": silent, "indexer-0": {**silent, "state": "ok"}}
+    return json.dumps(
+        {"status": status, "version": __version__, "parts": told, "actors": actors}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "codes"),
+    [
+        (http(json.dumps({"status": 503, "title": "No replica is left"}).encode(), 503),
+         [Code.API_AWAY]),
+        (http(b"null"), [Code.API_AWAY]),
+        (http(b'{"status": "down"}', 503), [Code.API_DOWN]),
+        (http(b'{"status": "degraded"}'), [Code.API_PART_AWAY]),
+        (http(b'{"status": "ok"}'), []),
+        (http(b'{"status": "ok", "version": "0.0.1"}'), [Code.API_OTHER_VERSION]),
+        (http(health(database="ok", ray="away", redis="unused", index="away")),
+         [Code.API_PART_AWAY, Code.API_PART_AWAY, Code.WORKERS_SILENT]),
+    ],
+)  # fmt: skip
+async def test_what_the_api_says_of_itself_is_heard(
+    answer: Answering, codes: list[Code], tmp_path: Path
+) -> None:
+    async with served(answer) as address:
+        owner = Running(
+            os.getpid(), "", 0.0, "", "", "", "", "", f"http://{address}", "", "{}", False
+        )  # fmt: skip
+        settings = load({"CHRONO_DATA_DIR": str(tmp_path)})
+        seen = await _api(Sick(settings, {}, owner, False))
+    assert [each.code for each in seen.findings] == codes
+    assert all(each.why and each.fix for each in seen.findings)
+
+
+def test_the_port_that_the_api_was_given_is_not_exposed(tmp_path: Path) -> None:
+    settings = load({"CHRONO_DATA_DIR": str(tmp_path), "CHRONO_SERVING__PORT": "0"})
+    with socket.create_server(("0.0.0.0", 0)) as api:
+        url = f"http://0.0.0.0:{api.getsockname()[1]}"
+        owner = Running(os.getpid(), "", 0.0, "", "", "", "", "", url, "", "{}", False)
+        assert _ports(settings, owner).findings == ()
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("CHRONO_", "RAY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CHRONO_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(examine_module, "CHECK_SECONDS", 1.0)
+    answers = threading.Event()
+    monkeypatch.setattr(machine, "disks", lambda _: answers.wait(20))
+    began = time.monotonic()
+    _, out = chrono(monkeypatch, capsys, "doctor", "--json")
+    answers.set()
+    assert time.monotonic() - began < 15, "its thread was waited for"
+    whats = [each["what"] for each in json.loads(out)["findings"] if each["code"] == "no_answer"]
+    assert any("'disk'" in what for what in whats)
+
+
 async def test_archives_are_asked_only_when_told_to_and_with_leave(patient: Patient) -> None:
     heads: list[bytes] = []
 
@@ -601,4 +729,6 @@ def test_the_command_fails_for_problems_alone_and_tells_no_secret(
     for url in (servers.database_url, servers.redis_url):
         assert str(urlsplit(url).password) not in out
     assert "a-wrong-password" not in out
+    monkeypatch.setenv("CHRONO_REDIS_URL", f"redis://:a-wrong/password@{NOWHERE}/0")
+    assert "a-wrong" not in chrono(monkeypatch, capsys, "doctor")[1]
     assert not (tmp_path / "data").exists(), "it makes nothing"

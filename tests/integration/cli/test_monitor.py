@@ -23,7 +23,7 @@ from rich.console import Console
 from chrono_ray import settings
 from chrono_ray.cli.main import main
 from chrono_ray.cli.monitor import line
-from chrono_ray.cli.overview import Onlooker, Overview
+from chrono_ray.cli.overview import ApiView, Onlooker, Overview, _pools
 from chrono_ray.cli.top import picture
 from chrono_ray.model.errors import Throttled
 from chrono_ray.pipeline.overview import Away, RecordView, pages_per_minute
@@ -35,6 +35,9 @@ from tests.integration.storage.making import Record, capture, stored
 NOBODY = "redis://127.0.0.1:1/0"
 SCREEN_SECONDS = 30.0
 HEIGHT = 24
+HOSTILE = "http://a/[/b][link=http://e]\u202e\x1b[2J"
+STRANGER = ApiView("ok", "", 1.0, {}, {}, None)
+"""What an API says of itself to those whom it does not know."""
 
 
 @pytest.fixture
@@ -176,6 +179,10 @@ async def test_rates_are_those_since_the_look_before(
         assert max(map(len, screen.splitlines())) <= width
         assert len(screen.splitlines()) <= HEIGHT
     assert f"{run_id}: 4/10" in line(after)
+    hostile = replace(after, record=replace(record_of(after), runs=(replace(run, url=HOSTILE),)))
+    assert "http://a/[/b][link=http://e]\\u202e\\u001b[2J" in shown(hostile, 160)
+    two = replace(record_of(after), indexer_connections=2)
+    assert _pools(two, (1, 2), STRANGER, alone=False).indexers.actual is None, "it tells nobody"
 
 
 def shown(seen: Overview, width: int) -> str:

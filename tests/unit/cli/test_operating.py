@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from chrono_ray.cli.doctor import examine, machine, servers, settings
-from chrono_ray.cli.doctor.finding import Code, Report, Severity, problem, warning
+from chrono_ray.cli.doctor.finding import Code, Report, Severity, Skipped, problem, warning
+from chrono_ray.cli.doctor.printing import _lines
 from chrono_ray.cli.words import amount, duration
 from chrono_ray.model.budget import GIB, MIB, fit
 from chrono_ray.observability.processes import part_of
@@ -39,7 +41,7 @@ def test_every_finding_is_documented_once_and_no_other() -> None:
 def test_every_check_is_documented() -> None:
     patient = examine.Patient(load({}), {}, None, False)
     known = {"settings", "schema", *examine._checks(patient)}
-    inside = set(examine._inside(patient, None, frozenset()))
+    inside = set(examine._inside(patient, None, searchable=False))
     documented = set(CHECK.findall(DOCS.read_text("utf-8"))) - {"check", "code"}
     assert documented == known | inside
 
@@ -154,6 +156,24 @@ def test_only_problems_fail() -> None:
     report = Report((mild,), ())
     assert report.exit_code == 0
     assert replace(report, findings=(mild, ill)).exit_code == 1
+
+
+def test_what_is_to_be_done_stands_last_and_each_reason_once() -> None:
+    ill = problem(Code.DISK_FULL, "The disk\x1b[2J is full", fix="Make room")
+    left = (Skipped("redis", "it is not here"), Skipped("work", "it is not here"))
+    [not_seen, told, _, counts] = _lines(Report((ill,), left))
+    assert not_seen == "not seen  redis, work: it is not here"
+    assert told.startswith("PROBLEM")
+    assert "\x1b" not in told
+    assert counts.startswith("1 problems")
+
+
+def test_whoever_keeps_a_lock_of_a_dead_process_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "owner.lock"
+    path.touch()
+    with path.open():
+        found = machine._held(999_999_999, path)
+    assert found.fix == f"End it: kill {os.getpid()}"
 
 
 def test_a_release_is_read_from_any_version() -> None:
