@@ -41,6 +41,7 @@ SETTINGS = {
     "CHRONO_SCRAPING__IN_FLIGHT": "4",
     "CHRONO_SCRAPING__IDLE": "2",
     "CHRONO_SCRAPING__LEASES": "1",
+    "CHRONO_SCRAPING__LEASE": "5",
     "CHRONO_EGRESS": "first",
 }
 
@@ -125,7 +126,7 @@ def test_fetches_go_out_by_every_egress_and_a_429_silences_all(busy: Two):
 
 
 def test_worn_out_scrapers_are_replaced_one_at_a_time_and_lose_nothing(busy: Two):
-    first = busy.scrapers()
+    first, lost = busy.scrapers(), busy.lost()
     seen: list[int] = []
 
     def all_replaced() -> bool:
@@ -136,13 +137,37 @@ def test_worn_out_scrapers_are_replaced_one_at_a_time_and_lose_nothing(busy: Two
     began = time.monotonic()
     until(all_replaced, 120, "every scraper is another process")
     assert min(seen) >= MOST - 1
-    assert busy.lost() == 0
+    assert busy.lost() == lost
     gaps = busy.replays(began)
     assert max(b - a for a, b in pairwise(gaps)) < 5, "the pool kept working"
 
 
+def test_a_scraper_that_hangs_is_replaced_and_its_fetches_are_had_by_others(busy: Two):
+    [victim, *_] = busy.cluster.named("ray::Scraper")
+    held = "SELECT fetch_id FROM leases WHERE worker LIKE $1"
+    rows: list[int] = []
+
+    def stopped_in_the_middle() -> bool:
+        victim.suspend()
+        rows[:] = [row["fetch_id"] for row in busy.cluster.fetch(held, f"%{victim.pid}")]
+        if not rows:
+            victim.resume()
+        return bool(rows)
+
+    until(stopped_in_the_middle, 30, "it holds leases")
+    until(lambda: not victim.is_running(), 60, "it is ended")
+    until(lambda: victim.pid not in busy.scrapers() and len(busy.scrapers()) == MOST, 60, "another")
+    left = "SELECT count(*) FROM leases WHERE worker LIKE $1"
+    assert busy.cluster.value(left, f"%{victim.pid}") == 0
+    lost = (
+        "SELECT count(DISTINCT fetch_id) FROM attempts WHERE reason = 'lost' AND fetch_id = ANY($1)"
+    )
+    assert busy.cluster.value(lost, rows) == len(rows)
+
+
 def test_work_goes_on_without_the_supervisor_and_the_next_one_adopts(busy: Two):
     [supervisor] = busy.cluster.named("ray::Supervisor")
+    lost = busy.lost()
     supervisor.suspend()
     try:
         began = time.monotonic()
@@ -154,7 +179,7 @@ def test_work_goes_on_without_the_supervisor_and_the_next_one_adopts(busy: Two):
     until(lambda: len(busy.scrapers()) < MOST, 60, "the other one lets its scrapers go")
     _another(busy, supervisor)[0].kill()
     until(lambda: len(busy.scrapers()) == 1, 90, "a third ends what the second began")
-    assert busy.lost() == 0
+    assert busy.lost() == lost
 
 
 @IN_THE_LONG_RUN
