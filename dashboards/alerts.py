@@ -14,6 +14,8 @@ from dashboards.promql import happened, increase, most, quantile, rate, series, 
 RUNBOOKS: Final = "docs/runbooks.md"
 SERVED: Final = 'application="api"'
 FAULTS: Final = f'status="5xx", {SERVED}'
+MEANT: Final = f'status!="4xx", {SERVED}'
+"""Without refusals, of which a stranger could ask for so many that faults are no share."""
 WAITING: Final = 'work=~"fetch|listing", state="waiting"'
 LEASED: Final = 'work=~"fetch|listing", state="leased"'
 USED: Final = series(m.POOL_CONNECTIONS, 'state="used"')
@@ -153,10 +155,11 @@ SERVING: Final = (
         # a burst is over five minutes after its last fault; a fault alone is for the log
         "ChronoApiErrors", CRITICAL, "2m",
         f"{rate(m.HTTP_ANSWERS, (), FAULTS, over='5m')}"
-        f" / {rate(m.HTTP_ANSWERS, (), SERVED, over='5m')} > 0.01"
+        f" / {rate(m.HTTP_ANSWERS, (), MEANT, over='5m')} > 0.01"
         f" and {increase(m.HTTP_ANSWERS, (), FAULTS, over='5m')} > 5",
         "The API fails",
-        "{{ $value | humanizePercentage }} of the requests of the last five minutes ended in 5xx.",
+        "{{ $value | humanizePercentage }} of the requests of the last five minutes ended in 5xx,"
+        " those not counted that were refused.",
     ),
     Alert(
         "ChronoApiSlow", WARNING, "10m",

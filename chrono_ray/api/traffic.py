@@ -46,7 +46,8 @@ class Traffic:
         answered = f"{status // 100}xx"
         self._meter.add(HTTP_ANSWERS, self._application, answered)
         self._meter.add(HTTP_REQUESTS, *asked, answered)
-        self._meter.observe(HTTP_SECONDS, *asked, value=seconds)
+        if answered != "4xx":  # a stranger's refusals, which take no time, would hide what does
+            self._meter.observe(HTTP_SECONDS, *asked, value=seconds)
         if statements:
             self._meter.add(HTTP_STATEMENTS, *asked, amount=statements)
 

@@ -216,7 +216,7 @@ HTTP_ANSWERS: Final = Counter(
 )
 HTTP_SECONDS: Final = Histogram(
     "chrono_http_request_duration_seconds",
-    "Until an answer began.",
+    "Until an answer began; refusals (4xx) are not among them.",
     ("application", *ASKED),
     REQUEST_SECONDS,
     OPERATIONS,

@@ -140,6 +140,7 @@ async def test_a_request_is_counted_by_its_route_and_never_by_its_path(
     asked = requests(read(counted.render()))
     assert asked.pop(("/api/v1/runs/{run_id}", "GET")) == 2
     assert asked == {("other", each): 1 for each in ("GET", "other", "PUT", "PATCH")}
+    assert "chrono_http_request_duration_seconds_count" not in counted.render(), "all were refused"
     assert sum(map(len, app.openapi()["paths"].values())) < OPERATIONS
 
 
