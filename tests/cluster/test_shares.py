@@ -110,7 +110,8 @@ def test_four_backlogged_classes_get_their_shares_of_a_limited_archive(engine: E
     cluster.fetch("UPDATE runs SET state = 'cancelled' WHERE state = 'active'")
     until(lambda: cluster.value("SELECT count(*) = 0 FROM leases"), 60, "nothing is in flight")
     for name, weight in WEIGHTS.items():
-        assert abs(got[name] - weight * 10) <= 8, got
+        # what is in flight may change places across either end of the 190
+        assert abs(got[name] - weight * 10) <= min(weight + 1, 4), got
 
 
 def test_a_second_node_nearly_doubles_the_pages_a_second(engine: Engine):
