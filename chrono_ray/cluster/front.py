@@ -28,6 +28,8 @@ FILES_KEPT: Final = 512
 """Of the files that HAProxy may open: listeners, pipes, connections to replicas."""
 DRAIN_SECONDS: Final = 2
 """For how long a replica that goes is still reached, until HAProxy knows better."""
+LOOK_SECONDS: Final = 1
+"""How often Serve asks whether HAProxy lives."""
 RELOADED_SECONDS: Final = 600
 """How long the HAProxy before a change of replicas may keep its WebSockets."""
 
@@ -103,6 +105,8 @@ _HAPROXY: Final = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(RELOADED_SECONDS),
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
+    # three looks in a row find it dead before another is started: 30 s at Serve's own pace
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(LOOK_SECONDS),
     # replicas believe HAProxy, which believes whom the settings name
     "FORWARDED_ALLOW_IPS": haproxy.LOOPBACK,
 }

@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 LOOPBACK: Final = "127.0.0.1"
 MARK: Final = "# closed to strangers by chrono_ray"
@@ -34,14 +34,46 @@ TUNNEL_SECONDS: Final = 90
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of any route; the application knows smaller bounds."""
 RETRY_SECONDS: Final = 5
+
+
+class Refusal(NamedTuple):
+    """What a problem says (docs/errors.md)."""
+
+    code: str
+    title: str
+    detail: str
+    fix: str
+
+
+OVERLOADED: Final = Refusal(
+    "overloaded", "More requests wait than can be served soon",
+    "Every replica of the API has as many as it takes, and the queue is full",
+    "Ask again after the seconds of Retry-After; ask less at once",
+)  # fmt: skip
 REFUSED: Final = {
-    400: ("bad_request", "The request is no HTTP that is understood"),
-    408: ("slow_request", f"The request did not arrive within {HEAD_SECONDS} s"),
-    413: ("too_large", "The body is too large"),
-    500: ("internal", "Something went wrong here"),
-    503: ("unavailable", "Nobody can answer now: try again"),
-}
-"""Code and title of what is answered before the application, or in its place. A head that never
+    400: Refusal(
+        "bad_request", "The request is no HTTP that is understood",
+        "Its head has no form that HTTP/1.1 knows", "Send it with a program that speaks HTTP/1.1",
+    ),
+    408: Refusal(
+        "slow_request", f"The request did not arrive within {HEAD_SECONDS} s",
+        f"Its head and the first 16 KiB of its body have {HEAD_SECONDS} s",
+        "Send as many bytes as Content-Length says, over a connection that carries them",
+    ),
+    413: Refusal(
+        "too_large", "The body is too large",
+        f"No request's body may have more than {BODY_BYTES_MAX} bytes", "Send it in parts",
+    ),
+    500: Refusal(
+        "internal", "Something went wrong here", "What answers requests failed at this one",
+        "Tell who runs this server the request_id; its logs say more",
+    ),
+    503: Refusal(
+        "unavailable", "Nobody can answer now", "No replica of the API is there for this request",
+        "Ask again after the seconds of Retry-After",
+    ),
+}  # fmt: skip
+"""What is answered before the application, or in its place. A head that never
 ends, or is none, HAProxy answers with a page of its own, whatever it is told."""
 _BROKEN: Final = (502, 504)
 """A replica ended or hung: to who asks it is what 503 is."""
@@ -115,8 +147,7 @@ def _frontend(trusted: list[str]) -> Iterator[str]:
 
 
 def _answer(status: int) -> str:
-    code, title = REFUSED[status]
-    text = problem(status, code, title, request_id="%[unique-id]").replace('"', '\\"')
+    text = problem(status, REFUSED[status], request_id="%[unique-id]").replace('"', '\\"')
     headers = {"X-Request-Id": "%[unique-id]", "Cache-Control": "no-store"}
     if status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)
@@ -124,11 +155,12 @@ def _answer(status: int) -> str:
     return f'content-type application/problem+json lf-string "{text}" {named}'
 
 
-def problem(status: int, code: str, title: str, *, request_id: str) -> str:
+def problem(status: int, why: Refusal, *, request_id: str) -> str:
     """A problem as the application writes them (chrono_ray/api/schemas.py)."""
     told = {
-        "type": f"urn:chrono-ray:problem:{code}", "title": title, "status": status, "code": code,
-        "detail": "", "fix": "", "request_id": request_id, "errors": [],
+        "type": f"urn:chrono-ray:problem:{why.code}", "title": why.title, "status": status,
+        "code": why.code, "detail": why.detail, "fix": why.fix, "request_id": request_id,
+        "errors": [],
     }  # fmt: skip
     return json.dumps(told, separators=(",", ":"))
 

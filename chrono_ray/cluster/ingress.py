@@ -22,9 +22,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from chrono_ray.cluster.haproxy import HEAD_SECONDS, REFUSED, RETRY_SECONDS, problem
+from chrono_ray.cluster.haproxy import (
+    HEAD_SECONDS,
+    OVERLOADED,
+    REFUSED,
+    RETRY_SECONDS,
+    Refusal,
+    problem,
+)
 
-OVERLOADED: Final = "overloaded"
 CLOSES: Final = b"connection: close\r\n"
 _TRY_AGAIN: Final = 1013
 
@@ -103,7 +109,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._came()
         if self.transport.is_closing():
             return
-        start, body = _refusal(status, uuid.uuid4().hex)
+        start, body = _refusal(status, REFUSED[status], uuid.uuid4().hex)
         lines = b"".join(b"%s: %s\r\n" % header for header in start["headers"])
         self.transport.write(
             b"HTTP/1.1 %d Refused\r\n" % status + lines + CLOSES + b"\r\n" + body["body"]
@@ -153,7 +159,7 @@ class _Answer:
     async def end(self) -> None:
         """A replica that ended in the middle of a request leaves no answer at all."""
         if not self._begun:
-            for each in _refusal(503, uuid.uuid4().hex):
+            for each in _refusal(503, REFUSED[503], uuid.uuid4().hex):
                 await self._send(each)
 
 
@@ -180,12 +186,11 @@ def _in_place_of(start: MutableMapping[str, Any]) -> tuple[Message, Message]:
     status = 503 if start["status"] == 500 else start["status"]
     # with Retry-After: the queue is full; without: nobody is there to have one
     full = start["status"] == 503 and _header(start, b"retry-after")
-    return _refusal(status, request_id, code=OVERLOADED if full else "")
+    return _refusal(status, OVERLOADED if full else REFUSED[status], request_id)
 
 
-def _refusal(status: int, request_id: str, *, code: str = "") -> tuple[Message, Message]:
-    usual, title = REFUSED[status]
-    body = problem(status, code or usual, title, request_id=request_id).encode()
+def _refusal(status: int, why: Refusal, request_id: str) -> tuple[Message, Message]:
+    body = problem(status, why, request_id=request_id).encode()
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),

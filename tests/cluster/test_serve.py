@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,6 +43,8 @@ from tests.support.cluster import ROOT
 from tests.support.load import load
 
 pytestmark = pytest.mark.timeout(300)
+REPLACED_SECONDS = 20
+"""Three looks a second apart, and Serve's own start of another, on two busy cores."""
 
 
 def port_of(url: str) -> int:
@@ -106,6 +109,25 @@ def test_haproxy_stands_before_the_api_and_gives_orders_to_its_owner_only(cluste
     [rays] = [each for each in head.cmdline() if each.startswith("--temp-dir=")]
     [socket_of_orders] = Path(rays.removeprefix("--temp-dir=")).glob("*/s")
     assert stat.S_IMODE(socket_of_orders.stat().st_mode) & 0o077 == 0
+
+
+@pytest.mark.skipif(not front.program(), reason="no HAProxy on this machine")
+async def test_a_haproxy_that_is_killed_is_replaced_within_seconds(cluster, http):
+    """At Serve's own pace nobody would be answered for 30 s."""
+    [before] = cluster.machine.named(front.program())
+    before.kill()
+    began = time.monotonic()
+    async with asyncio.timeout(60):
+        while not await answers(http):
+            await asyncio.sleep(0.1)
+    assert time.monotonic() - began < REPLACED_SECONDS
+
+
+async def answers(http) -> bool:
+    try:
+        return (await http.get("/health")).status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 def test_postgresql_has_a_connection_for_every_pool_and_ten_more(cluster):

@@ -74,6 +74,8 @@ async def test_what_serve_says_itself_is_a_problem(port, path, status, code):
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert answer.json()["detail"]
+    assert answer.json()["fix"]
     assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
 
 
