@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -49,6 +49,17 @@ ARGUMENT: Final = re.compile(
     re.IGNORECASE,
 )
 """In a URL, what would let its reader in, by its name."""
+
+MUST: Final = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt:g}",
+    "less_than_equal": "must be {le} or less",
+}
+"""What to say of a value, by pydantic's name for what is wrong with it."""
 
 PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -351,7 +362,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = Settings() if environment is None and read is env else _from(read)
     except ValidationError as error:
-        raise SettingsError("The settings cannot be used", why=_reasons(error)) from None
+        raise SettingsError(
+            "The settings cannot be used", why=_reasons(error),
+            fix="docs/settings.md tells what each may be",
+        ) from None  # fmt: skip
     if settings.meilisearch_url and settings.meilisearch_key is None:
         raise SettingsError(
             "Meilisearch has no key",
@@ -413,7 +427,17 @@ def _kept_secret(name: str, path: Path) -> str:
 
 def _by_commas(networks: str) -> str:
     """Addresses and networks as they are compared; `ValueError` for what is neither."""
-    return ",".join(str(ip_network(each.strip())) for each in networks.split(",") if each.strip())
+    parts = [part.strip() for part in networks.split(",") if part.strip()]
+    return ",".join(str(_network(part)) for part in parts)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"holds {text!r}: write an address (10.0.0.1) or a network (10.0.0.0/8)"
+        ) from None
 
 
 def _show(value: Any) -> str:
@@ -451,10 +475,14 @@ def _from(environment: Mapping[str, str]) -> Settings:
 
 
 def _reasons(error: ValidationError) -> str:
+    """Each wrong setting's name and what is wrong. A rule about several names them itself."""
     parts = []
     for each in error.errors(include_input=False, include_url=False):
+        said = MUST.get(each["type"], re.sub("^Value error, ", "", each["msg"]))
+        if each["type"] in MUST:
+            said = said.format_map(each.get("ctx", {}))
         name = PREFIX + "__".join(str(part) for part in each["loc"]).upper()
-        parts.append(f"{name} {re.sub('^Value error, ', '', each['msg'])}")
+        parts.append(f"{name} {said}" if each["loc"] else said)
     return "; ".join(parts)
 
 

@@ -67,16 +67,25 @@ def test_meilisearch_without_a_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "must"),
     [
-        ("CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE", "-1"),
+        ("CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE", "-1", "be 0 or more"),
         # without room for a task those that wait are never done, however many scrapers they call
-        ("CHRONO_TASKS__SLOTS", "0"),
+        ("CHRONO_TASKS__SLOTS", "0", "be 1 or more"),
+        ("CHRONO_TASKS__SOFT", "0", "be more than 0"),
+        ("CHRONO_TASKS__SOFT", "soon", "be a number"),
+        ("CHRONO_SERVING__PORT", "65536", "be 65535 or less"),
+        ("CHRONO_SERVING__PORT", "http", "be a whole number"),
+        ("CHRONO_SERVING__HAPROXY", "perhaps", "be true or false"),
     ],
 )
-def test_a_number_that_nothing_can_work_with_is_refused(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=name):
+def test_a_value_that_nothing_can_work_with_is_refused_in_plain_words(
+    name: str, value: str, must: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
         settings.load({name: value})
+    assert refused.value.why == f"{name} must {must}"
+    assert "docs/settings.md" in refused.value.fix
 
 
 def test_what_is_shown_names_the_source_and_hides_secrets() -> None:
@@ -224,7 +233,8 @@ def test_every_secret_can_come_from_a_file() -> None:
 
 
 def test_a_head_for_others_needs_what_others_can_reach() -> None:
-    with pytest.raises(SettingsError, match="CHRONO_MEILISEARCH_URL"):
+    with pytest.raises(SettingsError, match="CHRONO_MEILISEARCH_URL") as refused:
         settings.load({"CHRONO_RAY_HOST": "10.0.0.1"})
+    assert refused.value.why.startswith("CHRONO_RAY_HOST is for several machines")
     with pytest.raises(SettingsError, match="CHRONO_RAY_HOST"):
         settings.load({"CHRONO_RAY_HOST": "10.0.0.1", "CHRONO_RAY_ADDRESS": "10.0.0.2:6379"})
