@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.integration.storage.making import until
 from tests.support.archive import HostileArchive, Kind, Latency, Rule, Site, Status
 
 PAGE = "/library.html"
+LEASE = 10
+"""Seconds: the rig's."""
 
 
 async def test_what_is_too_slow_at_first_is_stored_in_the_second_pass(
@@ -69,6 +72,39 @@ async def test_what_was_gone_is_had_later_by_a_retry_or_one_by_one(
     assert (await rig.counters(run))["gone", "not_found"] == 1, "the archive never had that one"
     await rig.assert_whole(run, len(site.records))
     assert most_successes(server, site) == 1
+
+
+async def test_what_is_wanted_now_is_asked_for_within_a_lease_though_a_full_worker_has_much_to_do(
+    rig: Rig, server: HostileArchive, site: Site
+):
+    server.behave(Rule(Latency(0.3), kind=Kind.REPLAY))
+    await rig.limit(replay=300)
+    run = await rig.start(site.domain)
+    while await rig.discoverer.step():
+        pass
+    waiting = "SELECT count(*) FROM queue"
+    backlog = await rig.database.fetchval(waiting)
+    last = await rig.database.fetchrow(
+        "SELECT capture_id, ts || 'id_/' || original AS address FROM queue"
+        " ORDER BY order_key DESC LIMIT 1"
+    )
+    assert last is not None
+
+    async def full() -> bool:
+        return await rig.database.fetchval(waiting) < backlog - 10
+
+    async def asked() -> bool:
+        return any(last["address"] in each.target for each in server.log.entries())
+
+    async with rig.working():
+        await until(full)
+        began = time.monotonic()
+        assert isinstance(await fetch_now(rig.database, last["capture_id"]), FetchedNow)
+        await until(asked, seconds=LEASE)
+        assert time.monotonic() - began < LEASE / 2
+        assert await rig.database.fetchval(waiting) > backlog / 3, "the others still wait"
+        await rig.limit()
+        await rig.until_done(run)
 
 
 async def test_a_schedule_begins_at_once_and_then_asks_for_what_is_new_only(
