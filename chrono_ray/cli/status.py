@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import orjson
+
+from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli.archive import budget_line, shown_budgets
 from chrono_ray.cli.machine import connected
-from chrono_ray.cli.remote import server
+from chrono_ray.cli.remote import chosen, server
+from chrono_ray.cluster.owner import running
+from chrono_ray.observability.log import printable
 from chrono_ray.pipeline.report import (
-    Rates,
     RunReport,
     as_json,
     live_line,
@@ -25,19 +31,52 @@ from chrono_ray.storage.stats import Stats
 RUNS_SHOWN = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where runs are kept, in words, and whether chrono_ray runs there."""
+
+    told: str
+    runs: bool
+
+
 def print_status(run_id: int | None, *, json: bool) -> int:
-    """One run in full, or the newest in a line each."""
+    """What runs, then one run in full, or the newest in a line each."""
+    place = _place()
     reports, budgets = _asked(run_id)
     if json:
-        sys.stdout.writelines(as_json(report) + "\n" for report in reports)
-    elif run_id is not None:
-        sys.stdout.writelines(_whole(report, budgets) + "\n" for report in reports)
+        sys.stdout.writelines(_object(report, place) + "\n" for report in reports)
     else:
-        sys.stdout.writelines(_line(report) + "\n" for report in reports)
-        sys.stdout.writelines(budget_line(budget) + "\n" for budget in budgets)
-        if not reports:
-            sys.stdout.write("No runs yet. Begin: chrono run iana.org --from 2012 --to 2014\n")
+        lines = _lines(reports, budgets, place, whole=run_id is not None)
+        sys.stdout.writelines("\n".join(map(printable, each.split("\n"))) + "\n" for each in lines)
     return 0
+
+
+def _place() -> Place:
+    settings = chrono_settings.load()
+    if login := chosen(settings):
+        return Place(f"chrono_ray at {login.server}", runs=True)
+    found = running(settings.data_dir)
+    if found is None:
+        return Place("chrono_ray does not run here. Start it: chrono up", runs=False)
+    what = "for a command" if found.ephemeral else found.api or "without an API"
+    return Place(f"chrono_ray runs here (pid {found.pid}), {what}", runs=True)
+
+
+def _object(report: RunReport, place: Place) -> str:
+    return orjson.dumps({**orjson.loads(as_json(report)), "running": place.runs}).decode()
+
+
+def _lines(
+    reports: list[RunReport], budgets: list[Budget], place: Place, *, whole: bool
+) -> Iterator[str]:
+    yield place.told
+    if whole:
+        yield from (_whole(report, budgets, place) for report in reports)
+        return
+    yield from map(_line, reports)
+    yield from map(budget_line, budgets)
+    if not reports:
+        yield "No runs yet. Begin: chrono run iana.org --from 2012 --to 2014"
 
 
 def _asked(run_id: int | None) -> tuple[list[RunReport], list[Budget]]:
@@ -66,10 +105,12 @@ async def _read(settings: Settings, run_id: int | None) -> tuple[list[RunReport]
         await record.aclose()
 
 
-def _whole(report: RunReport, budgets: list[Budget]) -> str:
-    if report.progress.state == "active":
-        return summary(report) + "\n  now: " + live_line(report.progress, budgets, Rates(0.0, {}))
-    return summary(report)
+def _whole(report: RunReport, budgets: list[Budget], place: Place) -> str:
+    """One look shows no rate."""
+    if report.progress.state != "active":
+        return summary(report)
+    now = live_line(report.progress, budgets, None) if place.runs else "nobody here works on it"
+    return f"{summary(report)}\n  now: {now}"
 
 
 def _line(report: RunReport) -> str:

@@ -120,9 +120,12 @@ class Rates:
     sent: dict[str, int]
 
 
-def live_line(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
-    """One line while it runs: states, rate, budget left, why it waits, when it may be done."""
-    rate = rates.ended
+def live_line(progress: Progress, budgets: list[Budget], rates: Rates | None) -> str:
+    """One line while it runs: states, rate, budget left, why it waits, when it may be done.
+
+    Without `rates`, which one look does not show, what hangs on them is left out.
+    """
+    rate = rates.ended if rates else 0.0
     captures = progress.captures
     ended = captures.discovered - captures.pending
     parts = [
@@ -133,14 +136,15 @@ def live_line(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
     ]
     if captures.failed:
         parts.append(f"{sum(captures.failed.values()):,} failed")
-    parts.append(f"{rate:.1f}/s")
+    if rates:
+        parts.append(f"{rate:.1f}/s")
     parts.append(_waiting(progress, budgets, rates))
     if rate > 0 and captures.pending and not progress.listing:
         parts.append(f"about {_duration(captures.pending / rate)} left")
     return " · ".join(part for part in parts if part)
 
 
-def _waiting(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
+def _waiting(progress: Progress, budgets: list[Budget], rates: Rates | None) -> str:
     ours = [each for each in budgets if each.archive in progress.archives]
     for each in ours:
         if each.paused_seconds > 0:
@@ -148,6 +152,8 @@ def _waiting(progress: Progress, budgets: list[Budget], rates: Rates) -> str:
     if progress.put_off and not progress.captures.pending:
         again = _duration(progress.put_off.seconds)
         return f"the listing is asked for again in {again} ({progress.put_off.reason})"
+    if rates is None:
+        return _step(progress)
     left = [
         f"{max(b.per_minute - rates.sent.get(b.kind, 0), 0)} of {b.per_minute} {b.kind}s"
         for b in ours

@@ -196,9 +196,9 @@ async def redis(url: str) -> Seen:
     except Unavailable as error:
         return Seen("", (problem(Code.REDIS_AWAY, error.what, why=error.why, fix=error.fix),))
     most = amount(facts.memory_most) if facts.memory_most else "no limit"
+    version, held = facts.version or "unknown", amount(facts.memory)
     return Seen(
-        f"version {facts.version}, {facts.keys:,} keys, {amount(facts.memory)} of {most}",
-        tuple(_of_redis(facts)),
+        f"version {version}, {facts.keys:,} keys, {held} of {most}", tuple(_of_redis(facts))
     )
 
 

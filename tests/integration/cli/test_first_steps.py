@@ -110,6 +110,7 @@ def assert_one_line(said: Said, *words: str) -> None:
 def test_an_empty_folder_is_a_record_with_nothing_in_it(chrono: Chrono, tmp_path: Path) -> None:
     said = chrono("status")
     assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("chrono_ray does not run here")
     assert "No runs yet" in said.out
     said = chrono("status", "99")
     assert said.code == 1

@@ -191,6 +191,23 @@ def shown(seen: Overview, width: int) -> str:
     return screen.getvalue()
 
 
+async def test_an_active_run_is_not_at_work_where_nothing_runs(
+    environment: Callable[..., None], database: Database, database_url: str,
+    chrono: Callable[..., tuple[int, str]],
+) -> None:  # fmt: skip
+    environment(CHRONO_DATABASE_URL=database_url)
+    record = Record(database)
+    await record.unlimited("wayback")
+    run_id = await record.start()
+    _, out = await asyncio.to_thread(chrono, "status", str(run_id))
+    assert out.startswith("chrono_ray does not run here")
+    assert "now: nobody here works on it" in out
+    assert "/s" not in out
+    _, out = await asyncio.to_thread(chrono, "status", "--json")
+    told = json.loads(out)
+    assert (told["run"], told["state"], told["running"]) == (run_id, "active", False)
+
+
 async def test_a_record_that_is_not_migrated_is_told_with_the_cure(
     environment: Callable[..., None], postgres_server: PostgresServer
 ) -> None:

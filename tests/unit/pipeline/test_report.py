@@ -85,6 +85,9 @@ def test_the_live_line_says_what_is_left_of_the_budget() -> None:
     line = live_line(PROGRESS, [budget], Rates(2.0, {"replay": 30}))
     assert "450 of 480 replays" in line
     assert "2.0/s" in line
+    once = live_line(PROGRESS, [budget], None)
+    assert once.endswith("fetching"), "one look shows no rate"
+    assert "/s" not in once
 
 
 def test_the_live_line_says_why_it_waits() -> None:
