@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from chrono_ray.archives.base import Archive
 from chrono_ray.archives.mementos import Mementos
-from chrono_ray.model.errors import InvalidInput, SettingsError
+from chrono_ray.model.errors import ChronoError, InvalidInput, SettingsError, Unavailable
 from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.observability.own import tell_pool, watch_disks
 from chrono_ray.pipeline.discover import Discoverer
@@ -37,7 +37,7 @@ from chrono_ray.search.batch import BatchLimits
 from chrono_ray.settings import BY_FILE, Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.certificate import Certificate
-from chrono_ray.storage.database import Database
+from chrono_ray.storage.database import RECORD_AWAY, Database
 from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.deleting import Deleting
 from chrono_ray.storage.frontier import Frontier
@@ -83,6 +83,17 @@ def database(settings: Settings, *, pool_size: int, name: str) -> Database:
             fix="`chrono up` starts one, or set CHRONO_DATABASE_URL",
         )
     return Database(settings.database_url.get_secret_value(), pool_size=pool_size, name=name)
+
+
+def unreached(error: Unavailable, settings: Settings) -> ChronoError:
+    """What to tell who began something, where a worker waits: a record that does not answer."""
+    if error.code != RECORD_AWAY:
+        return error
+    chosen = "Is CHRONO_DATABASE_URL right, and does that server run? "
+    return Unavailable(
+        error.what, why=error.why, code=error.code,
+        fix=f"{chosen if settings.database_url else ''}See what is wrong: chrono doctor",
+    )  # fmt: skip
 
 
 def watch_pool(meter: Meter, part: str, record: Database) -> None:

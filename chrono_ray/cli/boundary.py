@@ -7,7 +7,10 @@ from typing import Final
 import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from chrono_ray import settings as chrono_settings
+from chrono_ray import wiring
 from chrono_ray.model.errors import ChronoError, Unavailable
+from chrono_ray.storage.database import RECORD_AWAY
 
 OTHER_SCHEMA: Final = (
     asyncpg.UndefinedTableError,
@@ -45,6 +48,13 @@ def login_refused(error: Unavailable) -> ChronoError | None:
     """PostgreSQL is there, but not for us: what waiting would not mend; else None."""
     cause = _cause(error.__cause__)
     return _no_login(_first_line(cause)) if isinstance(cause, NO_LOGIN) else None
+
+
+def for_a_person(error: Unavailable) -> ChronoError:
+    """A part that is away, as who gave a command is told it; a server's words stay as they are."""
+    if error.code != RECORD_AWAY or error.__cause__ is None:
+        return error
+    return login_refused(error) or wiring.unreached(error, chrono_settings.load())
 
 
 def not_migrated(why: str) -> ChronoError:

@@ -7,24 +7,27 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cli import owner
-from chrono_ray.cli.boundary import login_refused, not_migrated
+from chrono_ray.cli.boundary import not_migrated
 from chrono_ray.cli.following import teller
 from chrono_ray.cli.remote import only_here
 from chrono_ray.cluster.owner import Owner, attached, running
 from chrono_ray.embedded.folder import FOLDER, usable
 from chrono_ray.embedded.parts import EmbeddedParts
-from chrono_ray.model.errors import Unavailable
 from chrono_ray.observability import log as logs
 from chrono_ray.observability import prometheus
 from chrono_ray.settings import Settings
-from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import fits, migrate, migrate_schema, newest, revision
+
+if TYPE_CHECKING:  # it costs other commands on this machine its imports
+    from chrono_ray.cli.user import Shown
 
 
 def start(*, json: bool) -> int:
@@ -35,23 +38,41 @@ def start(*, json: bool) -> int:
     admin = first_admin(found.settings)
     now = "started" if found.started else "runs already"
     if found.running.api_error:
-        sys.stderr.write(f"chrono: the API did not start: {found.running.api_error}\n")
+        sys.stderr.write(
+            f"chrono: the API did not start: {found.running.api_error}."
+            " `chrono up` tries again; for another port `chrono down` first\n"
+        )
     if json:
         told = {
-            "api": found.running.api, "dashboard": found.running.dashboard, "state": now,
-            "prometheus": str(found.settings.data_dir / prometheus.FILE),
+            "api": found.running.api or None, "dashboard": found.running.dashboard, "state": now,
+            "prometheus": str(_prometheus(found)) if found.running.api else None,
         }  # fmt: skip
         made = {"admin": admin} if admin else {}
         sys.stdout.write(orjson.dumps({**told, **made}).decode() + "\n")
     else:
-        shown = f"  admin      {admin.email} {admin.password} (shown this once)\n" if admin else ""
-        sys.stdout.write(
-            f"chrono_ray {now}.\n  API        {found.running.api}/api/v1/health\n"
-            f"  dashboard  {found.running.dashboard} (token: {found.running.token})\n"
-            f"  metrics    prometheus --config.file={found.settings.data_dir / prometheus.FILE}\n"
-            f"{shown}Stop it: chrono down\n"
-        )
+        sys.stdout.writelines(f"{line}\n" for line in _told(found, now, admin))
     return 1 if found.running.api_error else 0
+
+
+def _told(found: owner.Owned, now: str, admin: Shown | None) -> Iterator[str]:
+    runs = found.running
+    if runs.api:
+        yield f"chrono_ray {now}."
+        yield f"  API        {runs.api}/api/v1/health"
+    else:
+        yield f"chrono_ray {now}, without its API."
+    if runs.dashboard:
+        yield f"  dashboard  {runs.dashboard} (token: {runs.token})"
+    if runs.api:
+        yield f"  metrics    prometheus --config.file={_prometheus(found)}"
+    if admin:
+        yield f"  admin      {admin.email} {admin.password} (shown this once)"
+    yield "Stop it: chrono down"
+
+
+def _prometheus(found: owner.Owned) -> Path:
+    """Written once there is an API."""
+    return found.settings.data_dir / prometheus.FILE
 
 
 def end(*, json: bool) -> int:
@@ -129,7 +150,6 @@ def connected() -> Iterator[Settings]:
 async def _on_schema(settings: Settings) -> None:
     record = wiring.database(settings, pool_size=1, name="chrono")
     try:
-        await _answers(record)
         if await fits(record):
             return
         if chrono_settings.load().database_url is None:
@@ -139,13 +159,6 @@ async def _on_schema(settings: Settings) -> None:
         raise not_migrated(f"its schema is {now or 'empty'}, this program needs {newest()}")
     finally:
         await record.aclose()
-
-
-async def _answers(record: Database) -> None:
-    try:
-        await record.fetchval("SELECT 1")
-    except Unavailable as error:
-        raise login_refused(error) or error from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from chrono_ray.model.errors import ChronoError, InvalidInput, SettingsError
+from chrono_ray.model.errors import ChronoError, InvalidInput, SettingsError, Unavailable
 
 app = typer.Typer(
     name="chrono",
@@ -811,6 +811,10 @@ def main() -> None:
         app()
     except (InvalidInput, SettingsError) as error:
         _fail(error, 2)
+    except Unavailable as error:
+        from chrono_ray.cli.boundary import for_a_person
+
+        _fail(for_a_person(error), 1)
     except ChronoError as error:
         _fail(error, 1)
     except KeyboardInterrupt:

@@ -19,8 +19,10 @@ import orjson
 
 from chrono_ray.cli.remote import only_here
 from chrono_ray.cluster.owner import (
+    AGAIN,
     RECORD,
     STARTS,
+    STATE_FILE,
     Running,
     archives_chosen,
     attached,
@@ -58,6 +60,7 @@ def _silent(_line: str) -> None:
 def ensure(settings: Settings, *, api: bool, tell: Callable[[str], None] = _silent) -> Owned:
     """The running owner, or a new one once it is ready; `tell` hears of each part that it starts.
 
+    An API of the running one that is not up is waited for, and tried again if it had failed.
     Raises `EmbeddedError` with its last words when it does not become ready, `Conflict`
     when the running one was started with other archives.
     """
@@ -107,6 +110,8 @@ def _ensure(settings: Settings, *, api: bool, tell: Callable[[str], None]) -> Ow
                 "chrono_ray runs only for a `chrono run` now, and stops with it",
                 fix="Wait for that run, or `chrono down` (nothing is lost), then `chrono up`",
             )
+        if api and not found.api:
+            found = _with_api(settings, found, tell)
         return Owned(found, attached(settings, found), False, _use(settings.data_dir))
     started = _start(settings, api=api, tell=tell)
     return Owned(started, attached(settings, started), True, _use(settings.data_dir))
@@ -195,6 +200,23 @@ def _wait_until_ready(
             raise _not_started(heard, heard.last_words())
         time.sleep(0.1)
     raise _not_started(heard, f"not ready after {START_SECONDS:.0f} s")
+
+
+def _with_api(settings: Settings, found: Running, tell: Callable[[str], None]) -> Running:
+    """Of an owner that works without its API: what it tells when it has tried, again if need be."""
+    with _listening(settings.data_dir, tell) as heard:
+        state = settings.data_dir / STATE_FILE
+        before = state.stat().st_mtime_ns if found.api_error else 0
+        if found.api_error:
+            os.kill(found.pid, AGAIN)
+        ends = time.monotonic() + START_SECONDS
+        while (now := running(settings.data_dir)) and time.monotonic() < ends:
+            heard.migrating()
+            if (now.api or now.api_error) and state.stat().st_mtime_ns != before:
+                return now
+            time.sleep(0.1)
+        why = "it did not answer in time" if now else "chrono_ray ended meanwhile"
+        raise EmbeddedError("The API did not start", why=why, fix=f"See {heard.log}")
 
 
 def _not_started(heard: Listener, why: str) -> EmbeddedError:

@@ -36,7 +36,7 @@ from chrono_ray.embedded.ports import LOOPBACK, free_port
 from chrono_ray.embedded.postgres import PostgresTuning
 from chrono_ray.embedded.valkey import ValkeyTuning
 from chrono_ray.model.budget import MIB, SPARE
-from chrono_ray.model.errors import ChronoError, EmbeddedError, SettingsError
+from chrono_ray.model.errors import ChronoError, EmbeddedError, SettingsError, Unavailable
 from chrono_ray.observability import log as logs
 from chrono_ray.observability import prometheus
 from chrono_ray.settings import Settings
@@ -54,6 +54,8 @@ LEAVE_SECONDS: Final = 10.0
 HEAD_RESTARTS: Final = 20
 HEAD_PAUSE: Final = 2.0
 AUTH_PATH: Final = "RAY_AUTH_TOKEN_PATH"
+AGAIN: Final = signal.SIGCONT
+"""Asks an owner whose API did not start to try again. It ends nobody who does not listen to it."""
 STARTS: Final = "owner.starts"
 """The event of each part in turn, for whoever waits for all of them."""
 RECORD: Final = "the record, brought to this version's schema"
@@ -130,7 +132,14 @@ class Owner:
             settings.serving, dashboard=api, reach=_reach(settings),
         )  # fmt: skip
         self._peopled = False
+        self._deploying = asyncio.Lock()
+        self._refused: Address | None = None
+        self._again = asyncio.Event()
         self._schema = ""
+
+    def try_api_again(self) -> None:
+        """Has no effect on an API that is up."""
+        self._again.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part cannot be kept alive (`EmbeddedError`)."""
@@ -183,6 +192,7 @@ class Owner:
         await self._populate(await head or await self._start_ray())
 
     async def _prepare_record(self) -> None:
+        chosen = self._settings
         self._settings = self._settings.model_copy(
             update={
                 "database_url": SecretStr(self._parts.database_url)
@@ -198,6 +208,8 @@ class Owner:
             self._schema = await migrate_schema(record)
             governor = wiring.governor(record, self._settings)
             await governor.configure(wiring.limits(self._settings))
+        except Unavailable as error:
+            raise wiring.unreached(error, chosen) from error
         finally:
             await record.aclose()
 
@@ -217,6 +229,10 @@ class Owner:
         await self._head.stop()
 
     async def _populate(self, address: Address) -> None:
+        async with self._deploying:
+            await self._deploy(address)
+
+    async def _deploy(self, address: Address) -> None:
         """The actors, then the API. An API that cannot be had is told, and the work goes on."""
         _starts("the workers")
         self._peopled = True
@@ -234,8 +250,10 @@ class Owner:
             await driver.carries_out("api", seconds=DEPLOY_SECONDS)
         except EmbeddedError as error:
             log.exception("api.failed")
+            self._refused = address
             self._tell(address, api_error=str(error))
         else:
+            self._refused = None
             chosen = self._settings.serving
             self._tell(address, api=address_of(chosen.host, chosen.port))
             self._tell_prometheus(address_of(_near(chosen.host), chosen.port))
@@ -247,6 +265,7 @@ class Owner:
             asyncio.create_task(self._keep_parts(stop)),
             asyncio.create_task(self._keep_ray(stop)),
             asyncio.create_task(self._finish_record(stop)),
+            asyncio.create_task(self._keep_api()),
         ]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
@@ -254,6 +273,23 @@ class Owner:
         await asyncio.gather(*rest, return_exceptions=True)
         for task in done:
             task.result()
+
+    async def _keep_api(self) -> None:
+        """One that could not be had is tried again whenever somebody asks for it."""
+        while True:
+            await self._again.wait()
+            self._again.clear()
+            async with self._deploying:
+                if self._refused is not None:
+                    await self._deploy_again(self._refused)
+
+    async def _deploy_again(self, address: Address) -> None:
+        try:
+            await self._deploy(address)
+        except (EmbeddedError, OSError) as error:  # the head may just be dying, the disk be full
+            log.exception("api.failed")
+            with contextlib.suppress(OSError):
+                self._tell(address, api_error=str(error))
 
     async def _keep_parts(self, stop: asyncio.Event) -> None:
         """Where all servers are elsewhere there is nothing to watch, and no reason to end."""
@@ -420,10 +456,11 @@ async def _main(*, api: bool) -> None:
     settings = chrono_settings.load()
     logs.configure(settings.log_level, json=True)
     _be_heard()
-    stop = asyncio.Event()
+    stop, owner = asyncio.Event(), Owner(settings, api=api)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Owner(settings, api=api).run(stop)
+    asyncio.get_running_loop().add_signal_handler(AGAIN, owner.try_api_again)
+    await owner.run(stop)
 
 
 def main() -> int:

@@ -18,6 +18,11 @@ from tests.conftest import PostgresServer, run_apart
 
 ANYTHING = (("up",), ("run", "x.example"), ("status",), ("backup", "/tmp/x"), ("down",))
 SMALL = "20m"
+ELSEWHERE = {
+    "CHRONO_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+    "CHRONO_REDIS_URL": "redis://127.0.0.1:1/0",
+    "CHRONO_RAY_ADDRESS": "127.0.0.1:1",
+}
 NOBODY = "http://127.0.0.1:9"
 READING: tuple[tuple[tuple[str, ...], int], ...] = (
     (("status",), 0),
@@ -150,7 +155,21 @@ def test_what_the_database_refuses_is_one_line_without_sql(
     assert_one_line(said, "nowhere_at_all", "CHRONO_DATABASE_URL")
     said = chrono("status", record="postgresql://nobody@127.0.0.1:1/none")
     assert said.code == 1
-    assert_one_line(said, "PostgreSQL does not answer")
+    assert_one_line(said, "PostgreSQL does not answer", "CHRONO_DATABASE_URL", "chrono doctor")
+
+
+def test_a_start_that_reaches_no_record_says_which_setting_and_who_looks(
+    chrono: Chrono, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, url in ELSEWHERE.items():
+        monkeypatch.setenv(name, url)
+    said = chrono("up")
+    assert (said.code, said.out) == (1, "")
+    told = said.err.splitlines()[-1]
+    assert "PostgreSQL does not answer" in told
+    for word in ("CHRONO_DATABASE_URL", "chrono doctor", "owner.log"):
+        assert word in told
+    assert "Nothing is lost" not in told
 
 
 @pytest.mark.parametrize("typed", ANYTHING)

@@ -34,7 +34,7 @@ async def test_who_only_ends_what_was_left_starts_nothing(tmp_path: Path):
     (tmp_path / STATE_FILE).write_text("a dead one's")
     async with asyncio.timeout(60):
         await owner(tmp_path).end_left_behind()
-    assert {path.name for path in tmp_path.rglob("*")} == {"embedded", "owner.lock"}
+    assert names(tmp_path) == {"embedded", "owner.lock"}
     async with EmbeddedParts(tmp_path, postgres=False, valkey=False):
         pass
 
@@ -107,6 +107,10 @@ async def test_it_works_while_what_a_schema_leaves_is_done(
     stop.set()
     async with asyncio.timeout(10):
         await keeping
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*")}
 
 
 async def told(caplog: pytest.LogCaptureFixture, event: str) -> bool:
