@@ -340,12 +340,14 @@ def _short_folder(folder: Path) -> Path:
 def _put_away(short: Path, logs: Path) -> None:
     """Ray's logs take the place of those of the session before; the rest of its files goes.
 
+    Ray lets everybody write to its logs (2.60: `try_make_directory_shared`); kept, they are ours.
     On another disk than ours there may be no room for them: then they go too.
     """
     ended = (short / "session_latest" / "logs").resolve()
     if ended.is_dir():
         shutil.rmtree(logs, ignore_errors=True)
         try:
+            ended.chmod(0o700)
             shutil.move(ended, logs)
         except OSError as error:
             log.warning("ray.logs.lost", extra={"error": str(error)[:LOST_TEXT]})

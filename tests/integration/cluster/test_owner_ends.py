@@ -12,7 +12,7 @@ import pytest
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray.cluster import owner as owning
-from chrono_ray.cluster.head import _Noted, _short_folder
+from chrono_ray.cluster.head import _Noted, _put_away, _short_folder
 from chrono_ray.cluster.owner import STATE_FILE, Owner
 from chrono_ray.embedded.parts import EmbeddedParts
 from chrono_ray.model.errors import EmbeddedError
@@ -68,6 +68,17 @@ async def test_logs_that_cannot_be_kept_keep_nothing_alive(
     assert not short.exists()
     async with EmbeddedParts(tmp_path, postgres=False, valkey=False):
         pass
+
+
+def test_logs_that_are_kept_are_ours_alone(tmp_path: Path):
+    session = tmp_path / "short" / "session_latest" / "logs"
+    session.mkdir(parents=True)
+    session.chmod(0o777)  # as Ray leaves it
+    (session / "gcs.out").write_text("said")
+    _put_away(tmp_path / "short", tmp_path / "logs")
+    assert (tmp_path / "logs" / "gcs.out").read_text() == "said"
+    assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
+    assert not (tmp_path / "short").exists()
 
 
 async def test_a_head_that_cannot_be_started_is_tried_again_once_there_is_room(
