@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,17 @@ import pytest
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray.cluster.owner import Running, attached, cluster_environment
+from chrono_ray.embedded.ports import LOOPBACK, free_port
 from chrono_ray.settings import Settings
 from tests.support.accounts import admin_key
-from tests.support.cluster import ROOT, Cluster, owned_cluster, until
+from tests.support.cluster import (
+    ROOT,
+    START_SECONDS,
+    Cluster,
+    Spoken,
+    cluster_folder,
+    until,
+)
 
 ARCHIVE_SECONDS = 30.0
 IN_THE_LONG_RUN = pytest.mark.skipif(
@@ -40,6 +49,8 @@ class Served:
     machine: Cluster
     key: str
     """An admin's API key."""
+    ups: tuple[Spoken, Spoken]
+    """What `chrono up` said: while somebody had the API's port, and then."""
 
     @property
     def api(self) -> str:
@@ -48,19 +59,28 @@ class Served:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Served]:
-    """Everything `chrono up` starts, on a port of its own choice."""
-    with _archive() as archive, owned_cluster(_chosen(archive), api=True) as machine:
-        found = machine.running
-        assert not found.api_error, found.api_error
-        settings = attached(chrono_settings.load(machine.environment), found)
-        environment = cluster_environment(found, machine.environment)
-        key = asyncio.run(admin_key(found.database_url))
-        yield Served(settings, environment, found, archive, machine, key)
+    """Everything `chrono up` starts and `chrono down` ends. The port was taken at first."""
+    with socket.create_server((LOOPBACK, free_port())) as port:
+        chosen = {"CHRONO_SERVING__PORT": str(port.getsockname()[1])}
+        with _archive() as archive, cluster_folder(chosen | _chosen(archive)) as machine:
+            refused = machine.chrono("up", "--json", seconds=START_SECONDS)
+            port.close()
+            had = machine.chrono("up", "--json", seconds=START_SECONDS)
+            assert had.code == 0, f"{refused}\n{had}\n{machine.log()}"
+            yield _served(machine, archive, (refused, had))
+            assert machine.down().json == {"state": "stopped"}
+
+
+def _served(machine: Cluster, archive: str, ups: tuple[Spoken, Spoken]) -> Served:
+    found = machine.running
+    settings = attached(chrono_settings.load(machine.environment), found)
+    environment = cluster_environment(found, machine.environment)
+    key = asyncio.run(admin_key(found.database_url))
+    return Served(settings, environment, found, archive, machine, key, ups)
 
 
 def _chosen(archive: str) -> dict[str, str]:
     return {
-        "CHRONO_SERVING__PORT": "0",
         "CHRONO_INDEXING__LEASE": "5",
         "CHRONO_ARCHIVES__WAYBACK__URL": archive,
         "CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "0",

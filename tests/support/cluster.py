@@ -34,6 +34,7 @@ import asyncpg
 import orjson
 import psutil
 
+from chrono_ray.cluster.head import _short_folder
 from chrono_ray.cluster.owner import STATE_FILE, Running, cluster_environment, running
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -137,6 +138,17 @@ class Cluster:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         return until(self._ready, START_SECONDS, f"the owner is ready; its log:\n{self.log()}")
+
+    def down(self) -> Spoken:
+        """`chrono down`, and assert that it left nothing: Ray's folder for sockets neither."""
+        before, sockets = self.processes(), _short_folder(self.data_dir / "ray")
+        assert sockets.is_dir()
+        spoken = self.chrono("down", "--json", seconds=STOP_SECONDS)
+        assert spoken.code == 0, f"{spoken}\n{self.log()}"
+        self.assert_nothing_left(before)
+        assert not sockets.exists()
+        assert not (self.data_dir / "embedded" / "running.json").exists()
+        return spoken
 
     def _ready(self) -> Running | None:
         owner = self.owner
