@@ -17,7 +17,7 @@ export URLLIB3_NO_OVERRIDE := 1
 .DEFAULT_GOAL := help
 
 help: ## List what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 25
 
 demo: $(READY) ## Run the whole path on a small archive that comes with the project, then stop it
 	@$(BIN)/chrono demo
@@ -42,7 +42,9 @@ dashboards: $(READY) ## Build the boards and alert rules anew from dashboards/*.
 	@$(BIN)/python -m dashboards.build
 
 compose-up: ## Production on this machine with Docker: secrets made once, then all of compose.yaml
-	@docker compose version >/dev/null 2>&1 || { echo "Docker with Compose 2.24 or newer is not here: https://docs.docker.com/engine/install (without it: make up)" >&2; exit 1; }
+	@found=$$(docker compose version --short 2>/dev/null | sed 's/^v//'); \
+		test -n "$$found" || { echo "Docker with Compose 2.24 or newer is not here: https://docs.docker.com/engine/install (without it: make up)" >&2; exit 1; }; \
+		printf '%s\n' 2.24 "$$found" | sort -VC || { echo "Docker Compose $$found is too old, 2.24 or newer is needed: https://docs.docker.com/compose/install (without it: make up)" >&2; exit 1; }
 	@deploy/compose/secrets.sh
 	docker compose up --detach --build --wait head
 	docker compose up --detach

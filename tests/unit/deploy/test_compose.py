@@ -473,3 +473,18 @@ def test_our_settings_can_be_read_from_what_was_made(tmp_path):
     assert f":{password}@postgresql:5432/" in loaded.database_url.get_secret_value()
     assert loaded.redis_url is not None
     assert loaded.redis_url.get_secret_value().endswith("@redis:6379/0")
+
+
+def test_a_compose_that_is_too_old_is_refused_before_anything_is_made(tmp_path: Path):
+    docker = tmp_path / "docker"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for version, old in (("", True), ("2.9.1", True), ("v2.23.3", True), ("2.24.0", False)):
+        docker.write_text(f"#!/bin/sh\necho {version}\n")
+        docker.chmod(0o755)
+        done = subprocess.run(
+            ["make", "-f", str(ROOT / "Makefile"), "compose-up"], cwd=tmp_path, text=True,
+            env={**os.environ, "PATH": path}, capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0, "nothing of ours is in this folder"
+        assert ("2.24 or newer" in done.stderr) is old, (version, done.stderr)
+        assert ("secrets.sh" in done.stderr) is not old, (version, done.stderr)
