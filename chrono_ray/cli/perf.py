@@ -122,7 +122,7 @@ def chosen_instance(asked: Asked, tell: Tell) -> Iterator[Instance]:
 def _here(found: Running, *, scratch: bool) -> Here:
     if not found.api:
         raise EmbeddedError(
-            "The API does not run here", why=found.api_error, fix="`chrono down`, `chrono up`"
+            "The API does not run here", why=found.api_error, fix="`chrono up` tries again"
         )
     return Here(found.api, found.database_url, found.pid, scratch)
 

@@ -262,7 +262,7 @@ async def _api(patient: Patient) -> Seen | NotSeen:
             return NotSeen("chrono_ray runs for a command, without an API")
         return Seen("", (problem(
             Code.API_FAILED, "The API did not start", why=owner.api_error,
-            fix="Mend that, then: chrono down, chrono up",
+            fix="Mend that, then: chrono up. For another port: chrono down, chrono up",
         ),))  # fmt: skip
     log = patient.settings.data_dir / LOG_FILE
     try:
