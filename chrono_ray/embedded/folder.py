@@ -195,8 +195,12 @@ async def _lock(path: Path) -> int:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise _in_use(path) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    except OSError as error:
+        if error.errno not in NO_ROOM:  # the lock holds, whoever's name is in it
+            raise
     return descriptor
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,6 +201,10 @@ def test_a_full_disk_is_said_before_anything_is_begun(
         assert f"the disk of {disk} is full: " in told, told
         assert " MiB left" in told
         assert len(told) < 400
+    with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(1 << 16))
+    assert "0 MiB left" in chrono("status").err
     said = chrono("down")
     assert (said.code, said.err) == (0, "")
     assert "nothing of an earlier one is left" in said.out
