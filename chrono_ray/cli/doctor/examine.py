@@ -356,7 +356,7 @@ async def _index(settings: Settings, database: Database, *, searchable: bool) ->
         return NotSeen("where it should be it was not reached")
     searched = wiring.index(settings, "reader")
     try:
-        return await record.index(database, searched)
+        return await record.index(database, searched, log=settings.data_dir / LOG_FILE)
     finally:
         await searched.aclose()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from chrono_ray.cli.doctor.finding import Code, Finding, NotSeen, Seen, problem, warning
@@ -128,11 +129,11 @@ async def archives(record: Database) -> Seen:
     return Seen(f"{len({each.archive for each in budgets})} archives have budgets", found)
 
 
-async def index(record: Database, searched: SearchIndex) -> Seen | NotSeen:
-    """Whether pages get there, and as many are there as should be."""
+async def index(record: Database, searched: SearchIndex, *, log: Path) -> Seen | NotSeen:
+    """Whether pages get there, and as many are there as should be. `log` is the owner's."""
     inspecting = Inspecting(record)
     facts = await inspecting.index()
-    found = list(_behind(facts))
+    found = list(_behind(facts, log))
     try:
         known, here = await Rebuilds(record).living(), await searched.identity()
         if known is not None and known != here:
@@ -174,12 +175,12 @@ async def _counted(inspecting: Inspecting, searched: SearchIndex) -> Compared | 
     return Compared(facts.pages - facts.refused, held.total, facts.waiting)
 
 
-def _behind(facts: IndexFacts) -> Iterator[Finding]:
+def _behind(facts: IndexFacts, log: Path) -> Iterator[Finding]:
     if facts.waiting and facts.lag > LAG_MOST:
         yield problem(
             Code.INDEX_BEHIND, "New pages do not get into the index",
             why=f"{facts.waiting:,} wait, the oldest for {duration(facts.lag)}",
-            fix="Start who indexes: chrono up. If it runs, its log says why: DATA_DIR/owner.log",
+            fix=f"Start who indexes: chrono up. If it runs, its log says why: {log}",
         )  # fmt: skip
     if facts.refused:
         yield warning(

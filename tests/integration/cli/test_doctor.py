@@ -645,6 +645,18 @@ def test_the_port_that_the_api_was_given_is_not_exposed(tmp_path: Path) -> None:
         assert _ports(settings, owner).findings == ()
 
 
+async def test_a_disk_that_only_reads_is_told_as_one(tmp_path: Path) -> None:
+    if await ended("mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(tmp_path)):
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        [found] = machine.permissions(tmp_path / "data", []).findings
+        assert (found.code, found.why) == (
+            Code.DATA_DIR_UNWRITABLE, "its disk is mounted read-only"
+        )  # fmt: skip
+    finally:
+        assert await ended("umount", str(tmp_path)) == 0
+
+
 def test_a_disk_that_hangs_keeps_nobody_from_the_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
