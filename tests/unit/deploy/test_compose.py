@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from chrono_ray import settings
 from chrono_ray.cli.main import app
-from chrono_ray.cluster import head, owner, pools
+from chrono_ray.cluster import haproxy, head, owner, pools
 from chrono_ray.model.budget import (
     CONTAINERS,
     MIB,
@@ -204,6 +204,31 @@ def test_what_is_no_archive_s_business_has_no_way_out():
     outside = {name for name, each in services().items() if "outside" in each["networks"]}
     assert outside == {"head", "worker", "prometheus"}  # it tells an Alertmanager anywhere
     assert all("private" in each["networks"] for each in services().values())
+
+
+def test_a_proxy_on_this_machine_has_an_address_that_stays():
+    [chosen] = compose()["networks"]["outside"]["ipam"]["config"]
+    assert chosen["subnet"] == chosen["gateway"].rpartition(".")[0] + ".0/24"
+    assert f"CHRONO_SERVING__TRUSTED_PROXIES={chosen['gateway']}`" in OPERATIONS
+    assert chosen["subnet"] != compose()["networks"]["private"]["ipam"]["config"][0]["subnet"]
+
+
+def test_nginx_accepts_the_proxy_of_the_docs(tmp_path: Path):
+    nginx = shutil.which("nginx", path=f"/usr/sbin:{os.environ['PATH']}")
+    if nginx is None:
+        pytest.skip("nginx is not installed")
+    [server] = re.findall(r"```nginx\n(.*?)```", OPERATIONS, re.DOTALL)
+    key, made_of = tmp_path / "chrono.key", ("-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1")
+    openssl = ["openssl", "req", *made_of, "-subj", "/CN=a", "-keyout", key, "-out"]
+    subprocess.run([*openssl, tmp_path / "chrono.pem"], check=True, capture_output=True, timeout=30)
+    here = server.replace("/etc/ssl", str(tmp_path)).replace("443", "8443")
+    (tmp_path / "nginx.conf").write_text(f"events {{}}\nhttp {{\n{here}}}\n")
+    said = subprocess.run(
+        [nginx, "-t", "-p", tmp_path, "-e", tmp_path / "log", "-c", tmp_path / "nginx.conf"],
+        check=False, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert "syntax is ok" in said.stderr
+    assert f"client_max_body_size {haproxy.BODY_BYTES_MAX // MIB}m;" in server
 
 
 def test_every_container_is_hardened():
