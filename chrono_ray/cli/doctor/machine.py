@@ -256,8 +256,8 @@ def claims(claimed: Claims) -> Seen:
             why=f"{claimed.left} tells of a process that is gone",
             fix="End what it left behind: chrono down. Then: chrono up (nothing is lost)",
         ))  # fmt: skip
-    if claimed.locked and claimed.holder != claimed.owner:
-        found.append(_held(claimed.holder, claimed.lock))
+    if claimed.locked and (not claimed.holder or claimed.holder != claimed.owner):
+        found += _held(claimed)
     elif claimed.servers and not claimed.locked and claimed.left is None:
         found.append(problem(
             Code.SERVERS_ORPHANED, "PostgreSQL or Valkey run here, and nobody looks after them",
@@ -268,19 +268,26 @@ def claims(claimed: Claims) -> Seen:
     return Seen(f"the data folder: {owner}", tuple(found))
 
 
-def _held(pid: int, path: Path) -> Finding:
-    if psutil.pid_exists(pid):
-        return warning(
-            Code.LOCK_HELD, "Another process has the data folder for itself",
-            why=f"{_name(pid)} holds its lock", fix=f"Wait for it; should it hang: kill {pid}",
-        )  # fmt: skip
-    holders = list(_openers(path))
+def _held(claimed: Claims) -> Iterator[Finding]:
+    """By another than the owner. On a full disk whoever takes it leaves no name in it."""
+    pid, holders = claimed.holder, list(_openers(claimed.lock))
+    if claimed.owner in holders:
+        return
     named = ", ".join(map(_name, holders)) or "one that it started"
-    end = f"End it: kill {' '.join(map(str, holders))}" if holders else f"Find it: fuser {path}"
-    return problem(
-        Code.LOCK_HELD, "The data folder is locked for a process that is gone",
-        why=f"process {pid} took the lock, and {named} still holds it", fix=end,
-    )  # fmt: skip
+    lives = pid and psutil.pid_exists(pid)
+    ends = f"kill {' '.join(map(str, [pid] if lives else holders))}"
+    if lives or (holders and not pid):
+        yield warning(
+            Code.LOCK_HELD, "Another process has the data folder for itself",
+            why=f"{_name(pid) if lives else named} holds its lock",
+            fix=f"Wait for it; should it hang: {ends}",
+        )  # fmt: skip
+    else:
+        yield problem(
+            Code.LOCK_HELD, "The data folder is locked for a process that is gone",
+            why=f"process {pid or ''} took the lock, and {named} still holds it",
+            fix=f"End it: {ends}" if holders else f"Find it: fuser {claimed.lock}",
+        )  # fmt: skip
 
 
 def _openers(path: Path) -> Iterator[int]:

@@ -171,9 +171,15 @@ def test_what_is_to_be_done_stands_last_and_each_reason_once() -> None:
 def test_whoever_keeps_a_lock_of_a_dead_process_is_named(tmp_path: Path) -> None:
     path = tmp_path / "owner.lock"
     path.touch()
+    nobody = machine.Claims(
+        owner=0, left=None, lock=path, locked=True, holder=999_999_999, servers=()
+    )  # fmt: skip
     with path.open():
-        found = machine._held(999_999_999, path)
-    assert found.fix == f"End it: kill {os.getpid()}"
+        [found] = machine.claims(nobody).findings
+        assert (found.severity, found.fix) == (Severity.PROBLEM, f"End it: kill {os.getpid()}")
+        [found] = machine.claims(replace(nobody, holder=0)).findings
+        assert found.severity is Severity.WARNING, "on a full disk no name is left in it"
+        assert machine.claims(replace(nobody, holder=0, owner=os.getpid())).findings == ()
 
 
 def test_a_release_is_read_from_any_version() -> None:
