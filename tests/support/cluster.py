@@ -273,8 +273,11 @@ class Cluster:
         return Spoken(process.returncode, out, err)
 
     def spawn(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a `chrono` command; use it with `with`, or communicate to its end."""
-        command = [str(Path(sys.executable).with_name("chrono")), *arguments]
+        """Begin a `chrono` command; use it with `with`, or communicate to its end.
+
+        By this interpreter's own path: what it starts is looked for by that.
+        """
+        command = [sys.executable, str(Path(sys.executable).with_name("chrono")), *arguments]
         return subprocess.Popen(
             command, cwd=self.data_dir, env=self.environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
