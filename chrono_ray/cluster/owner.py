@@ -3,7 +3,7 @@
 `python -m chrono_ray.cluster.owner [--no-api]`. PostgreSQL and Valkey when
 their URLs are unset, a Ray head when its address is, then the supervisor and
 the API. What it runs is told in `owner.json` in the data folder (0600).
-SIGTERM drains and stops it all.
+SIGTERM drains and stops it all; SIGCONT has an API that did not start tried again.
 """
 
 from __future__ import annotations
