@@ -28,6 +28,7 @@ RECYCLED: Final = 'reason="recycled"'
 WANTED: Final = told(m.POOL_WANTED, ("pool",))
 RESCUED: Final = 'work=~"fetch|task"'
 OPEN: Final = 'state="open"'
+REFUSED: Final = 'event="request.refused"'
 
 
 class Severity(StrEnum):
@@ -172,6 +173,13 @@ SERVING: Final = (
         "ChronoApiDown", CRITICAL, "2m", f"absent({series(m.PROCESS_INFO, REPLICA)})",
         "No replica of the API tells of itself",
         "Ray's exporters have not told of a process that serves the API for two minutes.",
+    ),
+    Alert(
+        "ChronoApiRefuses", WARNING, "2m",
+        f"{happened(m.LOG_EVENTS, (), REFUSED, over='5m')} > 100",
+        "The API refuses requests unread",
+        "{{ $value | humanize }} requests of the last five minutes were answered 503 before any"
+        " replica took them.",
     ),
     Alert(
         # the supervisor's pool is one connection, which it never gives back

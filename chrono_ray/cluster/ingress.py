@@ -8,6 +8,7 @@ It imports little: the proxy needs nothing else of ours.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import uuid
@@ -30,6 +31,8 @@ from chrono_ray.cluster.haproxy import (
     Refusal,
     problem,
 )
+
+log = logging.getLogger(__name__)
 
 CLOSES: Final = b"connection: close\r\n"
 _TRY_AGAIN: Final = 1013
@@ -190,6 +193,8 @@ def _in_place_of(start: MutableMapping[str, Any]) -> tuple[Message, Message]:
 
 
 def _refusal(status: int, why: Refusal, request_id: str) -> tuple[Message, Message]:
+    if status == 503:  # the application, which counts its answers, never saw it
+        log.warning("request.refused", extra={"code": why.code, "request": request_id})
     body = problem(status, why, request_id=request_id).encode()
     headers = [
         (b"content-type", b"application/problem+json"),

@@ -68,12 +68,14 @@ async def port() -> AsyncIterator[int]:
         ("/gone", 503, "unavailable"),
     ],
 )
-async def test_what_serve_says_itself_is_a_problem(port, path, status, code):
+async def test_what_serve_says_itself_is_a_problem(port, path, status, code, caplog):
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         answer = await http.get(path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    [told] = [each for each in caplog.records if each.message == "request.refused"]
+    assert (told.code, told.request) == (code, answer.json()["request_id"])
     assert answer.json()["detail"]
     assert answer.json()["fix"]
     assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
