@@ -87,7 +87,8 @@ async def _visiting_here(instance: Here, tell: Tell) -> AsyncIterator[Visit]:
         (writer,) = await invite(1, Role.USER, Scope.WRITE)
         readers = len(users)
         keys = await invite(GUESTS, Role.USER, Scope.READ)
-        visit = Visit(instance.url, False, viewer, writer, keys, ())
+        # Plain http, whichever of its addresses it listens on: nobody is between us.
+        visit = Visit(instance.url, True, viewer, writer, keys, ())
         await _remove(visit, viewer, await guests.left_projects(), tell)
         async with _projects(visit, tell, lasting=instance.site is None) as ready:
             await guests.join(ready.projects, users[readers:])

@@ -113,7 +113,8 @@ async def test_what_a_killed_measurement_left_goes_with_the_next(served: Served)
             "INSERT INTO projects (name, owner_id) SELECT 'performance left ' || o, o"
             " FROM unnest($1::int[]) o", [row["id"] for row in owners],
         )  # fmt: skip
-        here = Here(served.url, served.database_url, os.getpid(), scratch=False)
+        everywhere = served.url.replace("127.0.0.1", "0.0.0.0")
+        here = Here(everywhere, served.database_url, os.getpid(), scratch=False)
         await measured(here, Measure.STATISTICS)
         await measured(here, Measure.STATISTICS)
         left = await record.fetch("SELECT email FROM users WHERE email LIKE '%@' || $1", HOST)
