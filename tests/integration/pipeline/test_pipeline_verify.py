@@ -27,6 +27,8 @@ def finished(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathF
 
     async def finish() -> None:
         site = demo_site(CAPTURES)
+        # a worker that took tests of this module from another comes here once more
+        await postgres_server.execute(f"DROP DATABASE IF EXISTS {FINISHED}")
         await postgres_server.execute(f"CREATE DATABASE {FINISHED} TEMPLATE {TEMPLATE}")
         url = postgres_server.database(FINISHED)
         async with (

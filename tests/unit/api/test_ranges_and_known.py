@@ -37,10 +37,10 @@ def test_whatever_is_sent_is_a_range_or_none(text):
 
 
 def test_a_long_header_costs_nothing():
-    began = time.perf_counter()
+    began = time.process_time()
     assert part_of("bytes=" + "0-0," * 10_000_000, 10) is None
     assert part_of("bytes=" + "9" * 10_000_000 + "-", 10) is None
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_the_first_learned_are_forgotten_first():

@@ -88,11 +88,13 @@ def test_nobody_names_an_address_for_others_unless_told_so(theirs):
 
 @pytest.mark.parametrize("status", sorted(REFUSED))
 def test_what_it_answers_itself_is_a_documented_problem(status):
-    code, title = REFUSED[status]
-    told = Problem.model_validate_json(problem(status, code, title, request_id="7"))
-    assert (told.status, told.code, told.request_id) == (status, code, "7")
+    why = REFUSED[status]
+    told = Problem.model_validate_json(problem(status, why, request_id="7"))
+    assert (told.status, told.code, told.request_id) == (status, why.code, "7")
+    assert told.detail
+    assert told.fix
     documented = Path(__file__).parents[3].joinpath("docs/errors.md").read_text()
-    assert f"| `{code}` | {status} |" in documented
+    assert f"| `{why.code}` | {status} |" in documented
 
 
 def test_it_asks_to_come_again_as_the_application_does():
