@@ -115,7 +115,7 @@ def canonical(url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
     query = "" if parts.query is None else f"?{parts.query}"
-    return f"{parts.scheme.lower()}://{host}{port}{parts.path or '/'}{query}".rstrip(_BLANK)
+    return f"{parts.scheme.lower()}://{host}{port}{parts.path or '/'}{query}"
 
 
 def matches(scope_url: str, match: MatchType, urlkey: str) -> bool:
@@ -165,8 +165,11 @@ def _scope_key(url: str, match: MatchType) -> str:
 
 
 def split(url: str) -> Parts:
-    """Cuts a URL up, adding the scheme that is missing; the fragment is dropped. Never raises."""
-    url = _cleaned(url)
+    """Cuts a URL up, adding the scheme that is missing. Never raises.
+
+    The fragment is dropped, with the blanks before it: they are at the end then.
+    """
+    url = _cleaned(url).partition("#")[0].rstrip(_BLANK)
     found = _SPLIT.match(url)
     if found is None:  # cannot happen once there is a scheme; an empty answer is still an answer
         return Parts("http", "", "", "", url, None)
