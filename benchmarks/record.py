@@ -43,6 +43,7 @@ class Postgres:
         """URL of a new database with the schema in it."""
         connection = await asyncpg.connect(self.url)
         try:
+            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             await connection.execute(f"CREATE DATABASE {name}")
         finally:
             await connection.close()
