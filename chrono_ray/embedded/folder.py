@@ -27,6 +27,7 @@ from typing import Final
 
 from chrono_ray.model.budget import MIB
 from chrono_ray.model.errors import EmbeddedError
+from chrono_ray.model.folders import standing
 
 FOLDER: Final = "embedded"
 LOCK: Final = "owner.lock"
@@ -107,8 +108,7 @@ def usable(data_dir: Path) -> Iterator[None]:
 
 def room_in(folder: Path) -> int:
     """Bytes free on the disk of a folder, which may not be there yet."""
-    standing = next(each for each in (folder, *folder.parents) if each.is_dir())
-    return shutil.disk_usage(standing).free
+    return shutil.disk_usage(standing(folder)).free
 
 
 def disk_full(data_dir: Path, *, needed: int = ROOM) -> EmbeddedError:

@@ -13,11 +13,14 @@ told. Durations are in seconds. Every metric there is: catalogue.py.
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
+
+log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SERIES_MAX: Final = 100
@@ -236,7 +239,10 @@ class Registry:
 
     def _ask(self) -> None:
         for tell in self._watched:
-            tell(self)
+            try:
+                tell(self)
+            except Exception:  # a boundary: what one cannot tell silences none of the others
+                log.warning("metrics.untold", exc_info=True)
 
     def _family(self, metric: Metric) -> _Family:
         """Two declarations of one name must agree: `ValueError` if they do not."""

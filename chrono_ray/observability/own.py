@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 
 from chrono_ray import __version__
+from chrono_ray.model.folders import standing
 from chrono_ray.observability.catalogue import (
     DISK_FREE,
     DISK_SIZE,
@@ -51,11 +52,8 @@ def _tell_disks(folders: Mapping[str, Path], meter: Meter) -> None:
     meter.clear(DISK_FREE)
     meter.clear(DISK_SIZE)
     for name, folder in folders.items():
-        there = next(
-            each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
-        )
         try:
-            disk = psutil.disk_usage(str(there))
+            disk = psutil.disk_usage(str(standing(folder)))
         except OSError:
             continue
         meter.set(DISK_FREE, name, value=disk.free)

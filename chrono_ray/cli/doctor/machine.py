@@ -24,6 +24,7 @@ import psutil
 from chrono_ray.cli.doctor.finding import Code, Finding, NotSeen, Seen, problem, warning
 from chrono_ray.cli.words import amount
 from chrono_ray.model.budget import GIB, MIB, Budget
+from chrono_ray.model.folders import standing
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_RAY: Final = (2, 60)
@@ -132,7 +133,7 @@ def disks(folders: Mapping[str, Path]) -> Seen:
     """Room where each of these folders is, or will be; `folders` by what is kept there."""
     told, found, known = list[str](), list[Finding](), set[int]()
     for what, folder in folders.items():
-        there = _standing(folder)
+        there = standing(folder)
         device = there.stat().st_dev
         if device in known:
             continue
@@ -142,11 +143,6 @@ def disks(folders: Mapping[str, Path]) -> Seen:
         found += _scarce(what, there, free, room.f_favail if room.f_files else INODES_LEAST)
         told.append(f"{amount(free)} free at {there} ({what})")
     return Seen(", ".join(told), tuple(found))
-
-
-def _standing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(each for each in (folder, *folder.parents) if each.is_dir())
 
 
 def _scarce(what: str, there: Path, free: int, inodes: int) -> Iterator[Finding]:
@@ -183,10 +179,10 @@ def permissions(data_dir: Path, secrets: Collection[Path]) -> Seen:
             Code.DATA_DIR_UNWRITABLE, f"The data folder {data_dir} is no folder",
             why="it is a file", fix="Set CHRONO_DATA_DIR to a folder",
         ))  # fmt: skip
-    elif not os.access(_standing(data_dir), os.W_OK | os.X_OK):
+    elif not os.access(standing(data_dir), os.W_OK | os.X_OK):
         found.append(problem(
-            Code.DATA_DIR_UNWRITABLE, f"Nothing can be written in {_standing(data_dir)}",
-            why=_why_not(_standing(data_dir)),
+            Code.DATA_DIR_UNWRITABLE, f"Nothing can be written in {standing(data_dir)}",
+            why=_why_not(standing(data_dir)),
             fix="Mend that, or set CHRONO_DATA_DIR to another folder",
         ))  # fmt: skip
     readable = [each for each in secrets if each.is_file() and each.stat().st_mode & OTHERS]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chrono_ray.observability.catalogue import LOG_EVENTS
+from chrono_ray.observability.catalogue import DISK_FREE, LOG_EVENTS
 from chrono_ray.observability.log import count
 from chrono_ray.observability.metrics import (
     SERIES_MAX,
@@ -254,3 +256,23 @@ def test_the_disks_of_folders_are_told_before_the_folders_are_there(tmp_path: Pa
     for folder in ("data", "payloads"):
         assert 0 < stands[("chrono_disk_size_bytes", (folder,))] <= size
         assert stands[("chrono_disk_free_bytes", (folder,))] == pytest.approx(free, rel=0.05)
+
+
+def test_what_cannot_be_looked_at_silences_nothing_else(tmp_path: Path, monkeypatch, caplog):
+    closed, look = tmp_path / "closed", Path.stat
+
+    def stat(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self == closed:
+            raise OSError(errno.ESTALE, "Stale file handle", str(self))
+        return look(self, follow_symlinks=follow_symlinks)
+
+    def fail(_meter: Meter) -> None:
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(Path, "stat", stat)
+    registry = Registry()
+    registry.watch(fail)
+    watch_disks(registry, {"data": tmp_path, "payloads": closed})
+    told = [each.values for each in registry.readings() if each.metric is DISK_FREE]
+    assert told == [("data",)]
+    assert [each.message for each in caplog.records] == ["metrics.untold"]
