@@ -62,7 +62,7 @@ class PostgresServer:
 
 SHARING = frozenset({
     "test_dashboards.py", "test_jobs.py", "test_live.py", "test_metrics.py", "test_plan.py",
-    "test_perf.py", "test_reindex.py", "test_serve.py",
+    "test_perf.py", "test_reindex.py", "test_serve.py", "test_up.py",
 })  # fmt: skip
 """Of tests/cluster: those that work on one cluster with everything in it."""
 LONGEST_FIRST = ("sharing", "faults/test_wires.py", "cluster/test_politeness.py")

@@ -142,6 +142,7 @@ def test_worn_out_scrapers_are_replaced_one_at_a_time_and_lose_nothing(busy: Two
     assert max(b - a for a, b in pairwise(gaps)) < 5, "the pool kept working"
 
 
+@IN_THE_LONG_RUN
 def test_a_scraper_that_hangs_is_replaced_and_its_fetches_are_had_by_others(busy: Two):
     [victim, *_] = busy.cluster.named("ray::Scraper")
     held = "SELECT fetch_id FROM leases WHERE worker LIKE $1"
