@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -28,6 +28,10 @@ from chrono_ray.storage.migrate import fits, migrate, migrate_schema, newest, re
 
 if TYPE_CHECKING:  # it costs other commands on this machine its imports
     from chrono_ray.cli.user import Shown
+
+
+PARTIAL: Final = 3
+"""Everything but the API works. deploy/chrono.service takes it for a start."""
 
 
 def start(*, json: bool) -> int:
@@ -51,7 +55,7 @@ def start(*, json: bool) -> int:
         sys.stdout.write(orjson.dumps({**told, **made}).decode() + "\n")
     else:
         sys.stdout.writelines(f"{line}\n" for line in _told(found, now, admin))
-    return 1 if found.running.api_error else 0
+    return PARTIAL if found.running.api_error else 0
 
 
 def _told(found: owner.Owned, now: str, admin: Shown | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_an_api_that_could_not_start_is_tried_again_by_the_next_up(cluster: Served) -> None:
     refused, had = cluster.ups
     port = urlsplit(cluster.running.api).port
-    assert refused.code == 1
+    assert refused.code == 3
     assert f"Port {port} is taken" in refused.err.splitlines()[-1]
     assert "`chrono up` tries again" in refused.err
     first, second = refused.json, had.json

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from chrono_ray import settings
+from chrono_ray.cli import machine
 from chrono_ray.cluster import head, owner
 from chrono_ray.cluster.front import CALLBACK
 from chrono_ray.cluster.machine import EGRESS
@@ -192,3 +193,6 @@ def test_systemd_accepts_the_unit(tmp_path: Path):
     assert "chrono.service" not in said.stderr
     stops = int(text.partition("TimeoutStopSec=")[2].split()[0])
     assert stops >= owner.DRAIN_SECONDS + head.STOP_SECONDS + 15
+    # all but the API works: not a failure, which would end everything; any other is tried again
+    assert f"\nSuccessExitStatus={machine.PARTIAL}\n" in text
+    assert "\nRestart=on-failure\n" in text
