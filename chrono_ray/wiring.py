@@ -28,6 +28,7 @@ from chrono_ray.pipeline.prune import PruneParts
 from chrono_ray.pipeline.purge import PurgeParts
 from chrono_ray.pipeline.rebuild import Rebuilding
 from chrono_ray.pipeline.redecide import Redeciding
+from chrono_ray.pipeline.rescue import Sweeping
 from chrono_ray.pipeline.scrape import Pace, Parts, Scrape
 from chrono_ray.pipeline.settle import Batching
 from chrono_ray.pipeline.tasks import DRAIN_SECONDS, TaskPace, TaskRunner
@@ -47,6 +48,7 @@ from chrono_ray.storage.outbox import Outbox
 from chrono_ray.storage.projects import Projects
 from chrono_ray.storage.pruning import Pruning
 from chrono_ray.storage.rebuilds import Rebuilds
+from chrono_ray.storage.restoring import hold_off
 from chrono_ray.storage.settling import Settling
 from chrono_ray.storage.tasks import Tasks
 
@@ -83,6 +85,13 @@ def database(settings: Settings, *, pool_size: int, name: str) -> Database:
             fix="`chrono up` starts one, or set CHRONO_DATABASE_URL",
         )
     return Database(settings.database_url.get_secret_value(), pool_size=pool_size, name=name)
+
+
+def whole_record(settings: Settings, *, pool_size: int, name: str) -> Database:
+    """`database` for who works on it for long: away while a restore brings the record back."""
+    record = database(settings, pool_size=pool_size, name=name)
+    hold_off(record)
+    return record
 
 
 def unreached(error: Unavailable, settings: Settings) -> ChronoError:
@@ -259,7 +268,7 @@ async def scraper(
     settings: Settings, stack: AsyncExitStack, *, worker: str, meter: Meter = SILENT
 ) -> Scraper:
     """All of one scraper process; `stack` gives everything back."""
-    record = database(settings, pool_size=6, name=f"chrono scraper {worker}")
+    record = whole_record(settings, pool_size=6, name=f"chrono scraper {worker}")
     stack.push_async_callback(record.aclose)
     found = archives(settings)
     await governor(record, settings).configure(limits(settings))
@@ -282,7 +291,7 @@ async def ingester(
 
     Nobody else works on them: only this process is known to reach these files.
     """
-    record = database(settings, pool_size=6, name=f"chrono ingest {worker}")
+    record = whole_record(settings, pool_size=6, name=f"chrono ingest {worker}")
     stack.push_async_callback(record.aclose)
     found: dict[str, Archive] = {archive_of_path(path): _files(settings, path) for path in paths}
     await governor(record, settings).configure(
@@ -375,6 +384,15 @@ def frontier(
     return Frontier(
         record, worker=worker, egress=settings.egress, archives=archives,
         lease=timedelta(seconds=settings.scraping.lease),
+    )  # fmt: skip
+
+
+def sweeping(settings: Settings, record: Database) -> Sweeping:
+    """What rescues the work of others, where nothing is fetched."""
+    pace = _pace(settings)
+    return Sweeping(
+        frontier(settings, record, worker=worker_name(), archives=()), Settling(record),
+        renewal=pace.renewal, every=pace.sweep_every,
     )  # fmt: skip
 
 

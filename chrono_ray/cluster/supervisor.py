@@ -32,10 +32,8 @@ from chrono_ray.observability import log as logs
 from chrono_ray.observability.catalogue import ACTOR_MEMORY, LEASES_RESCUED, LOOKOUT
 from chrono_ray.observability.metrics import Meter
 from chrono_ray.pipeline.measured import FETCH
-from chrono_ray.pipeline.rescue import sweep
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.demand import sole_lookout
-from chrono_ray.storage.settling import Settling
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ class Supervisor:
         self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        record = wiring.database(self._settings, pool_size=2, name="chrono supervisor")
+        record = wiring.whole_record(self._settings, pool_size=2, name="chrono supervisor")
         wiring.watch_pool(self._numbers.meter, "supervisor", record)
         try:
             await until_stopped(self._all(record), stop)
@@ -79,10 +77,10 @@ class Supervisor:
 
     async def _sweep(self, record: Database) -> None:
         """As scrapers do: should all of them hang or be gone, their leases still go back."""
-        found = wiring.frontier(self._settings, record, worker=wiring.worker_name(), archives=())
+        sweeping = wiring.sweeping(self._settings, record)
         while True:
             try:
-                swept = await sweep(found, Settling(record))
+                swept = await sweeping.sweep()
                 self._numbers.meter.add(LEASES_RESCUED, FETCH, amount=swept.rescued)
             except Unavailable as error:
                 log.warning("sweep.away", extra={"error": str(error)})

@@ -22,34 +22,49 @@ CANCEL_SECONDS: Final = 1.0
 log = logging.getLogger(__name__)
 
 
-class Sweeping:
-    """A worker's sweeps: it tells of itself, and takes leases from nobody who could not renew them.
+class Patience:
+    """Takes leases from nobody who could not renew them.
 
     While PostgreSQL is away all leases run out, and who lives renews them as
-    soon as it is back. So a sweeper that just began, or had no answer for long,
+    soon as it is back. So a rescuer that just began, or had no answer for long,
     leaves them for `renewal` seconds: within them every holder has renewed.
-    `every`: seconds between two sweeps.
+    `every`: seconds between two looks.
     """
+
+    def __init__(self, *, renewal: float, every: float) -> None:
+        self._renewal = renewal
+        self._long = max(renewal, 2 * every)
+        self._answered = self._back = -math.inf
+
+    def may_rescue(self) -> bool:
+        """To be asked when the record has just answered: before, it may have hung for long."""
+        now = time.monotonic()
+        if now - self._answered > self._long:
+            self._back = now
+        self._answered = now
+        return now - self._back >= self._renewal
+
+    def answered(self) -> None:
+        """What took so long was work."""
+        self._answered = time.monotonic()
+
+
+class Sweeping:
+    """A worker's sweeps: it tells of itself, and rescues with patience."""
 
     def __init__(
         self, frontier: Frontier, settling: Settling, *, renewal: float, every: float
     ) -> None:
         self._frontier = frontier
         self._settling = settling
-        self._renewal = renewal
-        self._long = max(renewal, 2 * every)
-        self._answered = self._back = -math.inf
+        self._patience = Patience(renewal=renewal, every=every)
 
     async def sweep(self) -> Swept:
         """As `sweep` below; raises `Unavailable` while PostgreSQL is away."""
-        began = time.monotonic()
-        was_away = began - self._answered > self._long
-        rescue = not was_away and began - self._back >= self._renewal
         await self._frontier.be_seen()
+        rescue = self._patience.may_rescue()
         swept = await sweep(self._frontier, self._settling, rescue=rescue)
-        self._answered = time.monotonic()
-        if was_away:
-            self._back = self._answered
+        self._patience.answered()
         return swept
 
 

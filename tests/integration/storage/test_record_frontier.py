@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import replace
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from chrono_ray import settings, wiring
 from chrono_ray.model.errors import Conflict, NotFound, RecordRefused, Throttled
 from chrono_ray.model.outcome import Failed, Refused, Stored
 from chrono_ray.model.priority import WEIGHTS, QueueClass
@@ -563,6 +566,42 @@ async def test_who_lives_keeps_its_leases_when_the_record_was_away(record: Recor
         assert left.fetch_id == lost.fetch_id
         assert len(await requests_of(record)) == tried
         await asyncio.sleep(0.4)
+
+
+async def test_nobody_takes_what_is_held_before_its_holder_could_renew(record: Record):
+    """The supervisor has just begun; or the record hung while a sweep waited for its answer."""
+    await fill(record, 1)
+    [mine] = await record.claim(1, worker="alive")
+    await expire(record)
+    await wiring.sweeping(settings.load({}), record.database).sweep()
+    assert mine.fetch_id in await record.frontier("alive").renew([mine.token])
+
+    frontier = record.frontier("B")
+    sweeping = Sweeping(frontier, record.settling, renewal=0.2, every=0.05)
+    began = time.monotonic()
+    while time.monotonic() - began < 0.3:
+        await sweeping.sweep()
+    async with asyncio.TaskGroup() as group, record.database.transaction() as connection:
+        await connection.execute("LOCK archive_budgets")
+        group.create_task(sweeping.sweep())
+        await asyncio.sleep(0.3)  # for so long it hangs
+        await expire(record)
+    assert mine.fetch_id in await record.frontier("alive").renew([mine.token])
+
+
+async def test_a_step_that_fails_does_not_keep_the_dead_from_being_rescued(record: Record):
+    await fill(record, 1)
+    await record.claim(1, worker="dead")
+    await expire(record)
+    await record.database.fetch("ALTER FUNCTION fold_totals RENAME TO gone_totals")
+    sweeping = Sweeping(record.frontier("B"), record.settling, renewal=0.1, every=0.05)
+
+    async def rescued() -> bool:
+        with pytest.raises(asyncpg.UndefinedFunctionError):
+            await sweeping.sweep()
+        return not await record.database.fetchval("SELECT count(*) FROM leases")
+
+    await until(rescued)
 
 
 async def test_suspects_of_every_class_have_their_turn(record: Record):
