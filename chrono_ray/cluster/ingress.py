@@ -2,7 +2,7 @@
 
 Serve calls `middlewares` in each process that listens: its Python proxy, and
 where HAProxy stands before them the replicas (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH).
-It imports little: the proxy needs nothing else of ours.
+It imports little: the proxy needs nothing else of ours, and has no settings.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import os
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from typing import Any, Final
 
 import ray
+from ray import serve
 from ray.serve._private import http_util
 from ray.serve.config import HTTPOptions
+from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import config as uvicorn_config
@@ -31,6 +34,8 @@ from chrono_ray.cluster.haproxy import (
     Refusal,
     problem,
 )
+from chrono_ray.cluster.metrics import Exporter
+from chrono_ray.observability import log as logs
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,25 @@ def middlewares() -> list[Middleware]:
     uvicorn_config.HTTP_PROTOCOLS["auto"] = f"{__name__}:PatientProtocol"
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
         _listen_inside()
+    if not _replica():
+        _tell_of_proxy()
     return [Middleware(Problems)]
+
+
+def _replica() -> bool:
+    """Replicas tell of themselves (chrono_ray/cluster/serve.py)."""
+    try:
+        serve.get_replica_context()
+    except RayServeException:
+        return False
+    return True
+
+
+@cache
+def _tell_of_proxy() -> None:
+    """It refuses what no replica takes, and nobody else counts that or writes it down."""
+    logs.configure("warning", json=True)
+    Exporter("proxy").start()
 
 
 def _listen_inside() -> None:

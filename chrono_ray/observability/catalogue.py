@@ -163,7 +163,7 @@ RECORD: Final[tuple[Metric, ...]] = (
 
 PROCESS_INFO: Final = Gauge(
     "chrono_process_info",
-    "Always 1. part: api, stats, live, scraper, indexer or supervisor.",
+    "Always 1. part: api, stats, live, proxy (Serve's), scraper, indexer or supervisor.",
     ("part", "version"),
 )
 PROCESS_START: Final = Gauge(

@@ -90,6 +90,7 @@ async def test_after_a_run_the_exporters_hold_every_number_a_run_makes(cluster: 
     assert total(found, "chrono_captures", state="discovered") >= captures["discovered"]
     assert total(found, "ray_chrono_listed_rows_total") >= captures["discovered"]
     assert total(found, "ray_chrono_supervisor_lookout") == 1
+    assert total(found, "ray_chrono_process_info", part="proxy") == 1
     for each in catalogue.ACTOR:
         if isinstance(each, Histogram) and each not in NOT_BY_A_RUN:
             buckets, amount, count = exported(each)
