@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -143,6 +144,8 @@ class Member:
         self.status: Status | None = None
         self.answered = False
         self._silent_since = time.monotonic()
+        self._away_at = -math.inf
+        """When Ray last said that it waits for its place or begins; never of one that hangs."""
         self._drains_since: float | None = None
         self._answer: asyncio.Future[Status] | None = None
 
@@ -159,7 +162,8 @@ class Member:
         """Whether it, or the work in it, has given no sign of life for so long."""
         if self.status:
             return self.status.working and self.status.stalled > seconds
-        return self.silent_for > seconds * (1 if self.answered else UNHEARD)
+        mute_for = min(self.silent_for, time.monotonic() - self._away_at)
+        return mute_for > seconds * (1 if self.answered else UNHEARD)
 
     async def ask(self) -> None:
         """How it is. One that waits for its place is asked once, and answers when it has one."""
@@ -175,6 +179,7 @@ class Member:
         except RayError as error:
             log.warning("actor.silent", extra={"actor": self.name, "error": type(error).__name__})
             self._missed()
+            self._away_at = time.monotonic()
             if isinstance(error, ActorDiedError):
                 self.actor = await asyncio.to_thread(existing, self.name) or self.actor
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import ActorUnavailableError, RayError
 
 from chrono_ray import settings
 from chrono_ray.cluster import pools
@@ -28,11 +29,13 @@ LIMITS = Limits(rss=400 * MIB, leased=1000, silence=0.2)
 class Ref:
     """Of an answer that may never come."""
 
-    says: Status | None
+    says: Status | RayError | None
 
     def future(self) -> Future[Status]:
         answer: Future[Status] = Future()
-        if self.says:
+        if isinstance(self.says, RayError):
+            answer.set_exception(self.says)
+        elif self.says:
             answer.set_result(self.says)
         return answer
 
@@ -43,16 +46,16 @@ class Method:
     drains: bool = False
 
     def remote(self) -> Ref:
-        if self.drains and self.handle.says:
+        if self.drains and isinstance(self.handle.says, Status):
             self.handle.says = replace(self.handle.says, draining=True)
         return Ref(self.handle.says)
 
 
 @dataclass(slots=True)
 class Handle:
-    """An actor from outside: says how it is, or nothing."""
+    """An actor from outside: says how it is, or nothing; Ray may say that it is away."""
 
-    says: Status | None = WELL
+    says: Status | RayError | None = WELL
     status: Method = field(init=False)
     retire: Method = field(init=False)
 
@@ -118,6 +121,22 @@ async def test_who_was_not_asked_or_has_no_place_yet_is_left_alone(scene: Scene)
     well.says = None
     await scene.look()
     assert scene.ended == []
+
+
+async def test_one_that_ray_is_still_restarting_is_not_ended_again(scene: Scene):
+    """Its node is gone, and the next one may take minutes to start."""
+    scene.join(0)
+    restarted = scene.join(1)
+    await scene.look()
+    restarted.says = ActorUnavailableError("it is being restarted", None)
+    began = time.monotonic()
+    while time.monotonic() - began < LIMITS.silence * 2:
+        await scene.look()
+        await asyncio.sleep(0.02)
+    assert scene.ended == []
+    restarted.says = None  # it has its place, and hangs
+    await scene.look_until_ended()
+    assert scene.ended == [(restarted, False)]
 
 
 async def test_one_that_holds_too_much_drains_first_and_then_is_a_fresh_process(scene: Scene):
