@@ -297,7 +297,7 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
 @dataclass(slots=True)
 class _Refusals:
-    """Whether a connection was refused while one request was under way."""
+    """Whether a connection was refused while one request was under way, and none made since."""
 
     met: bool = False
 
@@ -306,7 +306,7 @@ _REFUSALS: Final[ContextVar[_Refusals]] = ContextVar("refusals of this request")
 
 
 class _TellingSocket(socket.socket):
-    """Notes when its peer refuses.
+    """Notes when its peer refuses, and when it does not: what fails then is TLS, or time.
 
     A host has several addresses. Of what they answered aiohttp keeps a text without an
     errno, the last one's answer, or only that the time was over (3.14, aiohappyeyeballs 2.7).
@@ -318,6 +318,7 @@ class _TellingSocket(socket.socket):
         except ConnectionRefusedError:
             _REFUSALS.get().met = True
             raise
+        _REFUSALS.get().met = False
 
     @overload
     def getsockopt(self, level: int, name: int, /) -> int: ...
@@ -326,8 +327,8 @@ class _TellingSocket(socket.socket):
     def getsockopt(self, level: int, name: int, /, *size: int) -> int | bytes:
         """Where the loop learns what became of a connection that was under way."""
         found: int | bytes = super().getsockopt(level, name, *size)
-        if name == socket.SO_ERROR and found == errno.ECONNREFUSED:
-            _REFUSALS.get().met = True
+        if name == socket.SO_ERROR and found in (0, errno.ECONNREFUSED):
+            _REFUSALS.get().met = found != 0
         return found
 
 

@@ -309,6 +309,29 @@ async def test_a_refusal_at_one_address_is_forgotten_when_another_takes_the_conn
                 await http.get(f"http://archive.test:{port}/", deadline=5, turn=turn)
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_takes_the_connection_but_no_certificate_does_not_refuse(turn, loop):
+    """Though another of its addresses refuses: in error, or by the connection's deadline."""
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def ask(port: int) -> None:
+        archive, names = ("archive.test", port), Names(["127.0.0.2", "127.0.0.1"])
+        async with session(archive, resolver=names, limits=Limits(connect=0.3)) as http:
+            with pytest.raises(ArchiveUnavailable, match="No connection"):
+                await http.get(f"https://archive.test:{port}/", deadline=5, turn=turn)
+
+    async def ask_both() -> None:
+        async with serving(page) as speaks_no_tls:
+            await ask(speaks_no_tls)
+        with socket.create_server(("127.0.0.1", 0)) as says_nothing:
+            await ask(says_nothing.getsockname()[1])
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(ask_both())
+
+
 async def test_a_cancelled_request_leaves_no_connection_behind(turn):
     arrived = asyncio.Event()
 
