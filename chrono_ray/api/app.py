@@ -70,7 +70,7 @@ def create_app(
         async with (
             opened(settings, actors, meter=meter, part="api") as app.state.parts,
             live_parts.opened(settings, app.state.parts, meter=meter) as app.state.live,
-            aclosing(wiring.database(settings, pool_size=1, name="chrono api")) as looked_at,
+            aclosing(wiring.whole_record(settings, pool_size=1, name="chrono api")) as looked_at,
         ):
             app.state.record_metrics = RecordMetrics(looked_at)
             yield

@@ -168,7 +168,7 @@ async def opened(
 ) -> AsyncIterator[Parts]:
     """The parts of one process, a `part` of the whole. Nothing is connected before it is used."""
     async with AsyncExitStack() as stack:
-        record = wiring.database(settings, pool_size=POOL_SIZE, name="chrono api")
+        record = wiring.whole_record(settings, pool_size=POOL_SIZE, name="chrono api")
         stack.push_async_callback(record.aclose)
         spent.watch(record)
         wiring.watch_pool(meter, part, record)

@@ -196,7 +196,7 @@ class Onlooker:
             await self._record.aclose()
             self._record = None
         if settings is not None and self._record is None:
-            self._record = wiring.database(settings, pool_size=1, name="chrono top")
+            self._record = wiring.whole_record(settings, pool_size=1, name="chrono top")
 
 
 async def _both(

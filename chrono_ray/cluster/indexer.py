@@ -33,7 +33,7 @@ class Indexer:
         self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        record = wiring.database(self._settings, pool_size=4, name="chrono indexer")
+        record = wiring.whole_record(self._settings, pool_size=4, name="chrono indexer")
         index = wiring.index(self._settings, "writer")
         try:
             meter = self._numbers.meter

@@ -6,7 +6,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from chrono_ray import settings as chrono_settings
 from chrono_ray import wiring
 from chrono_ray.cluster.machine import labelled
 from chrono_ray.cluster.metrics import Exporter
-from chrono_ray.cluster.work import WorkThread
+from chrono_ray.cluster.work import WorkThread, until_reached, until_stopped
 from chrono_ray.observability import log
 
 DRAIN_SECONDS = 28.0
@@ -56,6 +56,9 @@ class Scraper:
         self._numbers.start()
 
     async def _work(self, stop: asyncio.Event) -> None:
+        await until_stopped(self._until_reached(), stop)
+        if stop.is_set():
+            return
         async with AsyncExitStack() as stack:
             parts = await wiring.scraper(
                 self._settings, stack, worker=wiring.worker_name(), meter=self._numbers.meter
@@ -67,6 +70,12 @@ class Scraper:
                 group.create_task(parts.scrape.run(stop))
                 group.create_task(parts.tasks.run(stop))
                 group.create_task(parts.redeciding.run(stop))
+
+    async def _until_reached(self) -> None:
+        """One that ended for a record that is away would be begun again and again."""
+        name = f"chrono scraper {wiring.worker_name()}"
+        async with aclosing(wiring.whole_record(self._settings, pool_size=1, name=name)) as record:
+            await until_reached(record)
 
     def status(self) -> Status:
         scrape = self._parts.scrape if self._parts else None

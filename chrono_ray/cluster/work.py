@@ -17,7 +17,11 @@ from typing import Final
 
 import uvloop
 
+from chrono_ray.model.errors import Unavailable
+from chrono_ray.storage.database import Database
+
 TURN_EVERY: Final = 1.0
+REACH_EVERY: Final = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -106,3 +110,15 @@ async def until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) 
         await asyncio.gather(working, stopping, return_exceptions=True)
     if not working.cancelled():
         working.result()
+
+
+async def until_reached(record: Database) -> None:
+    """Wait for a record that answers, and that no restore is bringing back."""
+    while True:
+        try:
+            await record.ping()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("record.away", extra={"error": str(error)})
+        else:
+            return
+        await asyncio.sleep(REACH_EVERY)

@@ -10,6 +10,8 @@ import asyncio
 from typing import Final
 
 import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine import AdaptedConnection
 
 from chrono_ray.model.errors import Conflict, Unavailable
 from chrono_ray.storage.database import AWAY, RECORD_AWAY, Connection, Database, statements
@@ -29,17 +31,45 @@ VOID: Final = (
 )  # fmt: skip
 PAUSED: Final = ("pause_runs", "pause_schedules")
 AGAIN: Final = "`chrono restore` again, or `chrono restore --undo` for what was there before"
+NOT_ENDED: Final = "A restore of this record has not come to its end"
+LET_IT: Final = f"Let it work; if it was cut off: {AGAIN}"
+LOOKS: Final = 5
+LOOK_AGAIN: Final = 0.2
+"""Seconds; who only asks whether the record is whole is gone by then."""
 
 
 async def refuse_unfinished(database: Database) -> None:
     """Raises `Conflict` while the mark stands: whoever works on a record asks before."""
     row = await database.fetchrow(statements("restoring")["unfinished"])
     if row is not None:
-        raise Conflict(
-            "A restore of this record has not come to its end",
-            why=f"{row['said'] or BEFORE + ' holds what was there'}; the record is not whole",
-            fix=f"Let it work; if it was cut off: {AGAIN}",
-        )
+        raise Conflict(NOT_ENDED, why=_not_whole(row), fix=LET_IT)
+
+
+def hold_off(database: Database) -> None:
+    """From now on each new connection is refused while the mark stands.
+
+    The record is away then (`Unavailable`) for who works on it, until it is whole.
+    """
+
+    async def refuse(connection: Connection) -> None:
+        whole = False
+        try:
+            row = await connection.fetchrow(statements("restoring")["unfinished"])
+            whole = row is None
+        finally:
+            if not whole:
+                connection.terminate()  # nobody else does: the pool does not know it yet
+        if row is not None:
+            raise Unavailable(NOT_ENDED, why=_not_whole(row), fix=LET_IT, code=RECORD_AWAY)
+
+    def opened(connection: AdaptedConnection, _entry: object) -> None:
+        connection.run_async(refuse)
+
+    event.listen(database.engine.sync_engine.pool, "connect", opened)
+
+
+def _not_whole(row: asyncpg.Record) -> str:
+    return f"{row['said'] or BEFORE + ' holds what was there'}; the record is not whole"
 
 
 async def drop_replaced(database: Database) -> bool:
@@ -74,12 +104,16 @@ class Restoring:
     async def refuse_in_use(self) -> None:
         """Raises `Conflict` for a part of chrono_ray that is connected, and for whoever is in the
         middle of something."""
-        rows = await self._connection.fetch(self._sql["at_work"], self._ours)
-        if rows:
-            raise Conflict(
-                "The record is in use", why=", ".join(row["who"] for row in rows[:SHOWN]),
-                fix="Stop chrono_ray (chrono down), and end what else works on this database",
-            )  # fmt: skip
+        for look in range(LOOKS):
+            await asyncio.sleep(LOOK_AGAIN if look else 0)
+            await self._connection.execute("SELECT pg_stat_clear_snapshot()")
+            rows = await self._connection.fetch(self._sql["at_work"], self._ours)
+            if not rows:
+                return
+        raise Conflict(
+            "The record is in use", why=", ".join(row["who"] for row in rows[:SHOWN]),
+            fix="Stop chrono_ray (chrono down), and end what else works on this database",
+        )  # fmt: skip
 
     async def is_empty(self) -> bool:
         """Whether there is no table of ours."""

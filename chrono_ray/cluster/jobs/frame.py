@@ -77,7 +77,7 @@ class Job(Generic[Wanted]):
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        record = wiring.database(settings, pool_size=4, name=f"chrono {self.name}")
+        record = wiring.whole_record(settings, pool_size=4, name=f"chrono {self.name}")
         try:
             return await self.work(wanted, Session(settings, record, stop))
         finally:

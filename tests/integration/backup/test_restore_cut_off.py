@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from chrono_ray import wiring
+from chrono_ray.api.parts import opened as served
+from chrono_ray.cluster.work import until_reached
 from chrono_ray.model.errors import Conflict, Unavailable
 from chrono_ray.model.memento import MatchType, Scope
 from chrono_ray.pipeline.backup import BackupParts, back_up
 from chrono_ray.pipeline.backup_place import Place
 from chrono_ray.pipeline.restore import PROGRAM, RestoreParts, restore, undo
+from chrono_ray.settings import Settings, load
 from chrono_ray.storage import restoring
 from chrono_ray.storage.backups import Backups
 from chrono_ray.storage.blobs import Blobs
@@ -148,6 +152,10 @@ async def schemas(record: Database) -> list[str]:
     return [row["nspname"] for row in rows]
 
 
+def settings_of(record: Database) -> Settings:
+    return load({"CHRONO_DATABASE_URL": record.url})
+
+
 async def assert_refused(record: Database, blobs: Blobs) -> None:
     """Nobody works on it, and a purge takes no bytes."""
     for asked in (migrate, fits):
@@ -156,6 +164,13 @@ async def assert_refused(record: Database, blobs: Blobs) -> None:
     [digest] = await blobs.put([b"named by what is set aside"])
     with pytest.raises(Conflict, match=UNFINISHED):
         await Deleting(record).unnamed([digest])
+    settings = settings_of(record)
+    async with AsyncExitStack() as stack:
+        with pytest.raises(Unavailable, match=UNFINISHED):
+            await wiring.scraper(settings, stack, worker="one")
+        parts = await stack.enter_async_context(served(settings, None))
+        with pytest.raises(Unavailable, match=UNFINISHED):
+            await parts.record.ping()
 
 
 async def test_one_that_is_killed_leaves_a_mark_and_the_next_one_begins_where_it_did(
@@ -171,10 +186,14 @@ async def test_one_that_is_killed_leaves_a_mark_and_the_next_one_begins_where_it
     await until(partial(gone, living), seconds=10)
     assert await names(living) == ["then"], "pg_restore ended by itself, and nobody made it void"
     await assert_refused(living, blobs)
+    waiting = wiring.whole_record(settings_of(living), pool_size=1, name="chrono scraper one")
+    waits = asyncio.create_task(until_reached(waiting))
     parts = RestoreParts(living, blobs, NAME)
     with pytest.raises(Conflict, match="There is a record already"):
         await restore(parts, then.place, then.name, silent, replace=False)
     assert (await names(living), await schemas(living)) == (["now"], [])
+    await asyncio.wait_for(waits, 10)  # who waits is not in the way, and begins when it is whole
+    await waiting.aclose()
     digest = await living.fetchval("SELECT sha256 FROM payloads")
     assert await Deleting(living).unnamed([digest]) == []
     done = await restore(parts, then.place, then.name, silent, replace=True, paused=True)
