@@ -38,6 +38,9 @@ PROGRAM: Final = ("-m", "chrono_ray.cluster.owner")
 START_SECONDS: Final = 180.0
 """For everything but a migration, which takes as long as it shows that it goes on."""
 STOP_SECONDS: Final = 90.0
+BEGIN_SECONDS: Final = 10.0
+"""For an owner that is asked for its API again to say that it begins."""
+OLDER: Final = "an owner of an older version does not try again: `chrono down`, then `chrono up`"
 LOG_FILE: Final = "owner.log"
 LITTLE: Final = 64 * 1024
 """Bytes: with less room on its disk an owner cannot even say what is wrong."""
@@ -210,13 +213,20 @@ def _with_api(settings: Settings, found: Running, tell: Callable[[str], None]) -
         if found.api_error:
             os.kill(found.pid, AGAIN)
         ends = time.monotonic() + START_SECONDS
+        begins = time.monotonic() + BEGIN_SECONDS if found.api_error else ends
         while (now := running(settings.data_dir)) and time.monotonic() < ends:
             heard.migrating()
             if (now.api or now.api_error) and state.stat().st_mtime_ns != before:
                 return now
+            if not heard.part and time.monotonic() > begins:
+                tell(f"Nothing begins yet; {OLDER}")
+                begins = ends
             time.sleep(0.1)
         why = "it did not answer in time" if now else "chrono_ray ended meanwhile"
-        raise EmbeddedError("The API did not start", why=why, fix=f"See {heard.log}")
+        deaf = now and found.api_error and not heard.part
+        raise EmbeddedError(
+            "The API did not start", why=why, fix=f"See {heard.log}{f'; {OLDER}' if deaf else ''}"
+        )
 
 
 def _not_started(heard: Listener, why: str) -> EmbeddedError:

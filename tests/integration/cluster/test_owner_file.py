@@ -14,8 +14,11 @@ import orjson
 import psutil
 import pytest
 
+from chrono_ray import settings as chrono_settings
+from chrono_ray.cli import owner
 from chrono_ray.cluster.birth import birth_of
-from chrono_ray.cluster.owner import STATE_FILE, Running, address_of, running
+from chrono_ray.cluster.owner import STATE_FILE, Running, address_of, archives_chosen, running
+from chrono_ray.model.errors import EmbeddedError
 
 LINUX = sys.platform.startswith("linux")
 NAMED = "import pathlib; pathlib.Path('/proc/self/comm').write_text(') Z 1 (')"
@@ -52,6 +55,20 @@ def test_it_lives_until_it_has_ended(process, told, tmp_path):
     assert running(tmp_path) is None, "a process that nobody has waited for is dead too"
     process.wait()
     assert running(tmp_path) is None
+
+
+def test_an_owner_that_does_not_try_its_api_again_is_named_before_the_wait_is_over(
+    told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(owner, "BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(owner, "START_SECONDS", 1.5)
+    settings = chrono_settings.load({"CHRONO_DATA_DIR": str(tmp_path)})
+    found = replace(told, api_error="its port was taken", archives=archives_chosen(settings))
+    tell(tmp_path, found)
+    said: list[str] = []
+    with pytest.raises(EmbeddedError, match="older version"):
+        owner.ensure(settings, api=True, tell=said.append)
+    assert said == [f"Nothing begins yet; {owner.OLDER}"]
 
 
 def test_the_api_has_a_url_whatever_it_listens_on():
