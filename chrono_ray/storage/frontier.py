@@ -160,7 +160,7 @@ class Frontier:
         """
         rescued, condemned = await self._rescue() if rescue else (0, ())
         await self._database.fetch(self._sql["unpark"])
-        await self._take_over()
+        await self._take_over(from_active=rescue)
         await self._database.transact(self._refresh_hints)
         finished = await self._database.transact(self._finish)
         finished += await self._database.fetch(self._sql["finish_plans"])
@@ -175,14 +175,16 @@ class Frontier:
         """Say that these archives can be asked from here: what nobody says of is not waited for."""
         await self._database.fetch(self._sql["be_seen"], self._egress, self._archives)
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, *, from_active: bool) -> None:
         """What waits under a run that does not run, or for an archive that is silent, moves.
 
-        So does what waits for an archive that nobody can ask.
+        So does what waits for an archive that nobody can ask, `from_active`
+        runs: while the record was away nobody could say what can be asked.
         """
-        waiting = await self._database.fetch(self._sql["waiting"])
+        waiting = await self._database.fetch(self._sql["waiting"], from_active)
         if waiting:
-            await self._database.fetch(self._sql["take_over"], [row["id"] for row in waiting])
+            ids = [row["id"] for row in waiting]
+            await self._database.fetch(self._sql["take_over"], ids, from_active)
         if await self._database.fetch(self._sql["silenced"]):
             await self._database.fetch(self._sql["turn_aside"])
 

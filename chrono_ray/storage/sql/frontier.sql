@@ -105,7 +105,7 @@ UPDATE archive_budgets SET seen_at = clock_timestamp()
 -- runs that have nothing left of their own, where a run that does not run has something queued, or one
 -- whose archive nobody asks any more (a job for local files that was killed, an archive that is no longer
 -- set up). Asked first: taking over looks at every capture of theirs, though all they wait for is with a
--- live run.
+-- live run. $1: from active runs too.
 WITH asked AS MATERIALIZED (
     SELECT archive FROM archive_budgets WHERE kind = 'replay' AND seen_at > clock_timestamp() - interval '5 minutes'
 )
@@ -114,7 +114,7 @@ SELECT n.id FROM runs n
    AND EXISTS (SELECT 1 FROM runs o CROSS JOIN LATERAL (SELECT FROM queue q WHERE q.run_id = o.id ORDER BY q.order_key LIMIT 1) w
                 WHERE o.project_id = n.project_id
                   AND (o.state IN ('paused', 'cancelled', 'planned') OR o.goal = 'plan'
-                       OR (o.state = 'active' AND o.archive NOT IN (SELECT archive FROM asked) AND n.archive IN (SELECT archive FROM asked))))
+                       OR ($1 AND o.state = 'active' AND o.archive NOT IN (SELECT archive FROM asked) AND n.archive IN (SELECT archive FROM asked))))
    AND NOT EXISTS (SELECT 1 FROM slices s WHERE s.run_id = n.id AND s.state = 'pending')
    AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.run_id = n.id)
    AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.run_id = n.id)
@@ -138,7 +138,7 @@ WITH asked AS MATERIALIZED (
                          SELECT c.id, c.fetch_id FROM adoptions a JOIN captures c ON c.id = a.capture_id WHERE a.run_id = n.id) cc
       JOIN fetches f ON f.id = cc.fetch_id AND f.state = 'pending'
       JOIN runs o ON o.id = f.run_id
-       AND (o.state <> 'active' OR o.goal = 'plan' OR (n.asked AND o.archive NOT IN (SELECT archive FROM asked)))
+       AND (o.state <> 'active' OR o.goal = 'plan' OR ($2 AND n.asked AND o.archive NOT IN (SELECT archive FROM asked)))
       JOIN queue q ON q.fetch_id = f.id AND q.run_id = o.id
      WHERE n.archive = q.archive
         OR (SELECT true FROM attempts a WHERE a.fetch_id = f.id AND a.capture_id = cc.id AND a.final LIMIT 1) IS NULL

@@ -435,11 +435,14 @@ async def test_what_an_archive_holds_that_nobody_asks_is_had_where_another_run_l
     rows = [capture("http://a.example/", "20020101000000", body="x"), capture("http://a.example/2")]
     await record.list_all(run, rows)
     sweeping = Sweeping(record.frontier(), record.settling, renewal=0, every=1)
+    patient = Sweeping(record.frontier(), record.settling, renewal=60, every=1)
     [own] = await record.claim()
     await record.settling.settle([stored(own)])
     await sweeping.sweep()
     assert await record.claim() == [], "the job lives"
     await record.database.fetch("UPDATE archive_budgets SET seen_at = '2001-01-01'")
+    await patient.sweep()
+    assert await record.claim() == [], "it may live: nobody could say so while the record was away"
     await sweeping.sweep()
     [lease] = await record.claim()
     assert (lease.run_id, lease.archive) == (run, "wayback")
@@ -472,7 +475,7 @@ async def test_who_waits_for_a_live_run_looks_nowhere_else(record: Record):
     await record.list_all(other, [capture("http://b.example/")])
 
     async def who_looks() -> list[int]:
-        found = await record.database.fetch(statements("frontier")["waiting"])
+        found = await record.database.fetch(statements("frontier")["waiting"], True)
         return [row["id"] for row in found]
 
     await record.projects.change(other, RunState.PAUSED)

@@ -227,9 +227,10 @@ async def test_what_runs_beside_the_claim_finds_its_rows_by_index(
 async def test_the_sweep_of_a_large_queue_is_short(filled: Record):
     async with filled.database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = '5s'")
-        for name in ("waiting", "silenced", "turn_aside", "lock_stale_hints", "lock_finishable"):
+        for name in ("silenced", "turn_aside", "lock_stale_hints", "lock_finishable"):
             await connection.fetch(statements("frontier")[name])
-        await connection.fetch(statements("frontier")["take_over"], [1])
+        await connection.fetch(statements("frontier")["waiting"], True)
+        await connection.fetch(statements("frontier")["take_over"], [1], True)
 
 
 @pytest.mark.parametrize(
