@@ -116,8 +116,8 @@ class Restoring:
         )  # fmt: skip
 
     async def is_empty(self) -> bool:
-        """Whether there is no table of ours."""
-        return not await self._connection.fetchval(self._sql["tables"])
+        """Whether there is no table, and nothing else that undoing would take for ours."""
+        return not await self._connection.fetchval(self._sql["holds"])
 
     async def begin(self, said: str, *, replace: bool) -> None:
         """Set the mark, which tells what `said` says; with `replace` what is there gets out of the

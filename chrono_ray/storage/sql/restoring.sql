@@ -9,11 +9,20 @@ SELECT coalesce(obj_description(to_regclass('public.chrono_restore'), 'pg_class'
 -- a comment takes no parameters
 SELECT quote_literal($1 || to_char(clock_timestamp() AT TIME ZONE 'UTC', '", begun at" YYYY-MM-DD HH24:MI:SS "UTC"'))
 
--- name: tables
--- of ours, not of an extension
-SELECT count(*) FROM pg_class c
- WHERE c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p')
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+-- name: holds
+-- whether there is a table, or what drop_ours would take for ours; an extension's are none
+SELECT EXISTS (
+    SELECT FROM pg_class c
+     WHERE c.relnamespace = to_regnamespace('public')
+       AND (c.relkind IN ('r', 'p') OR c.relkind IN ('S', 'v', 'm', 'f')
+            AND c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user))
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+) OR EXISTS (
+    SELECT FROM pg_proc p
+     WHERE p.pronamespace = to_regnamespace('public')
+       AND p.proowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+)
 
 -- name: at_work
 -- parts of chrono_ray that are connected, and who else holds a lock on what is no catalog: every role may see
@@ -38,11 +47,11 @@ DO $$ BEGIN
     EXECUTE (SELECT string_agg(dropped, '; ') FROM (
         SELECT format('DROP %s IF EXISTS %s CASCADE', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass)
           FROM pg_class c
-         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND c.relowner = current_user::regrole
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('a', 'e', 'i'))
         UNION ALL
         SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) FROM pg_proc p
-         WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = current_user::regrole
+         WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')) AS ours (dropped));
 END $$
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -49,6 +50,11 @@ END $$;
 CREATE EVENT TRIGGER held ON ddl_command_end
     WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION held.wait();
 """
+OURS = {
+    "SEQUENCE": "SEQUENCE ours",
+    "VIEW": "VIEW ours AS SELECT 1",
+    "FUNCTION": "FUNCTION ours() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+}
 UNFINISHED = "has not come to its end"
 
 
@@ -222,6 +228,32 @@ async def test_one_whose_terminal_goes_leaves_an_empty_record_empty(
 
 async def restored(record: Database) -> bool:
     return await record.fetchval("SELECT to_regclass('projects') IS NOT NULL")
+
+
+async def test_undoing_takes_only_what_came_whatever_the_role_is_called(
+    postgres_server: PostgresServer,
+) -> None:
+    async with postgres_server.fresh(template="template0") as url, opened(url) as record:
+        role = f'"Chrono@{urlsplit(url).path[1:]}.iam"'
+        async with record.connection() as held:
+            begun = Restoring(held, ours=NAME, program=PROGRAM)
+            for kind, ours in OURS.items():
+                await held.execute(f"CREATE {ours}")
+                assert not await begun.is_empty(), "it would go with what comes"
+                await held.execute(f"DROP {kind} ours")
+            assert await begun.is_empty()
+            await held.execute("CREATE FUNCTION stays() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+            await held.execute(f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}")
+            try:
+                await held.execute(f"SET ROLE {role}")
+                assert await begun.is_empty(), "another role's function is never taken"
+                await begun.begin("a backup", replace=False)
+                await held.execute("CREATE TABLE came (id serial PRIMARY KEY)")
+                assert await begun.undo()
+                assert await begun.is_empty()
+                assert await held.fetchval("SELECT stays()") == 1
+            finally:
+                await held.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_a_server_that_goes_away_leaves_a_mark_until_it_is_undone(
