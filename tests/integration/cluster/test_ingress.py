@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from chrono_ray.cluster import front
+from chrono_ray.cluster import front, ingress, metrics
+from chrono_ray.cluster.haproxy import REFUSED
 from chrono_ray.cluster.ingress import PatientProtocol, Problems, middlewares
+from chrono_ray.observability.catalogue import LOG_EVENTS
+from chrono_ray.observability.metrics import Counted
 
 HEAD_SECONDS = 0.4
 
@@ -23,6 +27,34 @@ class Impatient(PatientProtocol):
 
 def test_ray_is_told_the_name_of_what_there_is():
     assert f"{middlewares.__module__}.{middlewares.__qualname__}" == front.CALLBACK
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What `middlewares` changes in its process is as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    monkeypatch.setitem(uvicorn.config.HTTP_PROTOCOLS, "auto", PatientProtocol)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    ingress._tell_of_proxy.cache_clear()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_what_the_proxy_refuses_is_counted_and_written_down_with_its_code(monkeypatch, capsys):
+    began: list[metrics.Exporter] = []
+
+    def start(exporter: metrics.Exporter) -> None:
+        began.append(exporter)
+
+    monkeypatch.setattr(metrics.Exporter, "start", start)
+    middlewares()
+    ingress._refusal(503, REFUSED[503], "7")
+    [line] = [json.loads(each) for each in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["code"]) == ("request.refused", "unavailable")
+    told = [each for each in began[0].meter.readings() if each.metric is LOG_EVENTS]
+    assert told == [Counted(LOG_EVENTS, ("proxy", "warning", "request.refused"), 1)]
 
 
 async def serve_s_own(scope: Scope, receive: Receive, send: Send) -> None:
