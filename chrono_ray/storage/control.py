@@ -35,7 +35,7 @@ PLACES: Final = 3
 
 
 class Retryable(StrEnum):
-    """What of an ended run may be tried again; `hole`: parts of its listing."""
+    """What of a run may be tried again; `hole`: parts of its listing, also those put off."""
 
     FAILED = "failed"
     GONE = "gone"

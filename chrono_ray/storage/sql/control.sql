@@ -101,11 +101,14 @@ UPDATE runs r SET state = CASE WHEN r.state IN ('paused', 'planned') THEN r.stat
  WHERE r.id = $1 OR (r.together = (SELECT m.together FROM runs m WHERE m.id = $1) AND r.state = 'done')
 
 -- name: reopen_slices
--- a hole goes on from its last key; a run cancelled while it listed lists on
+-- a hole goes on from its last key; a run cancelled while it listed lists on; what failed and is put off
+-- for hours is due at once, with all its tries again: one more failure must not cost more than the wait
 WITH again AS (
     UPDATE slices SET state = 'pending', attempts = 0, reason = '', detail = '', not_before = '-infinity', snoozed_for = '0',
            token = NULL, leased_until = NULL
-     WHERE run_id = $1 AND state = ANY ($2::text[])
+     WHERE run_id = $1
+       AND (state = ANY ($2::text[])
+            OR ('hole' = ANY ($2) AND state = 'pending' AND attempts > 0 AND token IS NULL AND not_before > clock_timestamp()))
     RETURNING id
 ), active AS (
     UPDATE runs SET state = CASE state WHEN 'paused' THEN state ELSE 'active' END, finished_at = NULL
@@ -121,7 +124,10 @@ UPDATE runs r SET state = 'active', finished_at = NULL, ready = true
         OR (SELECT true FROM parked p WHERE p.run_id = r.id ORDER BY p.order_key LIMIT 1))
 
 -- name: count_slices
-SELECT count(*) FROM slices WHERE run_id = $1 AND state = ANY ($2::text[])
+SELECT count(*) FROM slices
+ WHERE run_id = $1
+   AND (state = ANY ($2::text[])
+        OR ('hole' = ANY ($2) AND state = 'pending' AND attempts > 0 AND token IS NULL AND not_before > clock_timestamp()))
 
 -- name: next_window
 -- where a stretch of about $3 queued keys from $2 on ends (the first key beyond it)

@@ -136,6 +136,18 @@ async def test_a_hole_goes_on_from_its_last_key_and_the_run_is_active(record: Re
     assert (await record.slice_of(run)).key == "k"
 
 
+async def test_a_listing_that_failed_and_is_put_off_for_hours_is_tried_at_once(record: Record):
+    run, control = await record.start(), Control(record.database)
+    lease = await record.slice_of(run)
+    for state, told in (("in work", 0), ("put off", 1), ("due", 0)):
+        assert (await control.count_retry(run, FAILED)).slices == told, state
+        assert (await control.retry(run, FAILED)).slices == told, state
+        if state == "in work":
+            late = {"delay": 21_600, "attempt": True, "reason": "archive", "detail": "502"}
+            await record.listings.release(lease, **late)
+    assert (await record.slice_of(run)).attempts == 0, "with all its tries again"
+
+
 async def test_captures_that_were_given_up_are_tried_again_too(record: Record):
     run = await record.start()
     stamps = ("20010101000000", "20020101000000")
