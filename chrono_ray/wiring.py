@@ -38,7 +38,7 @@ from chrono_ray.search.batch import BatchLimits
 from chrono_ray.settings import BY_FILE, Archives, Settings
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.certificate import Certificate
-from chrono_ray.storage.database import RECORD_AWAY, Database
+from chrono_ray.storage.database import RECORD_AWAY, USUAL_FIX, Database
 from chrono_ray.storage.deciding import Deciding
 from chrono_ray.storage.deleting import Deleting
 from chrono_ray.storage.frontier import Frontier
@@ -95,8 +95,11 @@ def whole_record(settings: Settings, *, pool_size: int, name: str) -> Database:
 
 
 def unreached(error: Unavailable, settings: Settings) -> ChronoError:
-    """What to tell who began something, where a worker waits: a record that does not answer."""
-    if error.code != RECORD_AWAY:
+    """What to tell who began something, where a worker waits: a record that does not answer.
+
+    An error that knows a way out of its own keeps it.
+    """
+    if error.code != RECORD_AWAY or error.fix != USUAL_FIX:
         return error
     chosen = "Is CHRONO_DATABASE_URL right, and does that server run? "
     return Unavailable(

@@ -32,6 +32,8 @@ DEADLOCK_PAUSE: Final = 0.05
 COMMAND_SECONDS: Final = 60.0
 RECORD_AWAY: Final = "database_away"
 """The code of an `Unavailable` that means PostgreSQL, and no other part."""
+USUAL_FIX: Final = "Nothing is lost; the work goes on when it is back"
+"""What a worker is told of it, which waits."""
 RECORD_FULL: Final = "database_full"
 """The same, where it answers that its disk is full."""
 
@@ -290,6 +292,6 @@ def _away(error: BaseException) -> Unavailable:
     return Unavailable(
         "PostgreSQL does not answer",
         why=f"{type(said).__name__}: {first}".rstrip(": "),
-        fix="Nothing is lost; the work goes on when it is back",
+        fix=USUAL_FIX,
         code=RECORD_AWAY,
     )
