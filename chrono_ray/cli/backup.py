@@ -169,6 +169,7 @@ async def _restore(
 
     async def work() -> None:
         parts = RestoreParts(record, wiring.blobs(settings), RESTORER)
+        await _forget_answers(settings, tell)  # nobody serves: cut off later, none are left
         restored = await bring_back(
             parts, place, name, tell, replace=replace, paused=paused, done=done.hear
         )
