@@ -57,13 +57,15 @@ class Limits:
 
 
 def limits_of(settings: Settings, *, lease: float) -> Limits:
-    """One is silent for too long when its leases, of so many seconds, have run out.
+    """One is silent for too long when its leases, of so many seconds, have run out,
+    and never so soon that a busy machine would have it killed.
 
     A lease is worth as many fetches as one claim may bring: beside a slow archive claims bring
     few, and an actor is worn by what it fetched.
     """
     scraping = settings.scraping
-    return Limits(scraping.rss * MIB, scraping.leases * CLAIM, lease + SILENCE_MARGIN)
+    silence = max(lease + SILENCE_MARGIN, SILENT_SECONDS)
+    return Limits(scraping.rss * MIB, scraping.leases * CLAIM, silence)
 
 
 @dataclass(frozen=True, slots=True)

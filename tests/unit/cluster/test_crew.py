@@ -160,6 +160,10 @@ def test_at_the_wayback_machines_rate_a_scraper_lives_for_half_an_hour_and_no_lo
     assert limits.passed(replace(WELL, leased=480 * 60))
 
 
+def test_short_leases_do_not_have_a_busy_machine_kill_who_is_well():
+    assert [limits_of(settings.load({}), lease=lease).silence for lease in (1, 60)] == [30, 70]
+
+
 def test_work_that_blocks_its_loop_is_seen_from_outside():
     async def work(stop: asyncio.Event) -> None:
         await asyncio.sleep(0)
