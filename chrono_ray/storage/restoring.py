@@ -72,6 +72,11 @@ def _not_whole(row: asyncpg.Record) -> str:
     return f"{row['said'] or BEFORE + ' holds what was there'}; the record is not whole"
 
 
+async def is_replaced_left(database: Database) -> bool:
+    """Whether what a finished restore replaced still takes its room."""
+    return bool(await database.fetchval("SELECT to_regnamespace($1) IS NOT NULL", REPLACED))
+
+
 async def drop_replaced(database: Database) -> bool:
     """What a finished restore replaced is gone for good; False while somebody still reads it."""
     async with database.alone() as connection, asyncio.timeout(LONGEST):

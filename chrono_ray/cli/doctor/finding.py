@@ -61,6 +61,7 @@ class Code(StrEnum):
     ARCHIVE_AWAY = "archive_away"
     ARCHIVE_SILENT = "archive_silent"
     RESTORE_UNFINISHED = "restore_unfinished"
+    RESTORE_LEFTOVER = "restore_leftover"
     SCHEMA_MISSING = "schema_missing"
     SCHEMA_OLDER = "schema_older"
     SCHEMA_NEWER = "schema_newer"

@@ -18,7 +18,7 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.inspecting import WAITING_COUNTED, IndexFacts, Inspecting
 from chrono_ray.storage.migrate import fits, newest, revision
 from chrono_ray.storage.rebuilds import Rebuilds
-from chrono_ray.storage.restoring import refuse_unfinished
+from chrono_ray.storage.restoring import REPLACED, is_replaced_left, refuse_unfinished
 
 LAG_MOST: Final = 600.0
 """Seconds that a page may wait for the index while somebody indexes."""
@@ -50,10 +50,11 @@ async def schema(record: Database) -> Seen:
         ),))  # fmt: skip
     now, needed = await revision(record), newest()
     if now == needed:
-        return Seen(f"the schema is {now}")
+        return Seen(f"the schema is {now}", await _leftover(record))
     try:
         if await fits(record):
-            return Seen(f"the schema is {now}, which this program works with")
+            told = f"the schema is {now}, which this program works with"
+            return Seen(told, await _leftover(record))
     except SettingsError as error:
         return Seen("", (problem(
             Code.SCHEMA_NEWER, error.what, why=error.why,
@@ -68,6 +69,16 @@ async def schema(record: Database) -> Seen:
         Code.SCHEMA_OLDER, "The record is older than this program",
         why=f"its schema is {now}, this program needs {needed}", fix="chrono migrate",
     ),))  # fmt: skip
+
+
+async def _leftover(record: Database) -> tuple[Finding, ...]:
+    if not await is_replaced_left(record):
+        return ()
+    return (warning(
+        Code.RESTORE_LEFTOVER, "What a restore replaced still takes its room",
+        why=f"the schema {REPLACED} is a whole record, which nobody uses any more",
+        fix=f"In psql: DROP SCHEMA {REPLACED} CASCADE",
+    ),)  # fmt: skip
 
 
 async def work(record: Database, *, elsewhere: bool) -> Seen:

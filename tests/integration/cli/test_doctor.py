@@ -45,7 +45,7 @@ from chrono_ray.storage.database import Database
 from chrono_ray.storage.governor import Governor, Kind, Limit
 from chrono_ray.storage.migrate import migrate
 from chrono_ray.storage.rebuilds import Rebuilds
-from chrono_ray.storage.restoring import MARK
+from chrono_ray.storage.restoring import MARK, REPLACED
 from tests.conftest import roomy_folder, run_apart
 from tests.integration.storage.making import Record, capture, stored
 from tests.support.meilisearch import running as meilisearch_running
@@ -227,6 +227,12 @@ async def new_schema(patient: Patient) -> AsyncIterator[None]:
 @plants(Code.RESTORE_UNFINISHED)
 async def cut_off_restore(patient: Patient) -> AsyncIterator[None]:
     await patient.execute(f"CREATE TABLE {MARK} ()")
+    yield
+
+
+@plants(Code.RESTORE_LEFTOVER)
+async def restore_that_did_not_clean_up(patient: Patient) -> AsyncIterator[None]:
+    await patient.execute(f"CREATE SCHEMA {REPLACED}")
     yield
 
 
