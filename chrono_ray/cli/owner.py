@@ -234,19 +234,21 @@ def _not_started(heard: Listener, why: str) -> EmbeddedError:
     alone = "; the record can be migrated by itself: chrono migrate"
     return EmbeddedError(
         "chrono_ray did not start", why=why,
-        fix=f"See {heard.log}{alone if heard.part == RECORD else ''}",
+        fix=f"See {heard.log}{alone if heard.signs and heard.part == RECORD else ''}",
     )  # fmt: skip
 
 
 @dataclass(slots=True)
 class Listener:
-    """Reads on in the log of an owner; `part` is what it has begun to start last."""
+    """Reads on in the log of an owner; `part` is what it has begun to start last, `signs`
+    whether a migration showed itself."""
 
     log: Path
     said: IO[bytes]
     began: int
     tell: Callable[[str], None]
     part: str = ""
+    signs: bool = False
 
     def migrating(self) -> bool:
         """Tell of what has begun since we last listened; whether a migration showed itself."""
@@ -265,6 +267,7 @@ class Listener:
             self.tell(f"The record is being migrated, for {entry['seconds']} s now ...")
         elif event == MIGRATED_BY_ANOTHER:
             self.tell(f"Another process migrates the record, for {entry['waited']} s now ...")
+        self.signs = self.signs or event in SIGNS
         return event in SIGNS
 
     def last_words(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from chrono_ray import settings as chrono_settings
 from chrono_ray.cli import owner
-from chrono_ray.cluster.owner import STARTS
+from chrono_ray.cluster.owner import RECORD, STARTS
 from chrono_ray.storage.database import Database
 from chrono_ray.storage.migrate import LOCK, MIGRATING, newest, revision
 from tests.conftest import PostgresServer
@@ -52,6 +52,20 @@ def test_each_part_is_told_once_when_its_line_is_whole(tmp_path: Path) -> None:
         assert not heard.migrating()
         assert heard.last_words().startswith('{"event":"record.migrating"')
     assert told == ["Starting Ray ...", "The record is being migrated, for 15 s now ..."]
+
+
+def test_a_migration_by_itself_is_named_only_where_one_was_at_work(tmp_path: Path) -> None:
+    """A record that is marked refuses it as well."""
+    events = ({"event": STARTS, "part": RECORD}, {"event": MIGRATING, "seconds": 15})
+    with (
+        owner._listening(tmp_path, lambda _line: None) as heard,
+        heard.log.open("ab", buffering=0) as says,
+    ):
+        named = []
+        for event in (*events, {"event": STARTS, "part": "Ray"}):
+            says.write(orjson.dumps(event) + b"\n")
+            named.append("chrono migrate" in owner._not_started(heard, "it ended").fix)
+    assert named == [False, True, False]
 
 
 async def test_whoever_waits_for_a_start_waits_as_long_as_a_migration_goes_on(
