@@ -29,7 +29,10 @@ from tests.support.cluster import until as asked_until
 SITE: Final = "lanternbay.example"
 CAPTURES: Final = int(os.environ.get("CHRONO_TEST_FAULT_CAPTURES") or 500)
 RUN_SECONDS: Final = 120 + CAPTURES / 4
-AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY: Final = (
+    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
+    TimeoutError,
+)  # fmt: skip
 
 PLACES: Final = """
 WITH placed AS (

@@ -153,7 +153,7 @@ async def test_a_newer_program_takes_over_while_the_older_one_works(
             "CHRONO_DATA_DIR": str(tmp_path / "data"), "CHRONO_DATABASE_URL": database_url,
             "CHRONO_ARCHIVES__WAYBACK__URL": archive.url,
             "CHRONO_ARCHIVES__WAYBACK__CDX_PER_MINUTE": "0",
-            "CHRONO_ARCHIVES__WAYBACK__REPLAY_PER_MINUTE": "600",
+            "CHRONO_ARCHIVES__WAYBACK__REPLAY_PER_MINUTE": "300",
             "CHRONO_SCRAPING__LEASE": "3", "CHRONO_SCRAPING__SWEEP": "0.5",
         }  # fmt: skip
         old, new = Program(ROOT, settings), _newer(tmp_path / "newer", settings)
