@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chrono_ray.perf.catalogue import ROWS
-from tests.cluster.conftest import Served
+from tests.cluster.conftest import IN_THE_LONG_RUN, Served
 
 pytestmark = pytest.mark.timeout(300)
 MINE = "SELECT count(*) FROM users WHERE email LIKE '%@performance.invalid'"
@@ -16,6 +16,7 @@ LEFT = "chrono_performance_1000000_ab"
 DATABASES = "SELECT count(*) FROM pg_database WHERE datname LIKE 'chrono_performance_%'"
 
 
+@IN_THE_LONG_RUN
 def test_a_running_instance_is_measured_by_its_command(cluster: Served, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     cluster.machine.fetch(f"CREATE DATABASE {LEFT}")
