@@ -33,7 +33,7 @@ class Patience:
 
     def __init__(self, *, renewal: float, every: float) -> None:
         self._renewal = renewal
-        self._long = max(renewal, 2 * every)
+        self._long = max(renewal / 2, 2 * every)
         self._answered = self._back = -math.inf
 
     def may_rescue(self) -> bool:

@@ -99,8 +99,9 @@ class Pace:
 
     @property
     def renewal(self) -> float:
-        """Within which every lease has been renewed: the longest pause (`_forever`), and a bit."""
-        return self.renew_every * 4 / 3
+        """Within which every lease has been renewed: the longest pause (`_forever`), one renewal
+        (`_renew`), and a bit."""
+        return self.renew_every * 7 / 3
 
     def deadline(self, *, late: bool) -> float:
         """For one replay; the second pass, `late`, has its own."""
@@ -378,7 +379,13 @@ class Scrape:
         tokens = {lease.token for lease in before.values()}
         if not tokens:
             return
-        ours = await self._parts.frontier.renew(list(tokens))
+        try:
+            async with asyncio.timeout(self._pace.renew_every):
+                ours = await self._parts.frontier.renew(list(tokens))
+        except TimeoutError as error:
+            raise Unavailable(
+                "The record does not renew leases", why="no answer in time"
+            ) from error
         for fetch_id in before.keys() - ours:
             working = self._in_flight.get(fetch_id)
             if working and working.lease is before[fetch_id]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from tests.integration.pipeline.indexed import (
 )
 from tests.integration.pipeline.rig import Rig, rig_over
 from tests.integration.storage.making import until
-from tests.support.archive import HostileArchive, Site
+from tests.support.archive import HostileArchive, Kind, Latency, Rule, Site
 from tests.support.proxy import Cut, Moment, ProxyProcess, proxy_process
 
 SOON = 15.0
@@ -101,6 +102,30 @@ async def test_a_batch_whose_claim_was_not_answered_is_fetched_at_once_and_charg
         lost = await rig.database.fetchval("SELECT count(*) FROM attempts WHERE reason = 'lost'")
         assert lost == 0
         await rig.assert_whole(run, len(site.records))
+
+
+async def test_a_renewal_that_is_not_answered_is_asked_for_again(
+    rig: Rig, server: HostileArchive, site: Site, caplog: pytest.LogCaptureFixture
+):
+    """Who sweeps counts on it: a holder has renewed soon after the record is back."""
+    run = await rig.start(site.domain)
+    while not await listed(rig, run):
+        await rig.discoverer.step()
+    server.behave(Rule(Latency(1), kind=Kind.REPLAY))
+    rig.pace = replace(rig.pace, renew_every=0.05)
+    rig.scrape = rig.new_scrape()
+
+    async def given_up() -> bool:
+        return "The record does not renew leases" in str([vars(r) for r in caplog.records])
+
+    async def holding() -> bool:
+        return rig.scrape.in_flight > 0
+
+    async with rig.working(index=False):
+        await until(holding)
+        async with rig.database.transaction() as connection:
+            await connection.execute("LOCK leases")
+            await until(given_up)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["any", "this one"])
