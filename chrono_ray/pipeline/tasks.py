@@ -31,6 +31,7 @@ from chrono_ray.observability.catalogue import (
 )
 from chrono_ray.observability.metrics import SILENT, Meter
 from chrono_ray.pipeline.measured import TASK
+from chrono_ray.pipeline.rescue import Patience
 from chrono_ray.pipeline.scrape import within
 from chrono_ray.storage.tasks import (
     EVERY_CLASS,
@@ -67,6 +68,12 @@ class TaskPace:
     rescue_every: float = 5.0
     drain: float = DRAIN_SECONDS
 
+    @property
+    def renewal(self) -> float:
+        """Within which every lease has been renewed: the longest pause (`_forever`), one renewal
+        (`_renew`), and a bit."""
+        return self.renew_every * 7 / 3
+
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
@@ -101,6 +108,7 @@ class TaskRunner:
         self._open = open_steps
         self._worker = worker
         self._pace = pace
+        self._patience = Patience(renewal=pace.renewal, every=pace.rescue_every)
         self._working: dict[UUID, _Working] = {}
         self._token: UUID | None = None
         """Of a claim whose answer was lost: it may have brought a task."""
@@ -289,14 +297,24 @@ class TaskRunner:
         before = dict(self._working)
         if not before:
             return
-        ours = await self._tasks.renew(list(before))
+        try:
+            async with asyncio.timeout(self._pace.renew_every):
+                ours = await self._tasks.renew(list(before))
+        except TimeoutError as error:
+            raise Unavailable(
+                "The record does not renew leases", why="no answer in time"
+            ) from error
         for token in before.keys() - ours:
             log.info("task.lost", extra={"task": before[token].lease.id})
             self._meter.add(LEASES_LOST, TASK)
             before[token].task.cancel()
 
     async def _rescue(self) -> None:
+        await self._tasks.reached()
+        if not self._patience.may_rescue():
+            return
         rescued = await self._tasks.rescue()
+        self._patience.answered()
         if rescued:
             log.warning("task.rescued", extra={"count": rescued})
             self._meter.add(LEASES_RESCUED, TASK, amount=rescued)

@@ -352,6 +352,10 @@ class Tasks:
             fix="It ends by itself" if began else "",
         )  # fmt: skip
 
+    async def reached(self) -> None:
+        """Returns when the record has answered; `Unavailable` while it is away."""
+        await self._database.fetchval("SELECT 1")
+
     async def rescue(self) -> int:
         """Take back the tasks of dead workers; returns how many there were."""
         return len(await self._database.fetch(self._sql["rescue"], ATTEMPTS))

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from chrono_ray.storage.tasks import TaskLease, TaskRow, Tasks, TaskState
 from tests.integration.storage.making import until
 
 PACE = TaskPace(
-    slots=1, soft=30, hard=60, idle=0.05, renew_every=0.1, rescue_every=0.1, drain=0.3
+    slots=1, soft=30, hard=60, idle=0.05, renew_every=0.3, rescue_every=0.1, drain=0.3
 )  # fmt: skip
 
 
@@ -222,6 +223,18 @@ async def test_a_dead_worker_s_task_goes_on_with_another(tasks: Tasks, database:
     async with working(tasks, counting(4, seen)):
         assert (await ended(tasks, submitted.id)).state is TaskState.DONE
     assert seen == [2, 3]
+
+
+async def test_who_lives_keeps_its_task_when_the_record_was_away(tasks: Tasks, database: Database):
+    """Who is back first must not take what nobody could renew meanwhile, nor charge a crash."""
+    await tasks.submit(Purge())
+    mine = await tasks.claim("alive")
+    assert isinstance(mine, TaskLease)
+    await database.fetch("UPDATE tasks SET leased_until = clock_timestamp()")
+    other = await tasks.submit(Purge(7.0))
+    async with working(tasks, counting(1, []), replace(PACE, renew_every=15)):
+        assert (await ended(tasks, other.id)).state is TaskState.DONE
+    assert await tasks.renew([mine.token]) == {mine.token}
 
 
 async def test_a_critical_task_starts_at_once_with_a_million_fetches_pending_and_all_slots_full(
