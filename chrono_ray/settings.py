@@ -307,6 +307,19 @@ class Settings(BaseSettings):
             raise ValueError("is empty: unset it")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_cut_up(cls, value: SecretStr | None) -> SecretStr | None:
+        """Here, where nothing of it is told: others would name the piece that is no port."""
+        try:
+            _ = urlsplit(value.get_secret_value() if value else "").port
+        except ValueError:
+            raise ValueError(
+                "has no port where one should be: a / ? # or @ in its password is written as"
+                " %2F %3F %23 %40"
+            ) from None
+        return value
+
     @field_validator("meilisearch_key")
     @classmethod
     def _strong(cls, value: SecretStr | None) -> SecretStr | None:

@@ -238,3 +238,12 @@ def test_a_head_for_others_needs_what_others_can_reach() -> None:
     assert refused.value.why.startswith("CHRONO_RAY_HOST is for several machines")
     with pytest.raises(SettingsError, match="CHRONO_RAY_HOST"):
         settings.load({"CHRONO_RAY_HOST": "10.0.0.1", "CHRONO_RAY_ADDRESS": "10.0.0.2:6379"})
+
+
+def test_a_password_that_a_url_cannot_hold_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError) as told:
+        settings.load({"CHRONO_REDIS_URL": "redis://:geheim/wort@127.0.0.1:6379/0"})
+    assert "CHRONO_REDIS_URL" in str(told.value)
+    assert "%2F" in str(told.value)
+    assert "geheim" not in str(told.value)
+    assert settings.load({"CHRONO_REDIS_URL": "redis://:geheim%2Fwort@127.0.0.1/0"}).redis_url
