@@ -18,8 +18,8 @@ MOST = 3
 API = "chrono api"
 FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SET ")
 """What opens and closes a transaction; the pool's sign of life is a lone semicolon."""
-TYPES = ("typeinfo_tree", "set_config('jit'")
-"""The driver learns of a type, once a connection."""
+ONCE = ("typeinfo_tree", "set_config('jit'", "the mark of a restore")
+"""Once a connection: the driver learns of a type, and we whether the record is whole."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Queries:
 
     def add(self, statement: str) -> None:
         text = statement.strip().strip(";").strip()
-        framing = text.upper().startswith(FRAME) or any(mark in text for mark in TYPES)
+        framing = text.upper().startswith(FRAME) or any(mark in text for mark in ONCE)
         if text and not framing:
             self.statements.append(text)
 

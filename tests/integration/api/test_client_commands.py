@@ -78,7 +78,8 @@ def _ran(arguments: tuple[str, ...], monkeypatch: Any, capsys: Any) -> tuple[int
 
 def _steady(text: str) -> str:
     """Without what a clock says, and where it runs: how long a search took, how old a run is."""
-    text = re.sub(r"^chrono_ray .*\n|[\d.]+ ms|, [\d.]+ s$", "", text, flags=re.MULTILINE)
+    said = r"^chrono_ray .*\n|^  now: .*\n|[\d.]+ ms|, [\d.]+ s$"
+    text = re.sub(said, "", text, flags=re.MULTILINE)
     return re.sub(r'"seconds": ?[\d.]+|"running": ?\w+', "", text)
 
 
