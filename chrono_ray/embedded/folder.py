@@ -108,7 +108,7 @@ def usable(data_dir: Path) -> Iterator[None]:
 
 def room_in(folder: Path) -> int:
     """Bytes free on the disk of a folder, which may not be there yet."""
-    return shutil.disk_usage(standing(folder)).free
+    return shutil.disk_usage(standing(folder, Path.is_dir)).free
 
 
 def disk_full(data_dir: Path, *, needed: int = ROOM) -> EmbeddedError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 
-def standing(folder: Path) -> Path:
+def standing(folder: Path, there: Callable[[Path], bool]) -> Path:
     """The folder, or the nearest above it that is there: what it has of its disk is told there.
 
-    Raises `OSError` when one of them cannot be looked at.
+    Raises what `there` raises: `OSError` of a folder that cannot be looked at.
     """
     whole = folder.absolute()
-    return next(each for each in (whole, *whole.parents) if each.is_dir())
+    return next(each for each in (whole, *whole.parents) if there(each))

@@ -53,7 +53,7 @@ def _tell_disks(folders: Mapping[str, Path], meter: Meter) -> None:
     meter.clear(DISK_SIZE)
     for name, folder in folders.items():
         try:
-            disk = psutil.disk_usage(str(standing(folder)))
+            disk = psutil.disk_usage(str(standing(folder, Path.is_dir)))
         except OSError:
             continue
         meter.set(DISK_FREE, name, value=disk.free)

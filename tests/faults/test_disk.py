@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from tests.faults.scene import LOOK, SITE
 from tests.support.accounts import admin_key, bearer
 from tests.support.archive import Kind, Latency, Rule, archive_process
 from tests.support.cluster import ROOT
+from tests.support.disk import small_disk
 from tests.support.program import Program
 
 SIZE = "400m"
@@ -45,20 +45,9 @@ INDEXED = "SELECT count(*) = 0 FROM outbox"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own; skips where the machine does not let us have one."""
-    where = tmp_path / "disk"
-    where.mkdir()
     tmp_path.chmod(0o755)
-    try:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=755", "tmpfs", str(where)],
-            check=True, capture_output=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no file system may be mounted here: {error}")
-    try:
+    with small_disk(tmp_path / "disk", f"size={SIZE},mode=755") as where:
         yield where
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True, timeout=10)
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def disks(folders: Mapping[str, Path]) -> Seen:
     """Room where each of these folders is, or will be; `folders` by what is kept there."""
     told, found, known = list[str](), list[Finding](), set[int]()
     for what, folder in folders.items():
-        there = standing(folder)
+        there = standing(folder, Path.is_dir)
         device = there.stat().st_dev
         if device in known:
             continue
@@ -179,10 +179,10 @@ def permissions(data_dir: Path, secrets: Collection[Path]) -> Seen:
             Code.DATA_DIR_UNWRITABLE, f"The data folder {data_dir} is no folder",
             why="it is a file", fix="Set CHRONO_DATA_DIR to a folder",
         ))  # fmt: skip
-    elif not os.access(standing(data_dir), os.W_OK | os.X_OK):
+    elif not os.access(nearest := standing(data_dir, Path.is_dir), os.W_OK | os.X_OK):
         found.append(problem(
-            Code.DATA_DIR_UNWRITABLE, f"Nothing can be written in {standing(data_dir)}",
-            why=_why_not(standing(data_dir)),
+            Code.DATA_DIR_UNWRITABLE, f"Nothing can be written in {nearest}",
+            why=_why_not(nearest),
             fix="Mend that, or set CHRONO_DATA_DIR to another folder",
         ))  # fmt: skip
     readable = [each for each in secrets if each.is_file() and each.stat().st_mode & OTHERS]

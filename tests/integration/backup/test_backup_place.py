@@ -19,6 +19,7 @@ from chrono_ray.pipeline.backup_blobs import copy
 from chrono_ray.pipeline.backup_place import Kept, Manifest, Place, at, name_at, superfluous
 from chrono_ray.storage.blobs import Blobs
 from chrono_ray.storage.database import Database
+from tests.support.disk import small_disk
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 """A Monday."""
@@ -222,13 +223,13 @@ async def test_two_at_once_on_one_place_are_refused(
 
 
 async def test_a_full_disk_leaves_no_half_backup_and_the_next_one_goes_on(
-    database: Database, source: Blobs, small_disk: Path
+    database: Database, source: Blobs, small: Path
 ) -> None:
     await keep(database, source, *(bytes([n]) * 9 for n in range(20)))
-    place = Place(small_disk)
-    ballast = small_disk / "ballast"
+    place = Place(small)
+    ballast = small / "ballast"
     ballast.write_bytes(
-        bytes(shutil.disk_usage(small_disk).free - 300_000)
+        bytes(shutil.disk_usage(small).free - 300_000)
     )  # the record takes most of it
     await keep(database, source, (await incompressible(database)))
     with pytest.raises(Unavailable, match="No space left") as full:
@@ -254,16 +255,6 @@ def drafts(place: Place) -> list[str]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "chrono-tests", folder],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+def small(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", "size=2m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)

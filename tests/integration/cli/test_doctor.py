@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -48,6 +47,7 @@ from chrono_ray.storage.rebuilds import Rebuilds
 from chrono_ray.storage.restoring import MARK, REPLACED
 from tests.conftest import roomy_folder, run_apart
 from tests.integration.storage.making import Record, capture, stored
+from tests.support.disk import small_disk
 from tests.support.meilisearch import running as meilisearch_running
 
 KEY = "a-key-that-nobody-guesses-at-all"
@@ -270,24 +270,9 @@ async def few_connections(patient: Patient) -> AsyncIterator[None]:
 
 @plants(Code.DISK_FULL)
 async def full_disk(patient: Patient) -> AsyncIterator[None]:
-    small = patient.data / "small"
-    small.mkdir()
-    if await ended("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)):
-        pytest.skip("no tmpfs can be mounted here")
-    try:
+    with small_disk(patient.data / "small", "size=1m") as small:
         patient.environment["CHRONO_BLOBS_URL"] = str(small)
         yield
-    finally:
-        assert await ended("umount", str(small)) == 0
-
-
-async def ended(*command: str) -> int:
-    """The exit code; 127 for a program that is not there."""
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        return 127
-    return await process.wait()
 
 
 @plants(Code.BLOBS_AWAY)
@@ -652,15 +637,11 @@ def test_the_port_that_the_api_was_given_is_not_exposed(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_only_reads_is_told_as_one(tmp_path: Path) -> None:
-    if await ended("mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(tmp_path)):
-        pytest.skip("no tmpfs can be mounted here")
-    try:
+    with small_disk(tmp_path, "ro,size=1m"):
         [found] = machine.permissions(tmp_path / "data", []).findings
         assert (found.code, found.why) == (
             Code.DATA_DIR_UNWRITABLE, "its disk is mounted read-only"
         )  # fmt: skip
-    finally:
-        assert await ended("umount", str(tmp_path)) == 0
 
 
 def test_a_disk_that_hangs_keeps_nobody_from_the_report(

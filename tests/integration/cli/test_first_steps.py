@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ import pytest
 
 from chrono_ray.cli.main import main
 from tests.conftest import PostgresServer, run_apart
+from tests.support.disk import small_disk
 
 ANYTHING = (("up",), ("run", "x.example"), ("status",), ("backup", "/tmp/x"), ("down",))
 SMALL = "20m"
@@ -87,17 +87,8 @@ def chrono(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Too small for a record; skips where the machine does not let us have a disk of our own."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL},mode=755", "tmpfs", str(where)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=10)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no file system may be mounted here: {error}")
-    try:
+    with small_disk(tmp_path / "disk", f"size={SMALL},mode=755") as where:
         yield where
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True, timeout=10)
 
 
 @pytest.fixture
